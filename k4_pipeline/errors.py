@@ -1,0 +1,25 @@
+"""Errors a user can act on. Every message says what was found, what was expected and what to do next."""
+
+
+class K4Error(Exception):
+    """Base of every error raised on purpose by this package."""
+
+
+class BadInputError(K4Error):
+    """Input data cannot be used; names the ticker, date or file and the remedy."""
+
+
+class LeakageError(K4Error):
+    """Something used information dated after its as-of date."""
+
+
+class SplitOverlapError(LeakageError):
+    """Two members of a split share a pattern, a label window or a row."""
+
+
+class StaleArtifactError(K4Error):
+    """A stored artifact is missing, failed its checks, or does not match the inputs it was made from."""
+
+
+class ConfigError(K4Error):
+    """A setting is unknown or has a value outside its allowed range."""
