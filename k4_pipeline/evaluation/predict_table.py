@@ -1,0 +1,37 @@
+"""The predictions table: keys, raw and calibrated probabilities, expected values, signal."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from k4_pipeline.config import N_CLASSES, SignalConfig
+from k4_pipeline.evaluation.calibration import Calibrator
+from k4_pipeline.evaluation.expected_value import expected_value
+from k4_pipeline.evaluation.signals import assign_signals
+
+KEY_COLUMNS = ("ticker", "pattern_id", "start_date", "snapshot_date")
+RAW_COLUMNS = tuple(f"p_raw_{i}" for i in range(N_CLASSES))
+PROBABILITY_COLUMNS = tuple(f"p_{i}" for i in range(N_CLASSES))
+
+
+def build_predictions(
+    keys: pd.DataFrame, p_raw: np.ndarray, calibrator: Calibrator, signal_config: SignalConfig
+) -> pd.DataFrame:
+    """Rows as `keys` (which holds `KEY_COLUMNS` and `split`), one per row of `p_raw` (n, 6).
+
+    EV and signal come from the calibrated probabilities; `ev_raw` is kept beside them because a 500x class weight
+    makes raw probabilities far too high, and the difference shows by how much.
+    """
+    if len(keys) != len(p_raw):
+        raise ValueError(f"{len(keys)} keys but {len(p_raw)} rows of probabilities")
+    p_raw = np.asarray(p_raw, dtype=np.float64)
+    p = calibrator.transform(p_raw)
+    ev = expected_value(p)
+    table = keys[[*KEY_COLUMNS, "split"]].reset_index(drop=True)
+    table[list(RAW_COLUMNS)] = p_raw
+    table[list(PROBABILITY_COLUMNS)] = p
+    table["ev_raw"] = expected_value(p_raw)
+    table["ev"] = ev
+    table["signal"] = pd.Series(assign_signals(p, ev, signal_config), dtype="str")
+    return table

@@ -1,0 +1,103 @@
+"""Metrics against scikit-learn and by hand; intervals that cover; base rates."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from k4_pipeline.config import CLASS_VALUES, IntegrityConfig
+from k4_pipeline.errors import BadInputError
+from k4_pipeline.evaluation.bootstrap import cluster_weights, interval
+from k4_pipeline.evaluation.metrics import evaluate, signal_table
+from k4_pipeline.evaluation.weighted import Ranking, mid_ranks, pearson
+
+CONFIG = IntegrityConfig(bootstrap_draws=200)
+
+
+@pytest.mark.parametrize("levels", [0, 7])
+def test_auc_and_average_precision_equal_scikit_learn_with_and_without_ties(levels):
+    rng = np.random.default_rng(3)
+    score = rng.normal(size=500) if levels == 0 else rng.integers(0, levels, 500).astype(float)
+    positive = rng.random(500) < 0.1
+    weights = rng.integers(0, 4, 500).astype(float)
+    ranking = Ranking.of(score, positive)
+    assert ranking.auc(np.ones(500)) == pytest.approx(roc_auc_score(positive, score), abs=1e-12)
+    assert ranking.average_precision(np.ones(500)) == pytest.approx(average_precision_score(positive, score), abs=1e-12)
+    assert ranking.auc(weights) == pytest.approx(roc_auc_score(positive, score, sample_weight=weights), abs=1e-12)
+    assert ranking.average_precision(weights) == pytest.approx(
+        average_precision_score(positive, score, sample_weight=weights), abs=1e-12
+    )
+
+
+def test_recall_in_the_top_counts_by_hand_and_shares_ties_fairly():
+    positive = np.array([1, 0, 1, 0, 0, 0, 0, 0, 0, 0], bool)
+    assert Ranking.of(-np.arange(10.0), positive).recall_in_top(np.ones(10), 0.2) == 0.5
+    assert Ranking.of(-np.arange(10.0), positive).recall_in_top(np.ones(10), 0.3) == 1.0
+    assert Ranking.of(np.zeros(10), positive).recall_in_top(np.ones(10), 0.2) == pytest.approx(0.2)
+
+
+def test_a_score_that_is_not_finite_is_refused():
+    with pytest.raises(ValueError, match="not finite"):
+        Ranking.of(np.array([1.0, np.nan]), np.array([True, False]))
+
+
+def test_pearson_on_mid_ranks_equals_scipy_spearman():
+    from scipy.stats import spearmanr
+
+    rng = np.random.default_rng(0)
+    x, y = rng.integers(0, 9, 300), rng.integers(0, 5, 300)
+    assert pearson(mid_ranks(x), mid_ranks(y), np.ones(300)) == pytest.approx(spearmanr(x, y).statistic, abs=1e-12)
+
+
+def test_the_bootstrap_draws_whole_groups():
+    groups = np.repeat(np.arange(20), 5)
+    for draw in cluster_weights(groups, 30, 0):
+        assert all(len(set(draw[groups == g])) == 1 for g in range(20))
+        assert draw.sum() == 100
+
+
+def test_the_interval_of_a_mean_covers_the_truth_about_as_often_as_it_says():
+    rng = np.random.default_rng(1)
+    covered = 0
+    for trial in range(100):
+        x = rng.normal(size=80)
+        low, high = interval(lambda w, x=x: float(w @ x / w.sum()), cluster_weights(np.arange(80), 200, trial), 0.95)
+        covered += low <= 0.0 <= high
+    assert 86 <= covered <= 100
+
+
+def _sample(n: int, informative: bool, seed: int = 0):
+    rng = np.random.default_rng(seed)
+    y = rng.choice(6, size=n, p=[0.4, 0.25, 0.08, 0.05, 0.05, 0.17])
+    p = rng.dirichlet(np.ones(6) * 3, size=n)
+    if informative:
+        p[np.arange(n), y] += 0.5
+        p /= p.sum(axis=1, keepdims=True)
+    return y, p, p @ np.array(CLASS_VALUES), rng.random(n), rng.integers(0, 60, n)
+
+
+@pytest.mark.parametrize("informative", [True, False])
+def test_an_informative_model_beats_every_base_rate_and_noise_beats_none(informative):
+    y, p, ev, volatility, groups = _sample(1500, informative)
+    result = evaluate(y, p, ev, volatility, groups, np.full(1500, "GOOD"), CONFIG)
+    for name in ("k4_auc", "k4_average_precision", "k4_recall_top_5pct", "ev_correlation_pearson"):
+        metric = result["model"][name]
+        assert metric["low"] <= metric["value"] <= metric["high"]
+        assert (metric["low"] > metric["base_rate"]) is informative, name
+    assert sum(result["class_counts"].values()) == 1500
+    assert np.array(result["confusion"]).sum() == 1500
+
+
+def test_the_signal_table_averages_realised_values():
+    rows = {r["signal"]: r for r in signal_table(np.array(["STRONG", "STRONG", "AVOID"]), np.array([4, 5, 5]))}
+    assert rows["STRONG"]["mean_realised_value"] == 0.0
+    assert rows["STRONG"]["k4_share"] == 0.5
+    assert rows["AVOID"]["k5_share"] == 1.0
+    assert rows["GOOD"]["count"] == 0
+    assert np.isnan(rows["GOOD"]["k4_share"])
+
+
+def test_without_labelled_rows_the_evaluation_says_what_to_do():
+    with pytest.raises(BadInputError, match="earlier as_of"):
+        evaluate(np.array([], int), np.zeros((0, 6)), np.array([]), np.array([]), np.array([]), np.array([]), CONFIG)
