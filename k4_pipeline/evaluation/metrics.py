@@ -8,6 +8,7 @@ sorting by volatility alone reaches on the same rows.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ def ranking_metrics(
     }
     for budget in config.budget_fracs:
         tag = f"top_{budget * 100:g}pct"
-        recall = metric(lambda w, b=budget: ranking.recall_in_top(w, b), budget)
+        recall = metric(partial(ranking.recall_in_top, budget_frac=budget), budget)
         # Precision and lift are the recall rescaled by constants of the sample: same evidence, other units.
         out[f"k4_recall_{tag}"] = recall
         out[f"k4_precision_{tag}"] = Metric(
@@ -105,7 +106,7 @@ def _correlations(x: np.ndarray, value: np.ndarray, weights: np.ndarray, config:
     n = len(x)
     out = {}
     for name, a, b in (("pearson", x, value), ("spearman", mid_ranks(x), mid_ranks(value))):
-        low, high = interval(lambda w, a=a, b=b: pearson(a, b, w), weights, config.confidence)
+        low, high = interval(partial(pearson, a, b), weights, config.confidence)
         out[f"ev_correlation_{name}"] = Metric(pearson(a, b, np.ones(n)), low, high, n, 0.0)
     return out
 
