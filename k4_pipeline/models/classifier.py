@@ -1,0 +1,44 @@
+"""MambaAttention: linear -> Mamba blocks -> masked attention -> norm -> masked pooling -> dense layers -> logits."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from k4_pipeline.models.attention import MaskedSelfAttention
+from k4_pipeline.models.head import DenseHead, MaskedPool
+from k4_pipeline.models.mamba import MambaBlock, MambaMixer, rescale_residual_projections
+from k4_pipeline.models.presets import Sizes
+
+
+class MambaAttention(nn.Module):
+    """The classifier of DESIGN.md. Padded steps influence no bit of the result, whatever they hold."""
+
+    def __init__(
+        self, sizes: Sizes, n_features: int, n_classes: int, *, dropout: float = 0.0, backend: str = "auto"
+    ) -> None:
+        super().__init__()
+        d_model = sizes.d_model
+        self.input = nn.Linear(n_features, d_model)
+        self.blocks = nn.ModuleList(
+            MambaBlock(MambaMixer(d_model, sizes.d_state, sizes.d_conv, sizes.expand, backend=backend), dropout)
+            for _ in range(sizes.n_mamba_blocks)
+        )
+        self.attention = MaskedSelfAttention(d_model, sizes.n_attention_heads, dropout)
+        self.norm = nn.LayerNorm(d_model)
+        self.pool = MaskedPool(d_model)
+        self.head = DenseHead(d_model, sizes.head, n_classes, dropout)
+        nn.init.zeros_(self.input.bias)
+        rescale_residual_projections(self.blocks)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Logits (batch, n_classes) of x (batch, length, n_features) and mask (batch, length) bool, padding in front.
+
+        Every row needs one valid bar or more; `check_mask` says so in words and is called by what feeds the model.
+        """
+        valid = mask.unsqueeze(-1)  # (batch, length, 1)
+        hidden = self.input(x.masked_fill(~valid, 0.0))  # (batch, length, d_model)
+        hidden = hidden * valid.to(hidden.dtype)
+        for block in self.blocks:
+            hidden = block(hidden, mask)
+        hidden = self.norm(self.attention(hidden, mask))
+        return self.head(self.pool(hidden, mask))

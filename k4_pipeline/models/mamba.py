@@ -1,0 +1,126 @@
+"""The Mamba mixer and its pre-norm residual block.
+
+Parameter names, shapes and initialisation are those of `mamba_ssm.Mamba` (state-spaces/mamba,
+mamba_ssm/modules/mamba_simple.py; Gu and Dao 2023, arXiv:2312.00752), so a state dict passes both ways. What is added
+is the treatment of padding in front of a sequence, which the reference does not have.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from k4_pipeline.kernels.selective_scan import selective_scan
+
+
+def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """silu(depthwise causal convolution) of x (batch, length, channels) with weight (channels, width)."""
+    width = weight.shape[1]
+    padded = F.pad(x, (0, 0, width - 1, 0))  # zeros in front
+    length = x.shape[1]
+    out = padded[:, :length] * weight[:, 0]
+    for k in range(1, width):
+        out = out + padded[:, k : k + length] * weight[:, k]
+    return F.silu(out if bias is None else out + bias)
+
+
+class MambaMixer(nn.Module):
+    """The selective state space mixer, (batch, length, d_model) -> the same shape."""
+
+    def __init__(
+        self,
+        d_model: int,
+        d_state: int = 16,
+        d_conv: int = 4,
+        expand: int = 2,
+        *,
+        dt_min: float = 1e-3,
+        dt_max: float = 0.1,
+        dt_init_floor: float = 1e-4,
+        backend: str = "auto",
+    ) -> None:
+        super().__init__()
+        self.d_model, self.d_state, self.d_conv = d_model, d_state, d_conv
+        self.d_inner = expand * d_model
+        self.dt_rank = math.ceil(d_model / 16)
+        self.backend = backend
+
+        self.in_proj = nn.Linear(d_model, 2 * self.d_inner, bias=False)
+        self.conv1d = nn.Conv1d(
+            self.d_inner, self.d_inner, kernel_size=d_conv, groups=self.d_inner, padding=d_conv - 1, bias=True
+        )
+        self.x_proj = nn.Linear(self.d_inner, self.dt_rank + 2 * d_state, bias=False)
+        self.dt_proj = nn.Linear(self.dt_rank, self.d_inner, bias=True)
+        self.A_log = nn.Parameter(torch.empty(self.d_inner, d_state))
+        self.D = nn.Parameter(torch.ones(self.d_inner))
+        self.out_proj = nn.Linear(self.d_inner, d_model, bias=False)
+        self._init_state_space(dt_min, dt_max, dt_init_floor)
+
+    @torch.no_grad()
+    def _init_state_space(self, dt_min: float, dt_max: float, dt_init_floor: float) -> None:
+        """dt log-uniform in [dt_min, dt_max] through the softplus, A the S4D-real 1..d_state (mamba_simple.py)."""
+        bound = self.dt_rank**-0.5
+        nn.init.uniform_(self.dt_proj.weight, -bound, bound)
+        log_min, log_max = math.log(dt_min), math.log(dt_max)
+        dt = torch.exp(torch.rand(self.d_inner) * (log_max - log_min) + log_min).clamp(min=dt_init_floor)
+        self.dt_proj.bias.copy_(dt + torch.log(-torch.expm1(-dt)))  # inverse of softplus
+        self.A_log.copy_(torch.log(torch.arange(1, self.d_state + 1, dtype=torch.float32)).expand_as(self.A_log))
+
+    def forward(self, hidden: Tensor, mask: Tensor | None = None) -> Tensor:
+        """`hidden` (batch, length, d_model) must be zero where `mask` (batch, length) is False; so is the result.
+
+        Zero input makes the convolution see zeros and the gate close (silu(0) = 0). What the convolution's bias lets
+        through is kept out of the state by zeroing B: dt * B * u = 0, so the first valid bar meets a zero state.
+        """
+        x, z = self.in_proj(hidden).chunk(2, dim=-1)  # (batch, length, d_inner) each
+        u = causal_conv_silu(x, self.conv1d.weight.squeeze(1), self.conv1d.bias)
+        dt, B, C = self.x_proj(u).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
+        if mask is not None:
+            B = B * mask.unsqueeze(-1).to(B.dtype)
+        y = selective_scan(
+            u,
+            F.linear(dt, self.dt_proj.weight),
+            -torch.exp(self.A_log.float()),
+            B,
+            C,
+            self.D.float(),
+            z=z,
+            dt_bias=self.dt_proj.bias.float(),
+            dt_softplus=True,
+            backend=self.backend,
+        )
+        return self.out_proj(y)
+
+
+class MambaBlock(nn.Module):
+    """x + mixer(norm(x)), with padding kept at zero.
+
+    LayerNorm rather than RMSNorm (mamba-ssm offers both): it has a fused kernel on the CPU as well.
+    """
+
+    def __init__(self, mixer: MambaMixer, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(mixer.d_model)
+        self.mixer = mixer
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
+        """hidden (batch, length, d_model), zero where mask (batch, length) is False; returns the same."""
+        # The norm's bias would turn padding into something else than zero.
+        normed = self.norm(hidden) * mask.unsqueeze(-1).to(hidden.dtype)
+        return hidden + self.dropout(self.mixer(normed, mask))
+
+
+@torch.no_grad()
+def rescale_residual_projections(blocks: nn.ModuleList) -> None:
+    """Divide every out_proj by sqrt(number of blocks) after the usual initialisation.
+
+    Source: `_init_weights` of mamba_ssm/models/mixer_seq_simple.py, which follows GPT-2 (Radford et al. 2019).
+    """
+    for block in blocks:
+        weight = block.mixer.out_proj.weight  # type: ignore[union-attr]
+        nn.init.kaiming_uniform_(weight, a=math.sqrt(5))  # type: ignore[arg-type]
+        weight /= math.sqrt(len(blocks))  # type: ignore[operator]
