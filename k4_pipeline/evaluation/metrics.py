@@ -141,6 +141,22 @@ def reliability_table(p: np.ndarray, hit: np.ndarray, bins: int = 10) -> list[di
     ]
 
 
+def gain_curve(score: np.ndarray, is_k4: np.ndarray, points: int = 50) -> list[dict[str, float]]:
+    """Recall against budget: the share of all K4 found when the top `budget` share of rows is looked at."""
+    ranking = Ranking.of(score, is_k4)
+    ones = np.ones(len(score))
+    return [
+        {"budget": float(b), "recall": ranking.recall_in_top(ones, float(b))} for b in np.linspace(0, 1, points + 1)
+    ]
+
+
+def value_by_ev(ev: np.ndarray, outcome_class: np.ndarray, bins: int = 10) -> list[dict[str, float]]:
+    """Mean announced EV and mean realised value over equal-count bins of EV, low to high."""
+    value = realised_value(outcome_class)
+    parts = [part for part in np.array_split(np.argsort(ev, kind="stable"), min(bins, len(ev))) if len(part)]
+    return [{"ev": float(ev[part].mean()), "realised": float(value[part].mean()), "count": len(part)} for part in parts]
+
+
 def evaluate(
     outcome_class: np.ndarray,
     probabilities: np.ndarray,
@@ -187,4 +203,6 @@ def evaluate(
         "confusion": confusion.tolist(),
         "signals": signal_table(signal, y),
         "reliability_k4": reliability_table(p[:, K4], is_k4),
+        "gain_curve": {"model": gain_curve(p[:, K4], is_k4), "volatility": gain_curve(volatility, is_k4)},
+        "value_by_ev": value_by_ev(np.asarray(ev, np.float64), y),
     }

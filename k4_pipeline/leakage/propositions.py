@@ -39,7 +39,7 @@ def no_bar_lies_in_the_future(bars: Bars, today: dt.date) -> Verdict:
 
 def every_snapshot_knows_only_its_past(snapshots: pd.DataFrame, bars: Bars) -> Verdict:
     """Start <= activation <= snapshot, each is a bar of its ticker, and the box is that of bars start..activation."""
-    rows = {c: bars.locate(snapshots["ticker"], to_days(snapshots[c])) for c in KEYS[1:] + ["activation_date"]}
+    rows = {c: bars.locate(snapshots["ticker"], to_days(snapshots[c])) for c in [*KEYS[1:], "activation_date"]}
     bad = (snapshots["start_date"] > snapshots["activation_date"]) | (
         snapshots["activation_date"] > snapshots["snapshot_date"]
     )
@@ -106,8 +106,8 @@ def every_label_window_starts_after_its_snapshot(
         got = again["outcome_class"].iloc[0]
         if pd.isna(got) != pd.isna(row.outcome_class) or (not pd.isna(got) and got != row.outcome_class):
             findings.append(
-                f"{row.ticker} {row.snapshot_date.date()}: class {row.outcome_class}, but {got} when the bars up to the "
-                "snapshot are disfigured: the label window includes one of them"
+                f"{row.ticker} {row.snapshot_date.date()}: class {row.outcome_class}, but {got} when the bars up to "
+                "the snapshot are disfigured: the label window includes one of them"
             )
     return Verdict.of("every_label_window_starts_after_its_snapshot", len(known), findings, relabelled=len(chosen))
 
