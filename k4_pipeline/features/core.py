@@ -1,0 +1,133 @@
+"""Core indicators, features 5-22: prices, Bollinger band width, ADX, volume and range ratios, and their baselines."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from k4_pipeline._numba import njit
+from k4_pipeline.features import adx as _adx
+from k4_pipeline.features.layout import HELPER_ROW, row
+from k4_pipeline.features.rolling import (
+    clip,
+    divide,
+    filled_run,
+    rolling_count_lt,
+    rolling_mean,
+    rolling_slope,
+    rolling_std,
+    shift,
+)
+from k4_pipeline.features.spec import MARKET_COLUMN
+
+BAND_BARS = 20
+PERCENTILE_BARS = 100
+BASELINE_BARS = 30  # bars t-49 .. t-20
+BASELINE_LAG = 20
+SLOPE_BARS = 20
+BBW_DECIMALS = 1e9  # comparisons see bbw_20 rounded to 9 decimals
+
+_PRICE = MARKET_COLUMN["current_price"]
+_HIGH = MARKET_COLUMN["current_high"]
+_LOW = MARKET_COLUMN["current_low"]
+_VOLUME = MARKET_COLUMN["current_volume"]
+_BBW = MARKET_COLUMN["current_bbw_20"]
+_PERCENTILE = MARKET_COLUMN["current_bbw_percentile"]
+_ADX = MARKET_COLUMN["current_adx"]
+_VOLUME_RATIO = MARKET_COLUMN["current_volume_ratio_20"]
+_RANGE_RATIO = MARKET_COLUMN["current_range_ratio"]
+_BASE_BBW = MARKET_COLUMN["baseline_bbw_avg"]
+_BASE_VOLUME = MARKET_COLUMN["baseline_volume_avg"]
+_BASE_STD = MARKET_COLUMN["baseline_volatility"]
+_BBW_COMPRESSION = MARKET_COLUMN["bbw_compression_ratio"]
+_VOLUME_COMPRESSION = MARKET_COLUMN["volume_compression_ratio"]
+_STD_COMPRESSION = MARKET_COLUMN["volatility_compression_ratio"]
+_BBW_SLOPE = MARKET_COLUMN["bbw_slope_20d"]
+_ADX_SLOPE = MARKET_COLUMN["adx_slope_20d"]
+_QUALITY = MARKET_COLUMN["consolidation_quality_score"]
+_MA20 = MARKET_COLUMN["ma_20"]
+_STD20 = MARKET_COLUMN["price_volatility_20d"]
+_MEAN_RANGE = MARKET_COLUMN["avg_range_20d"]
+_KEY = HELPER_ROW["bbw_key"]
+_FILLED = HELPER_ROW["bbw_filled"]
+_RANGE = HELPER_ROW["range"]
+_TRUE_RANGE = HELPER_ROW["true_range"]
+_MEAN_V20 = HELPER_ROW["mean_v20"]
+_TEMP_A = HELPER_ROW["a"]
+_TEMP_B = HELPER_ROW["b"]
+
+
+@njit
+def criteria_rows(
+    high: np.ndarray, low: np.ndarray, close: np.ndarray, volume: np.ndarray, buffer: np.ndarray, stride: int
+) -> None:
+    """Fill what the pattern criteria need: features 9-13, 46, 48, 61, with the bbw key, H - L, TR and mean_20(V)."""
+    n = len(close)
+    ma20, std20 = row(buffer, _MA20, stride, n), row(buffer, _STD20, stride, n)
+    rolling_mean(close, BAND_BARS, ma20)
+    rolling_std(close, ma20, BAND_BARS, std20)
+    bbw, key, filled = row(buffer, _BBW, stride, n), row(buffer, _KEY, stride, n), row(buffer, _FILLED, stride, n)
+    for i in range(n):
+        bbw[i] = divide(4.0 * std20[i], ma20[i]) * 100.0
+    for i in range(n):
+        key[i] = np.rint(bbw[i] * BBW_DECIMALS)
+    filled_run(bbw, filled)
+    percentile = row(buffer, _PERCENTILE, stride, n)
+    rolling_count_lt(key, filled, PERCENTILE_BARS, percentile)
+    for i in range(n):
+        percentile[i] = percentile[i] / PERCENTILE_BARS
+
+    true_range = row(buffer, _TRUE_RANGE, stride, n)
+    _adx.true_range(high, low, close, true_range)
+    _adx.adx(high, low, close, true_range, row(buffer, _ADX, stride, n))
+
+    mean_volume, volume_ratio = row(buffer, _MEAN_V20, stride, n), row(buffer, _VOLUME_RATIO, stride, n)
+    rolling_mean(volume, BAND_BARS, mean_volume)
+    spread, mean_range = row(buffer, _RANGE, stride, n), row(buffer, _MEAN_RANGE, stride, n)
+    for i in range(n):
+        spread[i] = high[i] - low[i]
+    rolling_mean(spread, BAND_BARS, mean_range)
+    range_ratio = row(buffer, _RANGE_RATIO, stride, n)
+    for i in range(n):
+        volume_ratio[i] = divide(volume[i], mean_volume[i])
+        range_ratio[i] = divide(spread[i], mean_range[i])
+
+
+@njit
+def core_rows(
+    high: np.ndarray, low: np.ndarray, close: np.ndarray, volume: np.ndarray, buffer: np.ndarray, stride: int
+) -> None:
+    """Fill features 5-22 (`criteria_rows` included)."""
+    n = len(close)
+    criteria_rows(high, low, close, volume, buffer, stride)
+    row(buffer, _PRICE, stride, n)[:] = close
+    row(buffer, _HIGH, stride, n)[:] = high
+    row(buffer, _LOW, stride, n)[:] = low
+    row(buffer, _VOLUME, stride, n)[:] = volume
+
+    bbw, adx = row(buffer, _BBW, stride, n), row(buffer, _ADX, stride, n)
+    volume_ratio, std20 = row(buffer, _VOLUME_RATIO, stride, n), row(buffer, _STD20, stride, n)
+    base_bbw, base_volume = row(buffer, _BASE_BBW, stride, n), row(buffer, _BASE_VOLUME, stride, n)
+    base_std = row(buffer, _BASE_STD, stride, n)
+    a, b = row(buffer, _TEMP_A, stride, n), row(buffer, _TEMP_B, stride, n)
+    rolling_mean(bbw, BASELINE_BARS, a)
+    shift(a, BASELINE_LAG, base_bbw)
+    rolling_mean(volume_ratio, BASELINE_BARS, a)
+    shift(a, BASELINE_LAG, base_volume)
+    rolling_mean(close, BASELINE_BARS, a)
+    rolling_std(close, a, BASELINE_BARS, b)
+    shift(b, BASELINE_LAG, base_std)
+
+    bbw_part, volume_part = row(buffer, _BBW_COMPRESSION, stride, n), row(buffer, _VOLUME_COMPRESSION, stride, n)
+    std_part, quality = row(buffer, _STD_COMPRESSION, stride, n), row(buffer, _QUALITY, stride, n)
+    for i in range(n):
+        bbw_part[i] = divide(bbw[i], base_bbw[i])
+        volume_part[i] = divide(volume_ratio[i], base_volume[i])
+        std_part[i] = divide(std20[i], base_std[i])
+    rolling_slope(bbw, SLOPE_BARS, row(buffer, _BBW_SLOPE, stride, n))
+    rolling_slope(adx, SLOPE_BARS, row(buffer, _ADX_SLOPE, stride, n))
+    for i in range(n):
+        quality[i] = (
+            0.33 * (1.0 - clip(bbw_part[i], 0.0, 1.0))
+            + 0.33 * (1.0 - clip(volume_part[i] / 2.0, 0.0, 1.0))
+            + 0.33 * (1.0 - clip(adx[i] / 50.0, 0.0, 1.0))
+        )

@@ -1,0 +1,72 @@
+"""Run lengths and bars-since counts: features 29, 41, 42 (one run), 65 and 66."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from k4_pipeline._numba import njit
+from k4_pipeline.features.layout import HELPER_ROW, row
+from k4_pipeline.features.rolling import rolling_count_le, rolling_min_age
+from k4_pipeline.features.spec import MARKET_COLUMN
+
+MEDIAN_BARS = 60
+LOW_BARS = 60
+SPIKE_CAP = 60
+SPIKE_RATIO = 2.0
+
+_DAYS_FACTOR = MARKET_COLUMN["cci_days_factor"]
+_RUN = MARKET_COLUMN["tsf_days_in_consolidation"]
+_TSF_SCORE = MARKET_COLUMN["tsf_score"]
+_SINCE_LOW = MARKET_COLUMN["days_since_bbw_low"]
+_SINCE_SPIKE = MARKET_COLUMN["days_since_volume_spike"]
+_SPIKE = MARKET_COLUMN["volume_spike"]
+_KEY = HELPER_ROW["bbw_key"]
+_FILLED = HELPER_ROW["bbw_filled"]
+_TEMP_A = HELPER_ROW["a"]
+
+
+@njit
+def run_below_median(count_le: np.ndarray, window: int, out: np.ndarray) -> None:
+    """Consecutive bars up to t with x < median_window(x), NaN where the median is not available.
+
+    `count_le` (n,) is the number of the last `window` values <= x[t]. The median of an even window is the mean of its
+    two middle values; x[t] is itself in the window, so it lies below that mean exactly when the upper middle value
+    lies above it, that is when at most window / 2 values are <= x[t]. A bar without a median ends the run.
+    """
+    run = 0.0
+    for i in range(len(out)):
+        if math.isnan(count_le[i]):
+            run = 0.0
+            out[i] = math.nan
+            continue
+        run = run + 1.0 if count_le[i] <= window // 2 else 0.0
+        out[i] = run
+
+
+@njit
+def bars_since_above(x: np.ndarray, limit: float, cap: int, out: np.ndarray) -> None:
+    """Bars since the last bar with x > limit, at most `cap`; NaN unless the last cap + 1 values of x are there."""
+    since, filled = 0, 0
+    for i in range(len(x)):
+        filled = 0 if math.isnan(x[i]) else filled + 1
+        since = 0 if x[i] > limit else since + 1
+        out[i] = min(since, cap) if filled > cap else math.nan
+
+
+@njit
+def run_length_rows(buffer: np.ndarray, stride: int, n: int) -> None:
+    """Fill features 29, 41, 42, 65 and 66 from the bbw key and #54."""
+    key, filled = row(buffer, _KEY, stride, n), row(buffer, _FILLED, stride, n)
+    count = row(buffer, _TEMP_A, stride, n)
+    run, days_factor = row(buffer, _RUN, stride, n), row(buffer, _DAYS_FACTOR, stride, n)
+    score = row(buffer, _TSF_SCORE, stride, n)
+    rolling_count_le(key, filled, MEDIAN_BARS, count)
+    run_below_median(count, MEDIAN_BARS, run)
+    for i in range(n):
+        factor = math.sqrt(run[i] / 20.0)
+        days_factor[i] = 2.0 if factor > 2.0 else factor
+        score[i] = 1.0 + math.sqrt(run[i] / 30.0)
+    rolling_min_age(key, filled, LOW_BARS, count, row(buffer, _SINCE_LOW, stride, n))
+    bars_since_above(row(buffer, _SPIKE, stride, n), SPIKE_RATIO, SPIKE_CAP, row(buffer, _SINCE_SPIKE, stride, n))
