@@ -72,7 +72,7 @@ def describe(device: torch.device | str, requested: str = "auto") -> BackendChoi
             raise ConfigError(f"selective scan backend {requested!r} cannot run: {obstacle}; usable here: {usable}")
         return BackendChoice(requested, "requested")
     if device.type == "cpu":
-        return BackendChoice("naive", "auto: the tensors are on the CPU")
+        return BackendChoice("cpu", "auto: the tensors are on the CPU")
     if device.type == "cuda":
         obstacle = _unavailable("triton", device)
         if obstacle is None:

@@ -1,0 +1,249 @@
+"""The selective scan on a CPU: numba kernels over rows of the batch, forward and backward, float32.
+
+Sixteen channels are handled at a time (one lane group) and four states, whose decay, state and readout stay in
+registers while the loop runs over the bars. The backward pass recomputes the states of one row and lane group into a
+buffer that fits the first-level cache, so that the forward pass stores nothing but its output.
+
+Arrays are flat; row b and bar t of a (batch, length, channels) operand begin at b * stride[0] + t * stride[1].
+`a2` is A * log2(e), packed as (groups, d_state, 16); D and the bias are padded to whole groups; d_state is a multiple
+of four (padded states have A = B = C = 0 and stay zero).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from k4_pipeline._numba import njit
+from k4_pipeline.kernels.simd import (
+    exp2,
+    fma,
+    load,
+    load_first,
+    sigmoid,
+    softplus,
+    splat,
+    store,
+    store_first,
+    sum_of_four,
+)
+
+W = 16  # channels of one lane group
+S = 4  # states in flight
+_ZERO = np.float32(0.0)
+_ONE = np.float32(1.0)
+
+
+@njit
+def _load_channels(array, offset, lanes):  # type: ignore[no-untyped-def]
+    if lanes == W:
+        return load(array, offset)
+    return load_first(array, offset, lanes)
+
+
+@njit
+def _store_channels(array, offset, value, lanes):  # type: ignore[no-untyped-def]
+    if lanes == W:
+        store(array, offset, value)
+    else:
+        store_first(array, offset, value, lanes)
+
+
+@njit
+def _step_sizes(  # type: ignore[no-untyped-def]
+    length, lanes, u, u_at, u_t, dt, dt_at, dt_t, bias, use_softplus, delta, drive, readout
+):
+    """delta_t and delta_t * u_t of one row and lane group; clears the readout."""
+    for t in range(length):
+        step = _load_channels(dt, dt_at + t * dt_t, lanes) + bias
+        if use_softplus:
+            step = softplus(step)
+        store(delta, t * W, step)
+        store(drive, t * W, step * _load_channels(u, u_at + t * u_t, lanes))
+        store(readout, t * W, splat(_ZERO))
+
+
+@njit
+def forward_rows(  # type: ignore[no-untyped-def]
+    start, stop, length, d_inner, d_state, use_softplus, has_gate,
+    u, u_stride, dt, dt_stride, z, z_stride, b, b_stride, c, c_stride, a2, d, bias, y,
+):  # fmt: skip
+    """Rows start..stop of y, which is contiguous."""
+    delta = np.empty(length * W, np.float32)
+    drive = np.empty(length * W, np.float32)
+    readout = np.empty(length * W, np.float32)
+    for row in range(start, stop):
+        for channel in range(0, d_inner, W):
+            lanes = min(W, d_inner - channel)
+            u_at = row * u_stride[0] + channel
+            _step_sizes(
+                length, lanes, u, u_at, u_stride[1], dt, row * dt_stride[0] + channel, dt_stride[1],
+                load(bias, channel), use_softplus, delta, drive, readout,
+            )  # fmt: skip
+            for n in range(0, d_state, S):
+                a_at = channel * d_state + n * W
+                a_0, a_1, a_2, a_3 = load(a2, a_at), load(a2, a_at + W), load(a2, a_at + 2 * W), load(a2, a_at + 3 * W)
+                h_0 = h_1 = h_2 = h_3 = splat(_ZERO)
+                b_at, c_at = row * b_stride[0] + n, row * c_stride[0] + n
+                for t in range(length):
+                    step, push = load(delta, t * W), load(drive, t * W)
+                    h_0 = fma(exp2(step * a_0), h_0, push * splat(b[b_at]))
+                    h_1 = fma(exp2(step * a_1), h_1, push * splat(b[b_at + 1]))
+                    h_2 = fma(exp2(step * a_2), h_2, push * splat(b[b_at + 2]))
+                    h_3 = fma(exp2(step * a_3), h_3, push * splat(b[b_at + 3]))
+                    out = fma(h_0, splat(c[c_at]), load(readout, t * W))
+                    out = fma(h_1, splat(c[c_at + 1]), out)
+                    out = fma(h_2, splat(c[c_at + 2]), out)
+                    store(readout, t * W, fma(h_3, splat(c[c_at + 3]), out))
+                    b_at += b_stride[1]
+                    c_at += c_stride[1]
+            skip = load(d, channel)
+            for t in range(length):
+                out = fma(_load_channels(u, u_at + t * u_stride[1], lanes), skip, load(readout, t * W))
+                if has_gate:
+                    gate = _load_channels(z, row * z_stride[0] + t * z_stride[1] + channel, lanes)
+                    out = out * (gate * sigmoid(gate))
+                _store_channels(y, (row * length + t) * d_inner + channel, out, lanes)
+
+
+@njit
+def backward_rows(  # type: ignore[no-untyped-def]
+    start, stop, length, d_inner, d_state, use_softplus, has_gate,
+    u, u_stride, dt, dt_stride, z, z_stride, b, b_stride, c, c_stride, a2, a, d, bias, dy, dy_stride,
+    du, ddt, dz, db, dc, da, dd, dbias,
+):  # fmt: skip
+    """Gradients of rows start..stop; da (packed like a2), dd and dbias are sums over these rows.
+
+    With g_t = dL/dh_t (through y_t and h_{t+1}) and e_t = exp(delta_t A):
+    dB_t = sum_channels g_t delta_t u_t, dC_t = sum_channels dy_t h_t, dA = sum_t g_t e_t h_{t-1} delta_t,
+    d(delta_t) = sum_states g_t (e_t h_{t-1} A + B_t u_t), du_t = sum_states g_t B_t delta_t + D dy_t.
+    """
+    delta = np.empty(length * W, np.float32)
+    drive = np.empty(length * W, np.float32)
+    readout = np.empty(length * W, np.float32)
+    gated = np.empty(length * W, np.float32)  # dy * silu(z)
+    through_a = np.empty(length * W, np.float32)  # sum over states of g e h A
+    through_b = np.empty(length * W, np.float32)  # sum over states of g B
+    decays = np.empty(length * S * W, np.float32)
+    states = np.empty((length + 1) * S * W, np.float32)  # states[t + 1] is h_t, states[0] is zero
+    sums_b = np.empty(length * d_state * 4, np.float32)
+    sums_c = np.empty(length * d_state * 4, np.float32)
+    states[: S * W] = _ZERO
+    for row in range(start, stop):
+        sums_b[:] = _ZERO
+        sums_c[:] = _ZERO
+        for channel in range(0, d_inner, W):
+            lanes = min(W, d_inner - channel)
+            u_at, dt_at = row * u_stride[0] + channel, row * dt_stride[0] + channel
+            z_at, dy_at = row * z_stride[0] + channel, row * dy_stride[0] + channel
+            _step_sizes(
+                length, lanes, u, u_at, u_stride[1], dt, dt_at, dt_stride[1],
+                load(bias, channel), use_softplus, delta, drive, readout,
+            )  # fmt: skip
+            for t in range(length):
+                weight = _load_channels(dy, dy_at + t * dy_stride[1], lanes)
+                if has_gate:
+                    gate = _load_channels(z, z_at + t * z_stride[1], lanes)
+                    weight = weight * (gate * sigmoid(gate))
+                store(gated, t * W, weight)
+                store(through_a, t * W, splat(_ZERO))
+                store(through_b, t * W, splat(_ZERO))
+            for n in range(0, d_state, S):
+                a_at = channel * d_state + n * W
+                a_0, a_1, a_2, a_3 = load(a2, a_at), load(a2, a_at + W), load(a2, a_at + 2 * W), load(a2, a_at + 3 * W)
+                h_0 = h_1 = h_2 = h_3 = splat(_ZERO)
+                b_at, c_at = row * b_stride[0] + n, row * c_stride[0] + n
+                for t in range(length):
+                    step, push = load(delta, t * W), load(drive, t * W)
+                    at, to = t * S * W, (t + 1) * S * W
+                    e_0, e_1, e_2, e_3 = exp2(step * a_0), exp2(step * a_1), exp2(step * a_2), exp2(step * a_3)
+                    store(decays, at, e_0)
+                    store(decays, at + W, e_1)
+                    store(decays, at + 2 * W, e_2)
+                    store(decays, at + 3 * W, e_3)
+                    h_0 = fma(e_0, h_0, push * splat(b[b_at]))
+                    h_1 = fma(e_1, h_1, push * splat(b[b_at + 1]))
+                    h_2 = fma(e_2, h_2, push * splat(b[b_at + 2]))
+                    h_3 = fma(e_3, h_3, push * splat(b[b_at + 3]))
+                    store(states, to, h_0)
+                    store(states, to + W, h_1)
+                    store(states, to + 2 * W, h_2)
+                    store(states, to + 3 * W, h_3)
+                    if has_gate:
+                        out = fma(h_0, splat(c[c_at]), load(readout, t * W))
+                        out = fma(h_1, splat(c[c_at + 1]), out)
+                        out = fma(h_2, splat(c[c_at + 2]), out)
+                        store(readout, t * W, fma(h_3, splat(c[c_at + 3]), out))
+                    b_at += b_stride[1]
+                    c_at += c_stride[1]
+
+                a_0, a_1, a_2, a_3 = load(a, a_at), load(a, a_at + W), load(a, a_at + 2 * W), load(a, a_at + 3 * W)
+                g_0 = g_1 = g_2 = g_3 = splat(_ZERO)
+                da_0 = da_1 = da_2 = da_3 = splat(_ZERO)
+                for t in range(length - 1, -1, -1):
+                    b_at -= b_stride[1]
+                    c_at -= c_stride[1]
+                    at, to = t * S * W, (t + 1) * S * W
+                    weight, step, push = load(gated, t * W), load(delta, t * W), load(drive, t * W)
+                    g_0 = fma(weight, splat(c[c_at]), g_0)
+                    g_1 = fma(weight, splat(c[c_at + 1]), g_1)
+                    g_2 = fma(weight, splat(c[c_at + 2]), g_2)
+                    g_3 = fma(weight, splat(c[c_at + 3]), g_3)
+                    sum_at = t * d_state * 4 + n * 4
+                    total = sum_of_four(weight * h_0, weight * h_1, weight * h_2, weight * h_3)
+                    store(sums_c, sum_at, load(sums_c, sum_at) + total)
+                    total = sum_of_four(push * g_0, push * g_1, push * g_2, push * g_3)
+                    store(sums_b, sum_at, load(sums_b, sum_at) + total)
+                    out = fma(g_0, splat(b[b_at]), load(through_b, t * W))
+                    out = fma(g_1, splat(b[b_at + 1]), out)
+                    out = fma(g_2, splat(b[b_at + 2]), out)
+                    store(through_b, t * W, fma(g_3, splat(b[b_at + 3]), out))
+                    # g becomes g e; times h_{t-1} it feeds A and delta, by itself it is the part of g_{t-1} from h_t
+                    g_0 = g_0 * load(decays, at)
+                    g_1 = g_1 * load(decays, at + W)
+                    g_2 = g_2 * load(decays, at + 2 * W)
+                    g_3 = g_3 * load(decays, at + 3 * W)
+                    h_0, h_1, h_2, h_3 = (
+                        load(states, at), load(states, at + W), load(states, at + 2 * W), load(states, at + 3 * W)
+                    )  # fmt: skip
+                    p_0, p_1, p_2, p_3 = g_0 * h_0, g_1 * h_1, g_2 * h_2, g_3 * h_3
+                    da_0, da_1, da_2, da_3 = (
+                        fma(p_0, step, da_0), fma(p_1, step, da_1), fma(p_2, step, da_2), fma(p_3, step, da_3)
+                    )  # fmt: skip
+                    out = fma(p_0, a_0, load(through_a, t * W))
+                    out = fma(p_1, a_1, out)
+                    out = fma(p_2, a_2, out)
+                    store(through_a, t * W, fma(p_3, a_3, out))
+                store(da, a_at, load(da, a_at) + da_0)
+                store(da, a_at + W, load(da, a_at + W) + da_1)
+                store(da, a_at + 2 * W, load(da, a_at + 2 * W) + da_2)
+                store(da, a_at + 3 * W, load(da, a_at + 3 * W) + da_3)
+
+            skip = load(d, channel)
+            shift = load(bias, channel)
+            dd_sum, dbias_sum = load(dd, channel), load(dbias, channel)
+            for t in range(length):
+                x = _load_channels(u, u_at + t * u_stride[1], lanes)
+                weight, from_b = load(gated, t * W), load(through_b, t * W)
+                at = (row * length + t) * d_inner + channel
+                dd_sum = fma(weight, x, dd_sum)
+                _store_channels(du, at, fma(from_b, load(delta, t * W), weight * skip), lanes)
+                grad = fma(from_b, x, load(through_a, t * W))
+                if use_softplus:
+                    grad = grad * sigmoid(_load_channels(dt, dt_at + t * dt_stride[1], lanes) + shift)
+                dbias_sum = dbias_sum + grad
+                _store_channels(ddt, at, grad, lanes)
+                if has_gate:
+                    gate = _load_channels(z, z_at + t * z_stride[1], lanes)
+                    s = sigmoid(gate)
+                    slope = s * fma(gate, splat(_ONE) - s, splat(_ONE))
+                    plain = fma(x, skip, load(readout, t * W))
+                    upstream = _load_channels(dy, dy_at + t * dy_stride[1], lanes)
+                    _store_channels(dz, at, upstream * plain * slope, lanes)
+            store(dd, channel, dd_sum)
+            store(dbias, channel, dbias_sum)
+        for t in range(length):
+            for n in range(d_state):
+                at = (t * d_state + n) * 4
+                to = (row * length + t) * d_state + n
+                db[to] = (sums_b[at] + sums_b[at + 1]) + (sums_b[at + 2] + sums_b[at + 3])
+                dc[to] = (sums_c[at] + sums_c[at + 1]) + (sums_c[at + 2] + sums_c[at + 3])
