@@ -1,0 +1,83 @@
+"""The kernels against plain Python loops written from the table, in float64."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from k4_pipeline.features.compute import compute_market_features
+from k4_pipeline.features.spec import MARKET_NAMES
+from k4_pipeline.market.bars import Bars
+from k4_pipeline_tests.features.oracle import MarketOracle, TickerBars
+
+# Values that jump when a tie flips: counts, ranks and what is built on them. All other channels must always agree.
+TIED = {
+    "current_bbw_percentile",
+    "cci_days_factor",
+    "cci_score",
+    "nes_inactive_mass",
+    "nes_score",
+    "tsf_days_in_consolidation",
+    "tsf_score",
+    "ebp_raw",
+    "ebp_composite",
+    "ebp_signal",
+    "days_since_bbw_low",
+    "days_since_volume_spike",
+}
+
+
+def oracle_table(bars: Bars, ticker: str, rows: slice) -> np.ndarray:
+    """The oracle's market channels of some bars of one ticker, (rows, 55)."""
+    s = bars.ticker_slice(ticker)
+    one = TickerBars(*(getattr(bars, name)[s].tolist() for name in ("high", "low", "close", "volume")))
+    oracle = MarketOracle(one)
+    wanted = range(len(one.close))[rows]
+    # Ascending bars keep the recursion of the run length shallow.
+    tables = [oracle.values(t) for t in wanted]
+    assert set(tables[0]) == set(MARKET_NAMES)
+    return np.array([[table[name] for name in MARKET_NAMES] for table in tables])
+
+
+def disagreements(expected: np.ndarray, actual: np.ndarray, rtol: float = 1e-9) -> np.ndarray:
+    """Where two tables (n, 55) differ by more than `rtol` of the value; (n, 55) bool.
+
+    A difference that cancels almost to zero has no relative precision of its own: below 1e-3 of the channel's typical
+    size the tolerance stops shrinking.
+    """
+    size = np.nanmedian(np.abs(expected), axis=0, keepdims=True)
+    scale = np.maximum(np.abs(expected), 1e-3 * np.nan_to_num(size))
+    both_missing = np.isnan(expected) & np.isnan(actual)
+    return ~(both_missing | (np.abs(expected - actual) <= rtol * scale))
+
+
+def assert_agreement(expected: np.ndarray, actual: np.ndarray) -> None:
+    wrong = disagreements(expected, actual)
+    for channel, name in enumerate(MARKET_NAMES):
+        count = int(wrong[:, channel].sum())
+        allowed = len(wrong) // 1000 if name in TIED else 0
+        if count > allowed:
+            i = int(np.flatnonzero(wrong[:, channel])[0])
+            pytest.fail(
+                f"{name}: {count} of {len(wrong)} differ; {expected[i, channel]} != {actual[i, channel]} at {i}"
+            )
+
+
+@pytest.mark.parametrize("ticker", ["WALK1", "COARSE", "PENNY", "FLAT", "ONE", "SHORT"])
+def test_made_up_tickers_agree_with_the_oracle_at_every_bar(made_up_bars: Bars, ticker: str) -> None:
+    one = made_up_bars.subset([ticker])
+    assert_agreement(oracle_table(one, ticker, slice(None)), compute_market_features(one, dtype=np.float64))
+
+
+def test_random_real_tickers_agree_with_the_oracle(real_bars: Bars) -> None:
+    rng = np.random.default_rng(5)
+    long_enough = real_bars.tickers[np.diff(real_bars.offsets) >= 600]
+    expected, actual = [], []
+    for ticker in rng.choice(long_enough, 8, replace=False):
+        n = len(range(*real_bars.ticker_slice(ticker).indices(len(real_bars))))
+        start = int(rng.integers(440, n - 80))
+        rows = slice(start, start + 80)
+        expected.append(oracle_table(real_bars, ticker, rows))
+        one = real_bars.subset([ticker])
+        actual.append(compute_market_features(one, dtype=np.float64)[rows])
+    assert_agreement(np.concatenate(expected), np.concatenate(actual))
