@@ -17,9 +17,12 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import intrinsic, models, overload, register_model
+from numba.extending import intrinsic as numba_intrinsic
+from numba.extending import models, overload, register_model
 
 from k4_pipeline._numba import njit
+
+intrinsic: Any = numba_intrinsic  # called without the typing context that its own signature names
 
 LANES = 16
 _FLOAT = ir.FloatType()
@@ -217,10 +220,8 @@ def sum_of_four(typingctx: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
 _MAGIC = np.float32(1.5 * 2**23)
 # 2**f on [-1/2, 1/2] and atanh(s)/s on [0, 1/3] as polynomials in f and s*s, fitted for least relative error.
 # The tests measure the error of the finished functions against float64.
-_E1, _E2, _E3, _E4, _E5, _E6 = (
-    np.float32(c)
-    for c in (6.93147203e-01, 2.40226479e-01, 5.55033247e-02, 9.61843736e-03, 1.33988747e-03, 1.53533620e-04)
-)
+_E1, _E2, _E3 = np.float32(6.93147203e-01), np.float32(2.40226479e-01), np.float32(5.55033247e-02)
+_E4, _E5, _E6 = np.float32(9.61843736e-03), np.float32(1.33988747e-03), np.float32(1.53533620e-04)
 _L1, _L2, _L3, _L4 = (np.float32(c) for c in (0.33333208, 0.20010764, 0.14000902, 0.14005997))
 _ONE, _TWO, _ZERO = np.float32(1.0), np.float32(2.0), np.float32(0.0)
 
@@ -266,3 +267,20 @@ def sigmoid(x: Any) -> Any:
 def softplus(x: Any) -> Any:
     """log(1 + exp(x)) without overflow, accurate for large negative x."""
     return select_negative(x, splat(_ZERO), x) + log1p_unit(_decay_of_magnitude(x))
+
+
+@njit
+def load_channels(array: Any, offset: int, lanes: int) -> Any:
+    """`load` of a whole lane group, `load_first` of the last, narrower one."""
+    if lanes == LANES:
+        return load(array, offset)
+    return load_first(array, offset, lanes)
+
+
+@njit
+def store_channels(array: Any, offset: int, value: Any, lanes: int) -> None:
+    """`store` of a whole lane group, `store_first` of the last, narrower one."""
+    if lanes == LANES:
+        store(array, offset, value)
+    else:
+        store_first(array, offset, value, lanes)

@@ -88,7 +88,7 @@ class _SelectiveScan(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
-        u, dt, A, B, C, D, z, dt_bias = saved
+        u, _, A, _, _, D, z, dt_bias = saved
         operands = _Operands(*saved)
         flags = (ctx.softplus, z is not None)
         inputs = [part for view in operands.views for part in view]
@@ -109,10 +109,11 @@ class _SelectiveScan(torch.autograd.Function):
             return sums
 
         parts = run_chunks(rows, operands.batch, _ROWS)
-        da, dd, dbias = (
-            np.sum([part[i] for part in parts], axis=0, dtype=np.float32) if parts else like
-            for i, like in enumerate((np.zeros_like(a2), np.zeros_like(operands.channels[0]), operands.channels[1] * 0))
-        )
+        da, dd, dbias = np.zeros_like(a2), np.zeros_like(operands.channels[0]), np.zeros_like(operands.channels[1])
+        for part in parts:
+            da += part[0]
+            dd += part[1]
+            dbias += part[2]
         n_states, d_inner = A.shape[1], operands.d_inner
         gradients: list[Tensor | None] = [du, ddt, _unpacked(da, d_inner, n_states)]
         gradients += [db[..., :n_states], dc[..., :n_states]]

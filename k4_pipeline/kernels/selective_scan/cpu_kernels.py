@@ -18,12 +18,12 @@ from k4_pipeline.kernels.simd import (
     exp2,
     fma,
     load,
-    load_first,
+    load_channels,
     sigmoid,
     softplus,
     splat,
     store,
-    store_first,
+    store_channels,
     sum_of_four,
 )
 
@@ -34,31 +34,16 @@ _ONE = np.float32(1.0)
 
 
 @njit
-def _load_channels(array, offset, lanes):  # type: ignore[no-untyped-def]
-    if lanes == W:
-        return load(array, offset)
-    return load_first(array, offset, lanes)
-
-
-@njit
-def _store_channels(array, offset, value, lanes):  # type: ignore[no-untyped-def]
-    if lanes == W:
-        store(array, offset, value)
-    else:
-        store_first(array, offset, value, lanes)
-
-
-@njit
 def _step_sizes(  # type: ignore[no-untyped-def]
     length, lanes, u, u_at, u_t, dt, dt_at, dt_t, bias, use_softplus, delta, drive, readout
 ):
     """delta_t and delta_t * u_t of one row and lane group; clears the readout."""
     for t in range(length):
-        step = _load_channels(dt, dt_at + t * dt_t, lanes) + bias
+        step = load_channels(dt, dt_at + t * dt_t, lanes) + bias
         if use_softplus:
             step = softplus(step)
         store(delta, t * W, step)
-        store(drive, t * W, step * _load_channels(u, u_at + t * u_t, lanes))
+        store(drive, t * W, step * load_channels(u, u_at + t * u_t, lanes))
         store(readout, t * W, splat(_ZERO))
 
 
@@ -98,11 +83,11 @@ def forward_rows(  # type: ignore[no-untyped-def]
                     c_at += c_stride[1]
             skip = load(d, channel)
             for t in range(length):
-                out = fma(_load_channels(u, u_at + t * u_stride[1], lanes), skip, load(readout, t * W))
+                out = fma(load_channels(u, u_at + t * u_stride[1], lanes), skip, load(readout, t * W))
                 if has_gate:
-                    gate = _load_channels(z, row * z_stride[0] + t * z_stride[1] + channel, lanes)
+                    gate = load_channels(z, row * z_stride[0] + t * z_stride[1] + channel, lanes)
                     out = out * (gate * sigmoid(gate))
-                _store_channels(y, (row * length + t) * d_inner + channel, out, lanes)
+                store_channels(y, (row * length + t) * d_inner + channel, out, lanes)
 
 
 @njit
@@ -140,9 +125,9 @@ def backward_rows(  # type: ignore[no-untyped-def]
                 load(bias, channel), use_softplus, delta, drive, readout,
             )  # fmt: skip
             for t in range(length):
-                weight = _load_channels(dy, dy_at + t * dy_stride[1], lanes)
+                weight = load_channels(dy, dy_at + t * dy_stride[1], lanes)
                 if has_gate:
-                    gate = _load_channels(z, z_at + t * z_stride[1], lanes)
+                    gate = load_channels(z, z_at + t * z_stride[1], lanes)
                     weight = weight * (gate * sigmoid(gate))
                 store(gated, t * W, weight)
                 store(through_a, t * W, splat(_ZERO))
@@ -222,23 +207,23 @@ def backward_rows(  # type: ignore[no-untyped-def]
             shift = load(bias, channel)
             dd_sum, dbias_sum = load(dd, channel), load(dbias, channel)
             for t in range(length):
-                x = _load_channels(u, u_at + t * u_stride[1], lanes)
+                x = load_channels(u, u_at + t * u_stride[1], lanes)
                 weight, from_b = load(gated, t * W), load(through_b, t * W)
                 at = (row * length + t) * d_inner + channel
                 dd_sum = fma(weight, x, dd_sum)
-                _store_channels(du, at, fma(from_b, load(delta, t * W), weight * skip), lanes)
+                store_channels(du, at, fma(from_b, load(delta, t * W), weight * skip), lanes)
                 grad = fma(from_b, x, load(through_a, t * W))
                 if use_softplus:
-                    grad = grad * sigmoid(_load_channels(dt, dt_at + t * dt_stride[1], lanes) + shift)
+                    grad = grad * sigmoid(load_channels(dt, dt_at + t * dt_stride[1], lanes) + shift)
                 dbias_sum = dbias_sum + grad
-                _store_channels(ddt, at, grad, lanes)
+                store_channels(ddt, at, grad, lanes)
                 if has_gate:
-                    gate = _load_channels(z, z_at + t * z_stride[1], lanes)
+                    gate = load_channels(z, z_at + t * z_stride[1], lanes)
                     s = sigmoid(gate)
                     slope = s * fma(gate, splat(_ONE) - s, splat(_ONE))
                     plain = fma(x, skip, load(readout, t * W))
-                    upstream = _load_channels(dy, dy_at + t * dy_stride[1], lanes)
-                    _store_channels(dz, at, upstream * plain * slope, lanes)
+                    upstream = load_channels(dy, dy_at + t * dy_stride[1], lanes)
+                    store_channels(dz, at, upstream * plain * slope, lanes)
             store(dd, channel, dd_sum)
             store(dbias, channel, dbias_sum)
         for t in range(length):
