@@ -25,6 +25,19 @@ CLASS_WEIGHTS = (1.0, 1.0, 2.0, 10.0, 500.0, 5.0)
 
 SIGNAL_NAMES = ("STRONG", "GOOD", "MODERATE", "AVOID")
 
+SPLIT_NAMES = ("train", "validation", "test")
+EXCLUDED = "excluded"
+EXCLUSION_REASONS = (
+    "label_not_known_before_validation",
+    "embargo",
+    "before_train_span",
+    "label_not_known_at_as_of",
+    "pattern_in_earlier_split",
+    "after_test",
+)
+MIN_VALID_HISTORY_BARS = 20  # a bar of a sequence is valid from its ticker's 20th bar on
+MEAN_VOLUME_BARS = 250  # look-back of m, the volume unit of the model inputs
+
 
 @dataclass(frozen=True)
 class CleaningConfig:
@@ -35,6 +48,10 @@ class CleaningConfig:
     stale_bars: int = 20  # identical closes in a row listed as stale
     min_bars: int = 20  # a ticker with fewer clean bars is dropped, with its rows in the rejects
     default_exchange: str = "XNYS"
+    # A bar dated today may still grow. "reject" it; "after_close": keep it once its exchange has closed; "accept" it.
+    todays_bar: Literal["reject", "after_close", "accept"] = "reject"
+    after_close_minutes: int = 15  # "after_close" waits this long for the vendor's final print
+    max_rejected_frac: float = 0.5  # more refused rows than this and the whole input is refused
 
 
 @dataclass(frozen=True)
