@@ -102,7 +102,9 @@ def every_label_window_starts_after_its_snapshot(
             close=np.where(upto, row.upper * 50.0, one.close),
             volume=one.volume,
         )
-        again = label_snapshots(spoiled, labeled.loc[[row.Index]], config, default_exchange=default_exchange)
+        again = label_snapshots(
+            spoiled, labeled.loc[[row.Index]], config, default_exchange=default_exchange, data_end=bars.last_day
+        )
         got = again["outcome_class"].iloc[0]
         if pd.isna(got) != pd.isna(row.outcome_class) or (not pd.isna(got) and got != row.outcome_class):
             findings.append(
