@@ -1,0 +1,280 @@
+"""Which bars are sane: every row a source sent is either kept as sent or stands in the rejects with a reason.
+
+Nothing is repaired, filled or averaged. Rules that need a decision:
+
+- Zero volume is sane (no trade); a negative or missing volume is not.
+- Open and close may leave [low, high] by `range_tolerance` (vendors round adjusted prices column by column).
+- Rows that repeat a (ticker, date) with the same numbers: the first stays, the others are rejects. Rows that contradict
+  each other are **all** rejects: no evidence says which one is right, and "the last one sent" would let a later
+  correction replace what was known on the day.
+- A bar belongs to the calendar date in its stamp's own time zone (`market/parsing.py`).
+- Bars dated after `today` are rejects. A bar dated `today` may still grow, so it is one too unless
+  `CleaningConfig.todays_bar` says "accept", or "after_close" and its exchange closed `after_close_minutes` before `now`
+  (needs `now`; without it "after_close" is as safe as "reject"). Without `today` no date counts as future: this module
+  never reads the clock.
+- A ticker with fewer than `min_bars` sane bars is dropped, its rows in the rejects.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from k4_pipeline.config import CleaningConfig
+from k4_pipeline.errors import BadInputError
+from k4_pipeline.market import calendar
+from k4_pipeline.market.bars import PRICE_COLUMNS, Bars, to_day
+from k4_pipeline.market.listings import stale_runs, suspicious_jumps
+from k4_pipeline.market.parsing import AMBIGUOUS_DAY, NO_DAY, days, numbers, ticker_codes
+from k4_pipeline.market.sources.base import RAW_COLUMNS, RawBars
+
+# In order of judgement: a row carries the first reason that applies.
+REASONS = (
+    "",
+    "ticker is empty",
+    "ticker contains a path separator or control character",
+    "date is missing or cannot be read",
+    "date is ambiguous: day first or month first?",
+    "date lies before 1900",
+    "date lies in the future",
+    "bar of today may be incomplete",
+    *(f"{column} is missing or no number" for column in (*PRICE_COLUMNS, "volume")),
+    *(f"{column} is infinite" for column in (*PRICE_COLUMNS, "volume")),
+    *(f"{column} is zero or negative" for column in PRICE_COLUMNS),
+    "volume is negative",
+    "high is below low",
+    "open lies outside the range of the bar",
+    "close lies outside the range of the bar",
+    "repeats another row of the same ticker and date",
+    "contradicts another row of the same ticker and date",
+    "ticker has too few sane bars",
+)
+_CODE = {reason: np.uint8(code) for code, reason in enumerate(REASONS)}
+_FIRST_DAY = to_day("1900-01-01")
+_BAD_NAME = frozenset("/\\") | {chr(c) for c in range(32)} | {"\x7f"}
+
+
+@dataclass(frozen=True)
+class CleanResult:
+    """Cleaned bars, the rejects table, listings of odd but kept bars, and counts.
+
+    `listings`: "suspicious_jumps" and "stale_runs" (market/listings.py). `counts`: read, kept, rejected (read = kept +
+    rejected), tickers_read, tickers_kept, suspicious_jumps, stale_runs, and one "rejected: <reason>" per reason met.
+    """
+
+    bars: Bars
+    rejects: pd.DataFrame
+    listings: dict[str, pd.DataFrame]
+    counts: dict[str, int]
+
+
+def clean_bars(
+    raw: RawBars, config: CleaningConfig, *, today: dt.date | None = None, now: dt.datetime | None = None
+) -> CleanResult:
+    """Split the rows of `raw` into sane bars and rejects.
+
+    `today` is the date on which the run happens (bars of later dates are refused), `now` a time-zone-aware moment, used
+    by `todays_bar="after_close"` alone. Raises `BadInputError` when no ticker keeps `min_bars` sane bars or more than
+    `max_rejected_frac` of the rows are refused: the message names the commonest reasons, each with a row, and a remedy.
+    """
+    frame = raw.frame
+    missing = [c for c in RAW_COLUMNS if c not in frame.columns]
+    if missing:
+        raise BadInputError(f"raw bars lack {', '.join(missing)}; a source must give {', '.join(RAW_COLUMNS)}")
+    if len(frame) == 0:
+        raise BadInputError("no bars were read" + _problem_text(raw.problems) + "; check the source and its path")
+    code, names = ticker_codes(frame["ticker"])
+    day = days(frame["date"], frame["source"])
+    values = {c: numbers(frame[c]) for c in (*PRICE_COLUMNS, "volume")}
+
+    reason = _judge_rows(code, names, day, values, config)
+    if today is not None:
+        _refuse_future(reason, code, names, day, to_day(today), config, now)
+    order = _sorted_order(code, day)
+    _judge_duplicates(reason, order, code, day, values)
+    bad_rows = int(np.count_nonzero(reason))
+    _drop_short_tickers(reason, code, len(names), config.min_bars)
+
+    kept = int(np.count_nonzero(reason == 0))
+    if kept == 0 or bad_rows > config.max_rejected_frac * len(frame):
+        raise BadInputError(_refusal(raw, reason, kept, config))
+    bars = _to_bars(reason, order, code, names, day, values)
+    rejects = _rejects_table(frame, reason, values)
+    listings = {
+        "suspicious_jumps": suspicious_jumps(bars, config.jump_factor),
+        "stale_runs": stale_runs(bars, config.stale_bars),
+    }
+    per_reason = np.bincount(reason, minlength=len(REASONS))
+    counts = {
+        "read": len(frame),
+        "kept": len(bars),
+        "rejected": len(rejects),
+        "tickers_read": len(names),
+        "tickers_kept": bars.n_tickers,
+        **{name: len(table) for name, table in listings.items()},
+        **{f"rejected: {REASONS[i]}": int(n) for i, n in enumerate(per_reason) if i and n},
+    }
+    if counts["kept"] + counts["rejected"] != counts["read"]:
+        raise AssertionError(f"cleaning lost rows: {counts}")
+    return CleanResult(bars=bars, rejects=rejects, listings=listings, counts=counts)
+
+
+def _judge_rows(
+    code: np.ndarray, names: np.ndarray, day: np.ndarray, values: dict[str, np.ndarray], config: CleaningConfig
+) -> np.ndarray:
+    """The reason code of every row judged alone, uint8 (n,); 0 = sane."""
+    reason = np.zeros(len(code), dtype=np.uint8)
+
+    def refuse(rows: np.ndarray, why: str) -> None:
+        reason[rows & (reason == 0)] = _CODE[why]
+
+    name_reason = np.zeros(len(names), dtype=np.uint8)
+    for i, name in enumerate(names):
+        if not name:
+            name_reason[i] = _CODE["ticker is empty"]
+        elif not _BAD_NAME.isdisjoint(name) or name in (".", ".."):
+            name_reason[i] = _CODE["ticker contains a path separator or control character"]
+    reason[:] = name_reason[code]
+    refuse(day == NO_DAY, "date is missing or cannot be read")
+    refuse(day == AMBIGUOUS_DAY, "date is ambiguous: day first or month first?")
+    refuse(day < _FIRST_DAY, "date lies before 1900")
+    for column, x in values.items():
+        refuse(np.isnan(x), f"{column} is missing or no number")
+    for column, x in values.items():
+        refuse(np.isinf(x), f"{column} is infinite")
+    for column in PRICE_COLUMNS:
+        refuse(values[column] <= 0.0, f"{column} is zero or negative")
+    refuse(values["volume"] < 0.0, "volume is negative")
+    high, low = values["high"], values["low"]
+    refuse(high < low, "high is below low")
+    lowest, highest = low * (1.0 - config.range_tolerance), high * (1.0 + config.range_tolerance)
+    for column in ("open", "close"):
+        refuse((values[column] < lowest) | (values[column] > highest), f"{column} lies outside the range of the bar")
+    return reason
+
+
+def _refuse_future(
+    reason: np.ndarray,
+    code: np.ndarray,
+    names: np.ndarray,
+    day: np.ndarray,
+    today: int,
+    config: CleaningConfig,
+    now: dt.datetime | None,
+) -> None:
+    reason[(reason == 0) & (day > today)] = _CODE["date lies in the future"]
+    if config.todays_bar == "accept":
+        return
+    of_today = (reason == 0) & (day == today)
+    if config.todays_bar == "after_close" and now is not None and of_today.any():
+        latest = now - dt.timedelta(minutes=config.after_close_minutes)
+        closed = np.zeros(len(names), dtype=bool)
+        for i in np.unique(code[of_today]):
+            exchange = calendar.exchange_of(names[i], config.default_exchange)
+            closed[i] = calendar.has_closed(exchange, today, latest)
+        of_today &= ~closed[code]
+    reason[of_today] = _CODE["bar of today may be incomplete"]
+
+
+def _sorted_order(code: np.ndarray, day: np.ndarray) -> np.ndarray | None:
+    """Rows by (ticker, date), ties as sent; None when they already stand so."""
+    step = code[1:].astype(np.int64) - code[:-1]
+    if bool(np.all((step > 0) | ((step == 0) & (day[1:] >= day[:-1])))):
+        return None
+    return np.lexsort((day, code))
+
+
+def _judge_duplicates(
+    reason: np.ndarray, order: np.ndarray | None, code: np.ndarray, day: np.ndarray, values: dict[str, np.ndarray]
+) -> None:
+    """Among rows sane so far: equal repetitions keep the first, contradictions keep none."""
+    rows = np.flatnonzero(reason == 0) if order is None else order[reason[order] == 0]
+    if len(rows) < 2:
+        return
+    later, earlier = rows[1:], rows[:-1]
+    again = (code[later] == code[earlier]) & (day[later] == day[earlier])
+    if not again.any():
+        return
+    group = np.concatenate([[0], np.cumsum(~again)])  # (len(rows),) one number per (ticker, date)
+    first = rows[np.flatnonzero(np.concatenate([[True], ~again]))][group]
+    differs = np.zeros(len(rows), dtype=bool)
+    for x in values.values():
+        differs |= x[rows] != x[first]
+    contradicts = np.zeros(int(group[-1]) + 1, dtype=bool)
+    contradicts[group[differs]] = True
+    reason[rows[contradicts[group]]] = _CODE["contradicts another row of the same ticker and date"]
+    reason[rows[~contradicts[group] & (rows != first)]] = _CODE["repeats another row of the same ticker and date"]
+
+
+def _drop_short_tickers(reason: np.ndarray, code: np.ndarray, n_tickers: int, min_bars: int) -> None:
+    sane = reason == 0
+    short = np.bincount(code[sane], minlength=n_tickers) < min_bars
+    reason[sane & short[code]] = _CODE["ticker has too few sane bars"]
+
+
+def _to_bars(
+    reason: np.ndarray,
+    order: np.ndarray | None,
+    code: np.ndarray,
+    names: np.ndarray,
+    day: np.ndarray,
+    values: dict[str, np.ndarray],
+) -> Bars:
+    rows = np.flatnonzero(reason == 0) if order is None else order[reason[order] == 0]
+    present, lengths = np.unique(code[rows], return_counts=True)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+    columns = {c: values[c][rows] for c in (*PRICE_COLUMNS, "volume")}
+    return Bars(tickers=names[present], offsets=offsets, date=day[rows], **columns)
+
+
+def _rejects_table(frame: pd.DataFrame, reason: np.ndarray, values: dict[str, np.ndarray]) -> pd.DataFrame:
+    rows = np.flatnonzero(reason)
+    sent = frame.iloc[rows]
+    return pd.DataFrame(
+        {
+            "ticker": _as_text(sent["ticker"]),
+            "date": _as_text(sent["date"]),
+            **{c: values[c][rows] for c in (*PRICE_COLUMNS, "volume")},
+            "reason": pd.Series(np.array(REASONS, dtype=object)[reason[rows]], dtype="str"),
+            "source": _as_text(sent["source"]),
+        }
+    )
+
+
+def _as_text(column: pd.Series) -> pd.Series:
+    missing = column.isna().to_numpy()
+    if column.dtype.kind == "M" and not isinstance(column.dtype, pd.DatetimeTZDtype):
+        midnight = (column == column.dt.normalize()).all()
+        column = column.dt.strftime("%Y-%m-%d" if midnight else "%Y-%m-%d %H:%M:%S")
+    text = np.array([str(v) for v in column.astype(object)], dtype=object)
+    text[missing] = ""
+    return pd.Series(text, dtype="str")
+
+
+def _problem_text(problems: list[str]) -> str:
+    if not problems:
+        return ""
+    return f" ({len(problems)} problems while reading, first: {problems[0]})"
+
+
+def _refusal(raw: RawBars, reason: np.ndarray, kept: int, config: CleaningConfig) -> str:
+    n = len(raw.frame)
+    per_reason = np.bincount(reason, minlength=len(REASONS))
+    per_reason[0] = 0
+    parts = []
+    for i in np.argsort(-per_reason, kind="stable")[:3]:
+        if per_reason[i]:
+            row = raw.frame.iloc[int(np.flatnonzero(reason == i)[0])]
+            parts.append(
+                f"{REASONS[i]}: {per_reason[i]} rows, e.g. ticker {row['ticker']!r} date {str(row['date'])!r} "
+                f"in {row['source']}"
+            )
+    left = f"{n - kept} of {n} rows are refused and {kept} kept"
+    limit = f"at least one ticker needs {config.min_bars} sane bars and at most {config.max_rejected_frac:.0%} bad rows"
+    return (
+        f"the bars do not suffice: {left}; {limit}. {'; '.join(parts)}{_problem_text(raw.problems)}. "
+        "Mend the input, or relax CleaningConfig when these bars are right"
+    )
