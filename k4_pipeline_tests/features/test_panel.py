@@ -1,0 +1,85 @@
+"""The panel file: what is written is what was computed, it maps back, and a damaged or stale one is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+from k4_pipeline.errors import BadInputError, StaleArtifactError
+from k4_pipeline.features import panel as panel_module
+from k4_pipeline.features.compute import compute_market_features
+from k4_pipeline.features.panel import PANEL_FILE, FeaturePanel, read_panel, ticker_chunks, write_panel
+from k4_pipeline.features.panel import write_panel_stream as write_stream
+from k4_pipeline.market.bars import Bars
+
+
+def test_a_panel_reads_back_bit_for_bit_whatever_the_chunk(made_up_bars: Bars, tmp_path: Path) -> None:
+    expected = compute_market_features(made_up_bars)
+    seen = set()
+    for chunk in (1, 3, 1000):
+        calls: list[tuple[int, int]] = []
+        write_panel(
+            made_up_bars, tmp_path / str(chunk), chunk_tickers=chunk, progress=lambda *c, log=calls: log.append(c)
+        )
+        panel = read_panel(tmp_path / str(chunk))
+        assert isinstance(panel.values, np.memmap)
+        assert panel.values.tobytes() == expected.tobytes()
+        assert panel.tickers.tolist() == made_up_bars.tickers.tolist()
+        np.testing.assert_array_equal(panel.offsets, made_up_bars.offsets)
+        np.testing.assert_array_equal(panel.date, made_up_bars.date)
+        assert panel.bars_fingerprint == made_up_bars.fingerprint()
+        assert calls[-1] == (len(made_up_bars), len(made_up_bars))
+        assert [p.name for p in (tmp_path / str(chunk)).iterdir()] == [PANEL_FILE]
+        seen.add(panel.fingerprint())
+    assert seen == {FeaturePanel.from_bars(made_up_bars).fingerprint()}
+
+
+def test_the_fingerprint_changes_with_one_value(made_up_bars: Bars) -> None:
+    panel = FeaturePanel.from_bars(made_up_bars)
+    before = panel.fingerprint()
+    panel.values[700, 0] += 1.0
+    assert panel.fingerprint() != before
+
+
+def test_any_safetensors_reader_opens_the_panel(made_up_bars: Bars, tmp_path: Path) -> None:
+    write_panel(made_up_bars, tmp_path)
+    with safe_open(tmp_path / PANEL_FILE, "numpy") as file:
+        assert file.get_tensor("values").tobytes() == compute_market_features(made_up_bars).tobytes()
+        assert file.get_tensor("date").tolist() == made_up_bars.date.tolist()
+        assert file.metadata()["bars_fingerprint"] == made_up_bars.fingerprint()
+
+
+def test_a_missing_truncated_or_foreign_panel_is_refused(made_up_bars: Bars, tmp_path: Path) -> None:
+    with pytest.raises(StaleArtifactError, match="does not exist"):
+        read_panel(tmp_path)
+    write_panel(made_up_bars, tmp_path)
+    path = tmp_path / PANEL_FILE
+    whole = path.read_bytes()
+    for broken in (whole[:-1], whole[: len(whole) // 2], whole[:5000], whole + b"x", b"", b"\xff" * 100, whole[:100]):
+        path.write_bytes(broken)
+        with pytest.raises(StaleArtifactError):
+            read_panel(tmp_path)
+
+
+def test_a_panel_of_other_declarations_is_refused(
+    made_up_bars: Bars, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(panel_module, "feature_list_hash", lambda: "0123456789abcdef")
+        write_panel(made_up_bars, tmp_path)
+    with pytest.raises(StaleArtifactError, match="0123456789abcdef"):
+        read_panel(tmp_path)
+
+
+def test_tickers_out_of_order_and_an_empty_stream_are_refused_and_leave_nothing(
+    made_up_bars: Bars, tmp_path: Path
+) -> None:
+    chunks = list(ticker_chunks(made_up_bars, 2))
+    with pytest.raises(BadInputError, match="ascending"):
+        write_stream([chunks[1], chunks[0]], tmp_path, bars_fingerprint="x")
+    with pytest.raises(BadInputError, match="no bars"):
+        write_stream([], tmp_path, bars_fingerprint="x")
+    assert list(tmp_path.iterdir()) == []
