@@ -31,8 +31,6 @@ PANEL_FILE = "panel.safetensors"
 _FORMAT = "k4_pipeline market features 1"
 _HEADER_BYTES = 4096  # room for the header, its 8-byte length included; values start on a page
 _DTYPES: dict[str, np.dtype[Any]] = {
-    name: np.dtype(code) for name, code in (("F32", "<f4"), ("I32", "<i4"), ("I64", "<i8"), ("U8", "u1"))
-}
     "F32": np.dtype("<f4"),
     "I32": np.dtype("<i4"),
     "I64": np.dtype("<i8"),
