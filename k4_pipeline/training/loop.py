@@ -1,0 +1,239 @@
+"""The training loop: epochs over the train rows, early stopping on the validation rows, the best weights at the end.
+
+It is handed two sets and knows no third one; test rows cannot reach it.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from k4_pipeline.config import K4, N_CLASSES, LossConfig, ModelConfig, TrainConfig
+from k4_pipeline.errors import ConfigError, K4Error
+from k4_pipeline.losses import AsymmetricLoss, weighted_log_prior
+from k4_pipeline.models import build_model, check_mask
+from k4_pipeline.training.monitor import Monitor, validation_metrics
+from k4_pipeline.training.optimiser import learning_rate_at
+from k4_pipeline.training.predict import predict_logits
+from k4_pipeline.training.seeding import epoch_order, resolve_device, seeded
+from k4_pipeline.training.source import BatchSource, split_evenly, targets_of
+from k4_pipeline.training.step import TrainStep
+
+
+class TrainingDivergedError(K4Error):
+    """The loss became NaN or infinite."""
+
+
+@dataclass
+class TrainResult:
+    """A trained model and how it came about. `history` has one JSON-safe dict per epoch (None: not defined)."""
+
+    model: nn.Module  # with the weights of `best_epoch`, in eval mode
+    history: list[dict[str, Any]]
+    best_epoch: int  # 1-based
+    monitor_name: str  # the quantity that chose the epoch
+    monitor_value: float
+    monitor_note: str  # why it is not the one asked for, or why it is coarse; "" otherwise
+    stopped_early: bool
+    seconds: float
+    samples_per_s: float  # train rows a second, validation not counted
+    device: str
+    seed: int
+    train_rows: int
+    validation_rows: int
+    class_counts: list[int] = field(default_factory=list)  # of the train rows
+
+    def summary(self) -> dict[str, Any]:
+        """Everything but the model, JSON-safe."""
+        return {name: value for name, value in vars(self).items() if name != "model"}
+
+
+@dataclass
+class _Sums:
+    """Running sums of one epoch, kept on the device until the epoch ends."""
+
+    loss: Any = 0.0
+    k4_loss: Any = 0.0
+    k4_found: Any = 0.0
+    k4_count: Any = 0.0
+    norm: Any = 0.0
+    rows: int = 0
+    steps: int = 0
+
+    def add(self, result: Any, norm: Tensor, rows: int) -> None:
+        self.loss = self.loss + result.loss * rows
+        self.k4_loss = self.k4_loss + torch.nan_to_num(result.k4_loss) * result.k4_count
+        self.k4_found = self.k4_found + torch.nan_to_num(result.k4_accuracy) * result.k4_count
+        self.k4_count = self.k4_count + result.k4_count
+        self.norm = self.norm + norm
+        self.rows += rows
+        self.steps += 1
+
+    def means(self) -> dict[str, float]:
+        k4 = float(self.k4_count)
+        return {
+            "train_loss": float(self.loss) / self.rows,
+            "train_k4_loss": float(self.k4_loss) / k4 if k4 else math.nan,
+            "train_k4_recall": float(self.k4_found) / k4 if k4 else math.nan,
+            "gradient_norm": float(self.norm) / self.steps,
+        }
+
+
+def _json_safe(values: dict[str, Any]) -> dict[str, Any]:
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+
+
+def _check(config: TrainConfig) -> None:
+    if config.epochs < 1 or config.batch_size < 1 or config.patience < 1:
+        raise ConfigError("epochs, batch_size and patience must be 1 or more")
+    if not config.learning_rate > 0 or not 0 <= config.warmup_frac <= 1 or not config.grad_clip > 0:
+        raise ConfigError("learning_rate and grad_clip must be positive and warmup_frac in [0, 1]")
+
+
+def train(
+    model_config: ModelConfig,
+    train_config: TrainConfig,
+    loss_config: LossConfig,
+    train_set: BatchSource,
+    validation_set: BatchSource,
+    *,
+    progress: Callable[[int, int], None] | None = None,
+) -> TrainResult:
+    """Train a fresh model; `progress(step, steps)` counts optimiser steps of all epochs.
+
+    The same settings, rows and seed give the same bits on a CPU with the same number of threads. Raises `BadInputError`
+    for an empty or unlabelled set and for a sequence without a valid bar, `TrainingDivergedError` when a loss is not
+    finite, `ConfigError` for settings out of range.
+    """
+    _check(train_config)
+    y_train, y_validation = targets_of(train_set, "train"), targets_of(validation_set, "validation")
+    device = resolve_device(train_config.device)
+    monitor = Monitor.choose(train_config, int((y_validation == K4).sum()))
+    n_features = train_set.batch(np.zeros(1, dtype=np.int64))[0].shape[-1]
+    with seeded(train_config.seed, device):
+        model = build_model(model_config, n_features=n_features).to(device)
+        loss = AsymmetricLoss(loss_config).to(device)
+        counts = np.bincount(y_train, minlength=N_CLASSES)
+        model.head.start_at(weighted_log_prior(counts.tolist(), loss_config).to(device))  # type: ignore[operator,union-attr]
+        # The class weights put the mean loss at 2 to 20; the clip should see gradients of a loss of order one.
+        mean_weight = float(counts @ np.asarray(loss_config.class_weights) / counts.sum())
+        step = TrainStep(model, loss, train_config, loss_scale=1.0 / mean_weight)
+        return _Run(train_config, step, monitor, train_set, validation_set, y_validation, progress).fit(counts)
+
+
+class _Run:
+    """One training run: the state that lives from the first epoch to the last."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        step: TrainStep,
+        monitor: Monitor,
+        train_set: BatchSource,
+        validation_set: BatchSource,
+        y_validation: np.ndarray,
+        progress: Callable[[int, int], None] | None,
+    ) -> None:
+        self.config, self.step, self.monitor, self.progress = config, step, monitor, progress
+        self.train_set, self.validation_set, self.y_validation = train_set, validation_set, y_validation
+        self.steps_per_epoch = len(split_evenly(np.arange(len(train_set)), config.batch_size))
+        self.total_steps = self.steps_per_epoch * config.epochs
+        self.train_seconds = 0.0
+
+    def fit(self, class_counts: np.ndarray) -> TrainResult:
+        begin = time.perf_counter()
+        history: list[dict[str, Any]] = []
+        best_key: tuple[float, ...] | None = None
+        best_epoch, best_state, rows = 0, {}, 0
+        for epoch in range(1, self.config.epochs + 1):
+            sums, rate = self._epoch(epoch)
+            rows += sums.rows
+            metrics = self._validate(epoch)
+            history.append(
+                _json_safe(
+                    {
+                        "epoch": epoch,
+                        "learning_rate": rate,
+                        **sums.means(),
+                        **{f"validation_{name}": value for name, value in metrics.items()},
+                    }
+                )
+            )
+            key = self.monitor.key(metrics)
+            if best_key is None or key > best_key:
+                best_key, best_epoch = key, epoch
+                best_state = copy.deepcopy(self.step.model.state_dict())
+            elif epoch - best_epoch >= self.config.patience:
+                break
+        model = self.step.model
+        model.load_state_dict(best_state)
+        if self.progress is not None:
+            self.progress(self.total_steps, self.total_steps)
+        value = history[best_epoch - 1][f"validation_{self.monitor.name}"]
+        return TrainResult(
+            model=model.eval(),
+            history=history,
+            best_epoch=best_epoch,
+            monitor_name=self.monitor.name,
+            monitor_value=value,
+            monitor_note=self.monitor.note,
+            stopped_early=len(history) < self.config.epochs,
+            seconds=time.perf_counter() - begin,
+            samples_per_s=rows / max(self.train_seconds, 1e-9),
+            device=str(self.step.device),
+            seed=self.config.seed,
+            train_rows=len(self.train_set),
+            validation_rows=len(self.validation_set),
+            class_counts=class_counts.tolist(),
+        )
+
+    def _epoch(self, epoch: int) -> tuple[_Sums, float]:
+        begin = time.perf_counter()
+        device, sums, rate = self.step.device, _Sums(), 0.0
+        self.step.model.train()
+        order = epoch_order(len(self.train_set), self.config.seed, epoch)
+        for i, rows in enumerate(split_evenly(order, self.config.batch_size)):
+            done = (epoch - 1) * self.steps_per_epoch + i
+            rate = learning_rate_at(done, self.total_steps, self.config.learning_rate, self.config.warmup_frac)
+            x, mask, y, weight = self.train_set.batch(rows)
+            if mask.device.type == "cpu":
+                check_mask(mask)
+            assert y is not None  # targets_of has seen them
+            x, mask, y = (t.to(device, non_blocking=True) for t in (x, mask, y))
+            result, norm = self.step(x, mask, y, None if weight is None else weight.to(device), rate)
+            sums.add(result, norm, len(rows))
+            # Reading a value waits for a GPU: there the check comes once an epoch.
+            if device.type == "cpu" and not math.isfinite(float(result.loss)):
+                self._diverged(epoch, i + 1, x[mask], rate)
+            if self.progress is not None:
+                self.progress(done + 1, self.total_steps)
+        if not math.isfinite(float(sums.loss)):
+            self._diverged(epoch, self.steps_per_epoch, None, rate)
+        self.train_seconds += time.perf_counter() - begin
+        return sums, rate
+
+    def _validate(self, epoch: int) -> dict[str, float]:
+        logits = predict_logits(self.step.model, self.validation_set, precision=self.config.precision)
+        if not torch.isfinite(logits).all():
+            self._diverged(epoch, self.steps_per_epoch, None, self.config.learning_rate)
+        target = torch.from_numpy(self.y_validation)
+        loss = float(copy.deepcopy(self.step.loss).cpu()(logits, target).loss)
+        p = torch.softmax(logits.double(), dim=-1).numpy()
+        return validation_metrics(p, self.y_validation, loss, self.config.budget_frac)
+
+    def _diverged(self, epoch: int, step: int, values: Tensor | None, rate: float) -> None:
+        cause = "lower learning_rate or grad_clip, or raise warmup_frac"
+        if values is not None and not torch.isfinite(values).all():
+            cause = "the inputs themselves hold NaN or infinity: check the scaler and the feature panel"
+        raise TrainingDivergedError(
+            f"training diverged: the loss is not finite at epoch {epoch}, step {step} of {self.steps_per_epoch} "
+            f"(learning rate {rate:.2g}); {cause}"
+        )
