@@ -35,10 +35,10 @@ class MambaAttention(nn.Module):
 
         Every row needs one valid bar or more; `check_mask` says so in words and is called by what feeds the model.
         """
-        valid = mask.unsqueeze(-1)  # (batch, length, 1)
-        hidden = self.input(x.masked_fill(~valid, 0.0))  # (batch, length, d_model)
-        hidden = hidden * valid.to(hidden.dtype)
+        first_valid = mask.shape[1] - mask.sum(dim=1)  # (batch,)
+        # Filled, not multiplied: padding may hold NaN. From here on it is finite, and each layer leaves it out.
+        hidden = self.input(x.masked_fill(~mask.unsqueeze(-1), 0.0))  # (batch, length, d_model)
         for block in self.blocks:
-            hidden = block(hidden, mask)
+            hidden = block(hidden, first_valid)
         hidden = self.norm(self.attention(hidden, mask))
         return self.head(self.pool(hidden, mask))

@@ -13,18 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from k4_pipeline.kernels.causal_conv import causal_conv
 from k4_pipeline.kernels.selective_scan import selective_scan
-
-
-def causal_conv_silu(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """silu(depthwise causal convolution) of x (batch, length, channels) with weight (channels, width)."""
-    width = weight.shape[1]
-    padded = F.pad(x, (0, 0, width - 1, 0))  # zeros in front
-    length = x.shape[1]
-    out = padded[:, :length] * weight[:, 0]
-    for k in range(1, width):
-        out = out + padded[:, k : k + length] * weight[:, k]
-    return F.silu(out if bias is None else out + bias)
 
 
 class MambaMixer(nn.Module):
@@ -69,17 +59,18 @@ class MambaMixer(nn.Module):
         self.dt_proj.bias.copy_(dt + torch.log(-torch.expm1(-dt)))  # inverse of softplus
         self.A_log.copy_(torch.log(torch.arange(1, self.d_state + 1, dtype=torch.float32)).expand_as(self.A_log))
 
-    def forward(self, hidden: Tensor, mask: Tensor | None = None) -> Tensor:
-        """`hidden` (batch, length, d_model) must be zero where `mask` (batch, length) is False; so is the result.
+    def forward(self, hidden: Tensor, first_valid: Tensor | None = None) -> Tensor:
+        """(batch, length, d_model), zero before `first_valid` (batch,), the index of each row's first valid bar.
 
-        Zero input makes the convolution see zeros and the gate close (silu(0) = 0). What the convolution's bias lets
-        through is kept out of the state by zeroing B: dt * B * u = 0, so the first valid bar meets a zero state.
+        Padding is handled in one place: the convolution takes its input as zero before the first valid bar and returns
+        zero there, so nothing enters the state, which is still zero when the first valid bar arrives. `hidden` may hold
+        any finite values there; they do not matter.
         """
         x, z = self.in_proj(hidden).chunk(2, dim=-1)  # (batch, length, d_inner) each
-        u = causal_conv_silu(x, self.conv1d.weight.squeeze(1), self.conv1d.bias)
+        u = causal_conv(
+            x, self.conv1d.weight.squeeze(1), self.conv1d.bias, first_valid=first_valid, backend=self.backend
+        )
         dt, B, C = self.x_proj(u).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
-        if mask is not None:
-            B = B * mask.unsqueeze(-1).to(B.dtype)
         y = selective_scan(
             u,
             F.linear(dt, self.dt_proj.weight),
@@ -96,7 +87,7 @@ class MambaMixer(nn.Module):
 
 
 class MambaBlock(nn.Module):
-    """x + mixer(norm(x)), with padding kept at zero.
+    """x + mixer(norm(x)).
 
     LayerNorm rather than RMSNorm (mamba-ssm offers both): it has a fused kernel on the CPU as well.
     """
@@ -107,11 +98,9 @@ class MambaBlock(nn.Module):
         self.mixer = mixer
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, hidden: Tensor, mask: Tensor) -> Tensor:
-        """hidden (batch, length, d_model), zero where mask (batch, length) is False; returns the same."""
-        # The norm's bias would turn padding into something else than zero.
-        normed = self.norm(hidden) * mask.unsqueeze(-1).to(hidden.dtype)
-        return hidden + self.dropout(self.mixer(normed, mask))
+    def forward(self, hidden: Tensor, first_valid: Tensor) -> Tensor:
+        """hidden (batch, length, d_model), first_valid (batch,); returns the shape of `hidden`."""
+        return hidden + self.dropout(self.mixer(self.norm(hidden), first_valid))
 
 
 @torch.no_grad()

@@ -7,6 +7,7 @@ import torch
 
 from k4_pipeline.config import ModelConfig
 from k4_pipeline.errors import BadInputError, ConfigError
+from k4_pipeline.kernels.selective_scan import available_backends
 from k4_pipeline.models import PRESETS, build_model, check_mask, count_parameters
 from k4_pipeline_tests.models.inputs import random_inputs
 
@@ -60,6 +61,21 @@ def test_padded_values_change_no_gradient_bit_and_receive_none(architecture: str
         assert (values.grad[~mask] == 0).all()
         gradients.append([p.grad for p in model.parameters()])
     assert all(torch.equal(a, b) for a, b in zip(*gradients, strict=True))
+
+
+@pytest.mark.parametrize("backend", [b for b in available_backends("cpu") if b != "naive"])
+def test_every_backend_gives_the_outputs_and_gradients_of_the_naive_one(backend: str) -> None:
+    x, mask = random_inputs(VALID)
+    outputs, gradients = [], []
+    for name in ("naive", backend):
+        model = tiny("mamba_attention", backend=name)
+        logits = model(x, mask)
+        logits.square().sum().backward()
+        outputs.append(logits.detach())
+        gradients.append({n: p.grad for n, p in model.named_parameters()})
+    torch.testing.assert_close(*outputs, rtol=1e-5, atol=1e-6)
+    for n, expected in gradients[0].items():
+        assert (gradients[1][n] - expected).norm() <= 1e-4 * expected.norm(), n
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
