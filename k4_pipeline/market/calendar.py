@@ -21,24 +21,23 @@ from k4_pipeline.market.exchanges import exchange_of
 
 __all__ = ["exchange_of", "has_closed", "known_range", "session_offset", "sessions", "sessions_between"]
 
-_FIRST = "1990-01-01"
 # The tables reach this far by plain weeks.
 _TABLE_FIRST, _TABLE_LAST = np.datetime64("1900-01-01"), np.datetime64("2100-01-01")
 
 
 @cache
-def _library_calendar(exchange: str) -> Any:
-    """The calendar object, as far back as it goes; None where the library fails to build one it lists."""
+def _library_calendar(exchange: str) -> tuple[Any, np.datetime64, np.datetime64] | None:
+    """The calendar object with the first and last day it knows; None where the library fails to build one it lists."""
     import exchange_calendars  # half a second: not at import
     from exchange_calendars.errors import InvalidCalendarName
 
-    end = dt.date.today() + dt.timedelta(days=365)
     try:
         plain = exchange_calendars.get_calendar(exchange)
         earliest, latest = plain.bound_min(), plain.bound_max()
-        start = _FIRST if earliest is None else max(_FIRST, f"{earliest:%Y-%m-%d}")
-        last = end if latest is None else min(end, latest.date())
-        return exchange_calendars.get_calendar(exchange, start=start, end=f"{last:%Y-%m-%d}")
+        start, end = dt.date(1990, 1, 1), dt.date.today() + dt.timedelta(days=365)
+        start = start if earliest is None else max(start, earliest.date())
+        end = end if latest is None else min(end, latest.date())
+        built = exchange_calendars.get_calendar(exchange, start=start.isoformat(), end=end.isoformat())
     except InvalidCalendarName as problem:
         raise BadInputError(
             f"exchange {exchange!r} has no calendar in exchange_calendars; use a market identifier such as XNYS or XLON"
@@ -48,32 +47,31 @@ def _library_calendar(exchange: str) -> Any:
         reason = str(problem)[:80]
         warnings.warn(f"the calendar of {exchange} cannot be built ({reason}): plain weeks are used", stacklevel=2)
         return None
-
-
-def _weekmask(exchange: str, calendar: Any) -> str:
-    if calendar is not None:
-        return calendar.weekmask
-    return "1111001" if exchange == "XTAE" else "1111100"
+    return built, np.datetime64(start, "D"), np.datetime64(end, "D")
 
 
 @cache
 def _table(exchange: str) -> np.ndarray:
     """All sessions from 1900 to 2099, int32 ascending; read-only."""
-    calendar = _library_calendar(exchange)
+    known = _library_calendar(exchange)
     every = np.arange(_TABLE_FIRST, _TABLE_LAST)  # datetime64[D]
-    weekdays = every[np.is_busday(every, weekmask=_weekmask(exchange, calendar))]
-    if calendar is not None:
-        known = calendar.sessions.to_numpy(dtype="datetime64[D]")
-        weekdays = np.concatenate([weekdays[weekdays < known[0]], known, weekdays[weekdays > known[-1]]])
-    days = weekdays.astype(np.int32)
+    if known is None:
+        week = "1111001" if exchange == "XTAE" else "1111100"
+        dates = every[np.is_busday(every, weekmask=week)]
+    else:
+        calendar, start, end = known
+        weekdays = every[np.is_busday(every, weekmask=calendar.weekmask)]
+        inside = calendar.sessions.to_numpy(dtype="datetime64[D]")
+        dates = np.concatenate([weekdays[weekdays < start], inside, weekdays[weekdays > end]])
+    days = dates.astype(np.int32)
     days.flags.writeable = False
     return days
 
 
-def known_range(exchange: str) -> tuple[int, int]:
-    """First and last session for which holidays are known, in days; (0, -1) when none are."""
-    calendar = _library_calendar(exchange)
-    return (0, -1) if calendar is None else (to_day(calendar.sessions[0]), to_day(calendar.sessions[-1]))
+def known_range(exchange: str) -> tuple[int, int] | None:
+    """First and last day on which holidays are known, days since 1970-01-01; None when none are."""
+    known = _library_calendar(exchange)
+    return None if known is None else (to_day(known[1]), to_day(known[2]))
 
 
 def sessions(exchange: str, first_day: DayLike, last_day: DayLike) -> np.ndarray:
@@ -113,10 +111,11 @@ def has_closed(exchange: str, day: DayLike, moment: dt.datetime) -> bool:
     """Whether the session of `day` is over at `moment` (time-zone-aware); off-session days end with the date itself."""
     if moment.tzinfo is None:
         raise BadInputError(f"the moment {moment} has no time zone; use datetime.now(UTC)")
-    calendar = _library_calendar(exchange)
-    first, last = known_range(exchange)
+    known = _library_calendar(exchange)
     date = dt.date(1970, 1, 1) + dt.timedelta(days=to_day(day))
-    if first <= to_day(day) <= last and calendar.is_session(date.isoformat()):
+    if known is None:
+        return moment.astimezone(dt.UTC).date() > date
+    calendar, start, end = known
+    if start <= np.datetime64(date) <= end and calendar.is_session(date.isoformat()):
         return bool(moment >= calendar.session_close(date.isoformat()))
-    zone = dt.UTC if calendar is None else calendar.tz
-    return moment.astimezone(zone).date() > date
+    return moment.astimezone(calendar.tz).date() > date

@@ -17,10 +17,26 @@ RAW_COLUMNS = ("ticker", "date", "open", "high", "low", "close", "volume", "sour
 
 Progress = Callable[[int, int], None]
 
-# Spellings seen in the wild, reduced by `_plain` to lower-case letters.
+# Spellings seen in the wild, reduced by `_plain` to lower-case letters. The last ones of `date` are what pandas makes
+# of a date index that was saved without a name.
 _SPELLINGS: dict[str, tuple[str, ...]] = {
     "ticker": ("ticker", "symbol", "sym", "code", "instrument", "ric", "tic", "permticker", "stock"),
-    "date": ("date", "datetime", "timestamp", "time", "day", "tradedate", "tradingday", "sessiondate", "dt", "asofdate"),
+    "date": (
+        "date",
+        "datetime",
+        "timestamp",
+        "time",
+        "day",
+        "tradedate",
+        "tradingday",
+        "sessiondate",
+        "dt",
+        "asofdate",
+        "index",
+        "indexlevel",
+        "unnamed",
+        "",
+    ),
     "open": ("open", "o", "openprice", "pxopen", "opening"),
     "high": ("high", "h", "highprice", "pxhigh", "max"),
     "low": ("low", "l", "lowprice", "pxlow", "min"),
