@@ -227,7 +227,7 @@ def find_patterns(
     bars: Bars, config: PatternConfig, *, threads: int | None = None, progress: Progress | None = None
 ) -> ScannedPatterns:
     """Criteria and machine in one call, as arrays; `scan_patterns` gives the same as a table."""
-    return run_state_machine(bars, pattern_criteria(bars), config, threads=threads, progress=progress)
+    return run_state_machine(bars, pattern_criteria(bars, threads=threads), config, threads=threads, progress=progress)
 
 
 def patterns_frame(bars: Bars, patterns: ScannedPatterns) -> pd.DataFrame:
