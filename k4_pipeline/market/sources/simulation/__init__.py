@@ -1,0 +1,1 @@
+"""The simulated market: parameters, process, splits and back-adjustment, dirty rows, hidden truth."""
