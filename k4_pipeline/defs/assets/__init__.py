@@ -1,0 +1,31 @@
+"""All assets of the graph, one per file."""
+
+from k4_pipeline.defs.assets.champion_model import champion_model
+from k4_pipeline.defs.assets.daily_bars import daily_bars
+from k4_pipeline.defs.assets.dataset_split import dataset_split
+from k4_pipeline.defs.assets.labeled_snapshots import labeled_snapshots
+from k4_pipeline.defs.assets.market_features import market_features
+from k4_pipeline.defs.assets.predictions import predictions
+from k4_pipeline.defs.assets.sequences import sequences
+from k4_pipeline.defs.assets.signals import signals
+from k4_pipeline.defs.assets.snapshots import snapshots
+from k4_pipeline.defs.assets.trained_model import trained_model
+from k4_pipeline.defs.assets.validation_report import validation_report
+from k4_pipeline.defs.assets.walk_forward_report import walk_forward_report
+
+ASSETS = [
+    daily_bars,
+    snapshots,
+    labeled_snapshots,
+    market_features,
+    sequences,
+    dataset_split,
+    trained_model,
+    predictions,
+    validation_report,
+    walk_forward_report,
+    champion_model,
+    signals,
+]
+
+__all__ = ["ASSETS"]

@@ -1,0 +1,42 @@
+"""`labeled_snapshots`: the race label of each snapshot and the date from which it is known."""
+
+import dagster as dg
+
+from k4_pipeline.defs.assets.common import k4_asset
+from k4_pipeline.defs.io_managers import produce
+from k4_pipeline.defs.metadata import class_metadata, date_metadata, table_metadata
+from k4_pipeline.defs.resources import K4Resource
+
+
+@k4_asset(
+    deps=("daily_bars", "snapshots"),
+    kinds={"numba", "parquet"},
+    description="Snapshots with outcome class K0..K5, label_end_date (before it the label is not known) and censoring.",
+)
+def labeled_snapshots(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.MaterializeResult:
+    """Label every snapshot by the race over its next bars."""
+    from k4_pipeline.patterns.labels import label_snapshots
+
+    with produce(
+        context, k4, "labeled_snapshots", inputs=("daily_bars", "snapshots"), sections=("labels", "cleaning")
+    ) as work:
+        table = label_snapshots(
+            work.bars(),
+            work.table("snapshots"),
+            work.config.labels,
+            default_exchange=work.config.cleaning.default_exchange,
+        )
+        work.write_table("labeled_snapshots", table)
+        known = int(table["outcome_class"].notna().sum())
+        work.meta = {"rows": len(table), "known": known, "censored": int(table["censored"].sum())}
+    return dg.MaterializeResult(
+        metadata=table_metadata(
+            table,
+            work.ref,
+            **class_metadata(table["outcome_class"]),
+            **date_metadata(table["snapshot_date"]),
+            labelled=known,
+            not_known_yet=len(table) - known,
+            censored=work.meta["censored"],
+        )
+    )

@@ -1,0 +1,40 @@
+"""`market_features`: the 55 channels of every bar in one float32 panel."""
+
+import dagster as dg
+
+from k4_pipeline.defs.assets.common import k4_asset
+from k4_pipeline.defs.io_managers import produce
+from k4_pipeline.defs.metadata import markdown_table, version_metadata
+from k4_pipeline.defs.resources import K4Resource
+
+
+@k4_asset(
+    deps=("daily_bars",),
+    kinds={"numba", "safetensors"},
+    description="The 55 channels that depend on (ticker, date) alone, computed once per bar: a float32 panel.",
+)
+def market_features(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.MaterializeResult:
+    """Compute the panel ticker chunk by ticker chunk, straight to disk."""
+    from k4_pipeline.features.panel import read_panel, write_panel
+    from k4_pipeline.features.spec import FEATURE_NAMES, MARKET_CHANNELS, feature_list_hash
+
+    with produce(context, k4, "market_features", inputs=("daily_bars",)) as work:
+        bars = work.bars()
+        write_panel(bars, work.dir, progress=work.progress("computing features"))
+        panel = read_panel(work.dir)
+        shape = panel.values.shape
+        work.write_text("features.txt", "\n".join(FEATURE_NAMES[i] for i in MARKET_CHANNELS) + "\n")
+        work.meta = {"rows": int(shape[0]), "channels": int(shape[1]), "feature_list_hash": feature_list_hash()}
+        del panel
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": shape[0],
+            "channels": shape[1],
+            "tickers": bars.n_tickers,
+            "feature_list_hash": feature_list_hash(),
+            "names": dg.MetadataValue.md(
+                markdown_table(["channel", "name"], [[int(i) + 1, FEATURE_NAMES[i]] for i in MARKET_CHANNELS])
+            ),
+            **version_metadata(work.ref),
+        }
+    )

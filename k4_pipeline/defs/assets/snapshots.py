@@ -1,0 +1,38 @@
+"""`snapshots`: the state of every active consolidation, scanned from the bars or read from a file made elsewhere."""
+
+import dagster as dg
+
+from k4_pipeline.defs.assets.common import k4_asset
+from k4_pipeline.defs.external import take_over_file, write_coverage
+from k4_pipeline.defs.io_managers import produce
+from k4_pipeline.defs.metadata import date_metadata, table_metadata
+from k4_pipeline.defs.resources import K4Resource
+
+
+@k4_asset(
+    deps=("daily_bars",),
+    kinds={"numba", "parquet"},
+    description="Consolidation snapshots: one row per (pattern, bar) with the box fixed at the activation bar. From "
+    "the scanner, or from a snapshot file (source.snapshots_path).",
+)
+def snapshots(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.MaterializeResult:
+    """Scan for patterns, or take over an external file."""
+    from k4_pipeline.patterns.snapshots import make_snapshots
+
+    with produce(context, k4, "snapshots", inputs=("daily_bars",), sections=("source", "patterns", "labels")) as work:
+        if work.config.source.snapshots_path:
+            table = take_over_file(work)
+        else:
+            table = make_snapshots(work.bars(), work.config.patterns, progress=work.progress("scanning for patterns"))
+            write_coverage(work, sorted(set(table["ticker"])), work.bars().tickers.tolist(), "fail")
+        work.write_table("snapshots", table)
+        work.meta |= {"rows": len(table), "patterns": int(table["pattern_id"].nunique())}
+    return dg.MaterializeResult(
+        metadata=table_metadata(
+            table,
+            work.ref,
+            patterns=work.meta["patterns"],
+            tickers=int(table["ticker"].nunique()),
+            **date_metadata(table["snapshot_date"]),
+        )
+    )

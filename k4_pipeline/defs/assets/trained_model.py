@@ -1,0 +1,59 @@
+"""`trained_model`: weights, calibrator and the record of everything they were fitted on."""
+
+import dagster as dg
+
+from k4_pipeline.defs.assets.common import k4_asset
+from k4_pipeline.defs.io_managers import produce
+from k4_pipeline.defs.metadata import markdown_table, version_metadata
+from k4_pipeline.defs.plots import bar_image
+from k4_pipeline.defs.resources import K4Resource
+
+
+@k4_asset(
+    deps=("dataset_split", "sequences", "market_features"),
+    kinds={"pytorch", "safetensors"},
+    description="The classifier of one as-of date: safetensors weights, configuration, feature list, scaler and split "
+    "hashes, history by epoch; and the calibrator fitted on validation rows.",
+)
+def trained_model(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.MaterializeResult:
+    """Train on train, stop early and calibrate on validation."""
+    from k4_pipeline.defs.candidate import train_candidate
+
+    with produce(
+        context,
+        k4,
+        "trained_model",
+        inputs=("dataset_split", "sequences", "market_features"),
+        sections=("model", "loss", "training"),
+    ) as work:
+        facts = train_candidate(
+            work.dir,
+            split=work.table("dataset_split"),
+            sequences=work.table("sequences"),
+            panel_values=work.panel().values,
+            scaler_json=work.inputs["dataset_split"].path("scaler.json").read_text(),
+            config=work.config,
+            fingerprints={name: ref.fingerprint for name, ref in work.inputs.items()},
+            progress=work.progress("training"),
+        )
+        work.write_json("facts.json", facts)
+        work.meta = {key: facts[key] for key in ("best_epoch", "parameters", "feature_list_hash", "scaler_hash")}
+    history = facts["history"]
+    columns = [c for c in history[0] if isinstance(history[0][c], (int, float))] if history else []
+    losses = [float(h.get("train_loss", float("nan"))) for h in history]
+    return dg.MaterializeResult(
+        metadata={
+            "architecture": f"{facts['architecture']}, preset {facts['preset']}",
+            "parameters": facts["parameters"],
+            "train_rows": facts["train_rows"],
+            "validation_rows": facts["validation_rows"],
+            "best_epoch": facts["best_epoch"],
+            "monitor": facts["monitor"],
+            "history": dg.MetadataValue.md(markdown_table(columns, [[h[c] for c in columns] for h in history])),
+            "loss_plot": dg.MetadataValue.md(
+                bar_image("train loss by epoch", [str(i + 1) for i in range(len(losses))], losses) if losses else "none"
+            ),
+            "calibration": dg.MetadataValue.json(facts["calibration"]),
+            **version_metadata(work.ref),
+        }
+    )

@@ -1,0 +1,84 @@
+"""`validation_report`: metrics and integrity tests of one as-of date, rendered as HTML, Markdown and JSON."""
+
+from typing import Any
+
+import dagster as dg
+
+from k4_pipeline.defs.assets.common import k4_asset
+from k4_pipeline.defs.io_managers import produce
+from k4_pipeline.defs.metadata import version_metadata
+from k4_pipeline.defs.resources import K4Resource
+from k4_pipeline.defs.verdicts import stored_verdicts
+from k4_pipeline.market.storage import atomic_write_bytes
+
+INPUTS = (
+    "predictions",
+    "trained_model",
+    "dataset_split",
+    "labeled_snapshots",
+    "sequences",
+    "market_features",
+    "daily_bars",
+)
+
+
+@k4_asset(
+    deps=INPUTS,
+    kinds={"plotly", "markdown"},
+    description="The five integrity tests and every metric with its interval and base rate, on test snapshots whose "
+    "label is known by now.",
+)
+def validation_report(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.MaterializeResult:
+    """Evaluate the predictions against the labels and render the report."""
+    from k4_pipeline.leakage.validation import build_validation
+    from k4_pipeline.report.render import render_report
+    from k4_pipeline.report.text import headline, integrity_table, metric_table, signal_table
+
+    with produce(context, k4, "validation_report", inputs=INPUTS, sections=("integrity",)) as work:
+        report = build_validation(
+            as_of=context.partition_key,
+            predictions=work.table("predictions"),
+            labeled=work.table("labeled_snapshots"),
+            split=work.table("dataset_split"),
+            sequences=work.table("sequences"),
+            panel_values=work.panel().values,
+            config=work.config,
+            verdicts=stored_verdicts(work.store, work.inputs.values()),
+            audit_passed=None,
+            model=work.json("trained_model", "facts.json"),
+            data=data_facts(work.inputs["daily_bars"].meta),
+            provenance={ref.key: ref.fingerprint for ref in work.inputs.values()},
+        )
+        files = render_report(report, work.dir)
+        folder = work.settings.reports_dir / context.partition_key
+        for file in (files.html, files.markdown, files.json):
+            atomic_write_bytes(folder / file.name, file.read_bytes())
+        work.meta = {"passed": report["passed"], "metrics": _core_metrics(report), "headline": headline(report)}
+    return dg.MaterializeResult(
+        metadata={
+            "headline": headline(report),
+            "report": dg.MetadataValue.url((folder / "report.html").as_uri()),
+            "report_path": dg.MetadataValue.path(str(folder / "report.html")),
+            "integrity": dg.MetadataValue.md(integrity_table(report)),
+            "metrics": dg.MetadataValue.md(metric_table(report)),
+            "signals": dg.MetadataValue.md(signal_table(report)),
+            **{k: v for k, v in _core_metrics(report).items() if v == v},
+            **version_metadata(work.ref),
+        }
+    )
+
+
+def data_facts(meta: dict[str, Any]) -> dict[str, Any]:
+    """What the report says of the bars."""
+    return {
+        "bars": meta["rows"],
+        "tickers": meta["tickers"],
+        "bars_from": meta["first_date"],
+        "bars_to": meta["last_date"],
+        "rejected_rows": meta["counts"]["rejected"],
+    }
+
+
+def _core_metrics(report: dict[str, Any]) -> dict[str, float]:
+    model = report["metrics"]["model"]
+    return {name: float(model[name]["value"]) for name in ("k4_auc", "k4_average_precision", "ev_correlation_pearson")}

@@ -1,0 +1,135 @@
+"""Training and scoring on stored tables: the join of sequences, training and evaluation that assets share.
+
+`train_candidate` fills a model folder, `score_snapshots` reads one; predictions and signals go through the same
+function, so a served score is computed exactly as a validated one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from k4_pipeline.config import PipelineConfig, to_dict
+from k4_pipeline.defs.rows import KEYS, align, rows_of
+from k4_pipeline.errors import StaleArtifactError
+
+CALIBRATOR = "calibrator.json"
+Progress = Callable[[int, int], None] | None
+
+
+def train_candidate(
+    folder: Path,
+    *,
+    split: pd.DataFrame,
+    sequences: pd.DataFrame,
+    panel_values: np.ndarray,
+    scaler_json: str,
+    config: PipelineConfig,
+    fingerprints: dict[str, str],
+    progress: Progress = None,
+) -> dict[str, Any]:
+    """Train on the train rows, stop early and calibrate on the validation rows; test rows are never read.
+
+    Writes the checkpoint and `calibrator.json` into `folder` and returns the facts a report shows.
+    """
+    from k4_pipeline.evaluation.calibration import fit_calibrator
+    from k4_pipeline.features.spec import feature_list_hash
+    from k4_pipeline.sequences.assemble import SequenceIndex
+    from k4_pipeline.sequences.dataset import SequenceDataset
+    from k4_pipeline.sequences.scaler import Scaler
+    from k4_pipeline.training.checkpoint import save_checkpoint
+    from k4_pipeline.training.loop import train
+    from k4_pipeline.training.predict import predict_probabilities
+
+    index, scaler = SequenceIndex.from_frame(sequences), Scaler.from_json(scaler_json)
+
+    def member(name: str) -> tuple[SequenceDataset, np.ndarray, pd.DataFrame]:
+        rows, keys = rows_of(sequences, split[split["split"] == name])
+        known = align(keys, split, ["outcome_class", "weight"])
+        y = known["outcome_class"].to_numpy(dtype=np.int64)
+        weights = known["weight"].to_numpy(dtype=np.float32)
+        return SequenceDataset(panel_values, index, rows, scaler, targets=y, weights=weights), y, keys
+
+    train_set, _, train_keys = member("train")
+    validation_set, y_validation, validation_keys = member("validation")
+    result = train(config.model, config.training, config.loss, train_set, validation_set, progress=progress)
+    p_raw = predict_probabilities(result.model, validation_set)
+    calibrator = fit_calibrator(p_raw, y_validation, keys=validation_keys)
+    facts = {
+        "architecture": config.model.architecture,
+        "preset": config.model.preset,
+        "parameters": int(sum(p.numel() for p in result.model.parameters())),
+        "train_rows": len(train_keys),
+        "validation_rows": len(validation_keys),
+        "best_epoch": int(result.best_epoch),
+        "monitor": f"validation_{result.monitor_name}",
+        "monitor_note": result.monitor_note,
+        "device": result.device,
+        "seed": result.seed,
+        "history": result.history,
+        "calibration": calibrator.meta,
+        "calibrator_hash": calibrator.hash(),
+        "feature_list_hash": feature_list_hash(),
+        "scaler_hash": scaler.hash(),
+        "fingerprints": fingerprints,
+    }
+    save_checkpoint(
+        folder,
+        result.model,
+        {
+            "config": {name: to_dict(config)[name] for name in ("model", "loss", "training")},
+            "scaler_json": scaler_json,
+            "scaler_hash": scaler.hash(),
+            "feature_list_hash": feature_list_hash(),
+            "split_fingerprint": fingerprints["dataset_split"],
+            "fingerprints": fingerprints,
+            "calibrator_hash": calibrator.hash(),
+            "history": result.history,
+        },
+    )
+    (folder / CALIBRATOR).write_text(calibrator.to_json())
+    return facts
+
+
+def score_snapshots(
+    folder: Path,
+    *,
+    wanted: pd.DataFrame,
+    sequences: pd.DataFrame,
+    panel_values: np.ndarray,
+    config: PipelineConfig,
+    progress: Progress = None,
+) -> pd.DataFrame:
+    """The predictions table of the snapshots in `wanted` (ticker, pattern_id, start_date, snapshot_date, split).
+
+    The model folder is taken as it is: weights, feature list and calibrator must be those its record names, else
+    `StaleArtifactError`.
+    """
+    from k4_pipeline.evaluation.calibration import Calibrator
+    from k4_pipeline.evaluation.predict_table import build_predictions
+    from k4_pipeline.features.spec import feature_list_hash
+    from k4_pipeline.sequences.assemble import SequenceIndex
+    from k4_pipeline.sequences.dataset import SequenceDataset
+    from k4_pipeline.sequences.scaler import Scaler
+    from k4_pipeline.training.checkpoint import load_checkpoint
+    from k4_pipeline.training.predict import predict_probabilities
+
+    model, meta = load_checkpoint(folder)
+    calibrator = Calibrator.from_json((folder / CALIBRATOR).read_text())
+    scaler = Scaler.from_json(meta["scaler_json"])
+    for what, stored, expected in (
+        ("feature list", meta["feature_list_hash"], feature_list_hash()),
+        ("calibrator", calibrator.hash(), meta["calibrator_hash"]),
+        ("scaler", scaler.hash(), meta["scaler_hash"]),
+    ):
+        if stored != expected:
+            raise StaleArtifactError(f"{folder}: {what} is {stored}, expected {expected}; train the model again")
+    rows, keys = rows_of(sequences, wanted)
+    dataset = SequenceDataset(panel_values, SequenceIndex.from_frame(sequences), rows, scaler)
+    p_raw = predict_probabilities(model, dataset, progress=progress)
+    full_keys = keys.merge(wanted[[*KEYS, "pattern_id", "split"]], on=KEYS, how="left", validate="1:1")
+    return build_predictions(full_keys, p_raw, calibrator, config.signals)

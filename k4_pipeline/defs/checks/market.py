@@ -1,0 +1,103 @@
+"""Propositions about daily_bars and market_features."""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import Any
+
+import numpy as np
+
+from k4_pipeline.defs.checks.factory import Evidence, Proposition, checks_for, schema_proposition
+from k4_pipeline.defs.io_managers import load_bars, load_panel, load_table
+from k4_pipeline.leakage.verdict import Verdict
+
+PANEL_CHUNK = 200_000
+
+
+def _bars_schema(evidence: Evidence) -> Any:
+    from k4_pipeline.schemas.daily_bars import DAILY_BARS
+
+    return DAILY_BARS
+
+
+def _no_bar_in_the_future(evidence: Evidence) -> Verdict:
+    from k4_pipeline.leakage.propositions import no_bar_lies_in_the_future
+
+    return no_bar_lies_in_the_future(load_bars(evidence.ref), dt.datetime.now(dt.UTC).date())
+
+
+def _every_rejected_row_has_a_reason(evidence: Evidence) -> Verdict:
+    from k4_pipeline.schemas import validate
+    from k4_pipeline.schemas.rejects import REJECTS
+
+    rejects = load_table(evidence.ref, "rejects")
+    findings = validate(REJECTS, rejects)
+    counts = evidence.ref.meta["counts"]
+    if counts["read"] != len(evidence.table) + len(rejects):
+        findings.append(
+            f"{counts['read']} rows were read, but {len(evidence.table)} are kept and {len(rejects)} rejected"
+        )
+    return Verdict.of("every_row_read_is_kept_or_rejected", counts["read"], findings, rejected=len(rejects))
+
+
+def _panel_matches_the_bars(evidence: Evidence) -> Verdict:
+    from k4_pipeline.features.spec import feature_list_hash
+
+    bars, panel = load_bars(evidence.input("daily_bars")), load_panel(evidence.ref)
+    findings = []
+    if panel.values.shape[0] != len(bars) or not np.array_equal(panel.date, bars.date):
+        findings.append(f"the panel has {panel.values.shape[0]} rows that are not the {len(bars)} bars")
+    if list(panel.tickers) != list(bars.tickers) or not np.array_equal(panel.offsets, bars.offsets):
+        findings.append("the panel's tickers are not those of the bars")
+    if panel.bars_fingerprint != bars.fingerprint():
+        findings.append(f"computed from bars {panel.bars_fingerprint[:12]}; stored are {bars.fingerprint()[:12]}")
+    if evidence.ref.meta["feature_list_hash"] != feature_list_hash():
+        findings.append(f"feature list {evidence.ref.meta['feature_list_hash']}, declared is {feature_list_hash()}")
+    return Verdict.of("every_panel_row_is_its_bar", len(bars), findings)
+
+
+def _panel_values(evidence: Evidence) -> Verdict:
+    from k4_pipeline.config import N_MARKET_FEATURES
+
+    values = load_panel(evidence.ref).values
+    findings, missing = [], 0
+    if values.ndim != 2 or values.shape[1] != N_MARKET_FEATURES or values.dtype != np.float32:
+        findings.append(f"shape {values.shape} {values.dtype}; expected (bars, {N_MARKET_FEATURES}) float32")
+    for start in range(0, len(values), PANEL_CHUNK):
+        part = np.asarray(values[start : start + PANEL_CHUNK])
+        infinite = np.argwhere(np.isinf(part))
+        findings += [f"row {start + r}, channel {c} is infinite" for r, c in infinite[:5]]
+        missing += int(np.isnan(part).sum())
+    share = missing / max(values.size, 1)
+    return Verdict.of("market_features_match_their_schema", len(values), findings, share_not_available=share)
+
+
+CHECKS = [
+    checks_for(
+        "daily_bars",
+        [
+            schema_proposition("daily_bars", _bars_schema),
+            Proposition("no_bar_lies_in_the_future", _no_bar_in_the_future, description="No bar is dated after today."),
+            Proposition(
+                "every_row_read_is_kept_or_rejected",
+                _every_rejected_row_has_a_reason,
+                description="Rows read = rows kept + rows rejected, and each reject names its reason.",
+            ),
+        ],
+    ),
+    checks_for(
+        "market_features",
+        [
+            Proposition(
+                "market_features_match_their_schema",
+                _panel_values,
+                description="Row-major float32, 55 channels, no infinity; NaN only stands for 'not available'.",
+            ),
+            Proposition(
+                "every_panel_row_is_its_bar",
+                _panel_matches_the_bars,
+                description="Row i of the panel is row i of the bars, by ticker, date and fingerprint.",
+            ),
+        ],
+    ),
+]

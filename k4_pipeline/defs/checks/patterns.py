@@ -1,0 +1,143 @@
+"""Propositions about snapshots, labeled_snapshots and sequences."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from k4_pipeline.config import LabelConfig, PatternConfig, from_dict
+from k4_pipeline.defs.checks.factory import Evidence, Proposition, checks_for, schema_proposition
+from k4_pipeline.defs.io_managers import load_bars, load_json
+from k4_pipeline.leakage.verdict import Verdict
+
+RELABEL_SAMPLE = 200
+SEED = 0
+
+
+def _pattern_config(evidence: Evidence) -> tuple[PatternConfig, bool]:
+    """The settings the snapshots were made with, and whether they came from a file."""
+    ref = evidence.ref if evidence.ref.asset == "snapshots" else evidence.input("snapshots")
+    stored = load_json(ref, "config.json")
+    return from_dict(PatternConfig, stored["patterns"]), bool(stored["source"]["snapshots_path"])
+
+
+def _snapshots_schema(evidence: Evidence) -> Any:
+    from k4_pipeline.schemas.snapshots import snapshots_schema
+
+    config, external = _pattern_config(evidence)
+    return snapshots_schema(config, external=external)
+
+
+def _labeled_schema(evidence: Evidence) -> Any:
+    from k4_pipeline.schemas.labeled_snapshots import labeled_snapshots_schema
+
+    config, external = _pattern_config(evidence)
+    labels = from_dict(LabelConfig, evidence.json("config.json")["labels"])
+    return labeled_snapshots_schema(config, labels, external=external)
+
+
+def _sequences_schema(evidence: Evidence) -> Any:
+    from k4_pipeline.schemas.sequences import SEQUENCES
+
+    return SEQUENCES
+
+
+def _knows_only_its_past(evidence: Evidence) -> Verdict:
+    from k4_pipeline.leakage.propositions import every_snapshot_knows_only_its_past
+
+    return every_snapshot_knows_only_its_past(evidence.table, load_bars(evidence.input("daily_bars")))
+
+
+def _coverage(evidence: Evidence) -> Verdict:
+    from k4_pipeline.market.coverage import universe_coverage
+
+    stored = evidence.json("coverage.json")
+    available = load_bars(evidence.input("daily_bars")).tickers.tolist()
+    report = universe_coverage(stored["wanted"], available)
+    missing = sorted(set(stored["wanted"]) - set(available))
+    findings = [report.message()] if missing and stored["policy"] != "filter" else []
+    return Verdict.of(
+        "universe_coverage", len(stored["wanted"]), findings, missing=len(missing), policy=stored["policy"]
+    )
+
+
+def _label_windows(evidence: Evidence) -> Verdict:
+    from k4_pipeline.leakage.propositions import every_label_window_starts_after_its_snapshot
+
+    stored = evidence.json("config.json")
+    return every_label_window_starts_after_its_snapshot(
+        evidence.table,
+        load_bars(evidence.input("daily_bars")),
+        from_dict(LabelConfig, stored["labels"]),
+        default_exchange=stored["cleaning"]["default_exchange"],
+        sample=RELABEL_SAMPLE,
+        seed=SEED,
+    )
+
+
+def _same_rows(evidence: Evidence) -> Verdict:
+    """Row for row the snapshots it was made from: none dropped, none invented."""
+    keys = ["ticker", "start_date", "snapshot_date"]
+    mine, theirs = evidence.table[keys], evidence.input_table("snapshots")[keys]
+    findings = []
+    if not mine.reset_index(drop=True).equals(theirs.reset_index(drop=True)):
+        joined = mine.merge(theirs, on=keys, how="outer", indicator=True)
+        odd = joined[joined["_merge"] != "both"].head(5)
+        findings.append(f"{len(mine)} rows for {len(theirs)} snapshots; first differences: {odd.to_dict('records')}")
+    return Verdict.of(f"{evidence.ref.asset}_are_the_snapshots_row_for_row", len(theirs), findings)
+
+
+def _ends_at_its_snapshot(evidence: Evidence) -> Verdict:
+    from k4_pipeline.leakage.propositions import every_sequence_ends_at_its_snapshot
+
+    return every_sequence_ends_at_its_snapshot(evidence.table, load_bars(evidence.input("daily_bars")))
+
+
+def _row_for_row(asset: str) -> Proposition:
+    return Proposition(
+        f"{asset}_are_the_snapshots_row_for_row", _same_rows, description="No snapshot is dropped, none is invented."
+    )
+
+
+CHECKS = [
+    checks_for(
+        "snapshots",
+        [
+            schema_proposition("snapshots", _snapshots_schema),
+            Proposition(
+                "every_snapshot_knows_only_its_past",
+                _knows_only_its_past,
+                description="Start, activation and snapshot are bars in this order; the box is that of bars start to "
+                "activation.",
+            ),
+            Proposition(
+                "universe_coverage",
+                _coverage,
+                description="Every ticker of a given snapshot file has bars; missing ones are grouped by suffix.",
+            ),
+        ],
+    ),
+    checks_for(
+        "labeled_snapshots",
+        [
+            schema_proposition("labeled_snapshots", _labeled_schema),
+            _row_for_row("labeled_snapshots"),
+            Proposition(
+                "every_label_window_starts_after_its_snapshot",
+                _label_windows,
+                description="Labels end after their snapshot, and do not change when all bars up to it are disfigured.",
+            ),
+        ],
+    ),
+    checks_for(
+        "sequences",
+        [
+            schema_proposition("sequences", _sequences_schema),
+            _row_for_row("sequences"),
+            Proposition(
+                "every_sequence_ends_at_its_snapshot",
+                _ends_at_its_snapshot,
+                description="The last of the 50 bars is the snapshot's own bar, and none belongs to another ticker.",
+            ),
+        ],
+    ),
+]

@@ -1,0 +1,36 @@
+"""Names of the asset graph: what is partitioned, which group each asset belongs to, in what order things are made."""
+
+from __future__ import annotations
+
+ASSET_ORDER = (
+    "daily_bars",
+    "snapshots",
+    "labeled_snapshots",
+    "market_features",
+    "sequences",
+    "dataset_split",
+    "trained_model",
+    "predictions",
+    "validation_report",
+    "walk_forward_report",
+    "champion_model",
+    "signals",
+)
+PARTITIONED_ASSETS = frozenset({"dataset_split", "trained_model", "predictions", "validation_report"})
+GROUPS = {
+    "daily_bars": "market",
+    "snapshots": "patterns",
+    "labeled_snapshots": "patterns",
+    "market_features": "features",
+    "sequences": "features",
+    "dataset_split": "training",
+    "trained_model": "training",
+    "predictions": "evaluation",
+    "validation_report": "evaluation",
+    "walk_forward_report": "evaluation",
+    "champion_model": "serving",
+    "signals": "serving",
+}
+# The champion is frozen and not among them; fresh labels are there for whoever looks, nothing is trained on them.
+NIGHTLY_ASSETS = ("daily_bars", "snapshots", "labeled_snapshots", "market_features", "sequences", "signals")
+RETRAIN_ASSETS = tuple(name for name in ASSET_ORDER if name != "walk_forward_report")

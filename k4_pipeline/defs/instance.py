@@ -1,0 +1,65 @@
+"""The Dagster instance below K4_HOME: made once by one process, with limits that survive a power cut."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import dagster as dg
+
+from k4_pipeline.market.storage import atomic_write_text, file_lock
+from k4_pipeline.settings import Settings
+
+CONFIG_FILE = "dagster.yaml"
+# A run that never ended (power cut) would hold its slot for ever: it is failed after a day, its slot freed.
+DAGSTER_YAML = """\
+telemetry:
+  enabled: false
+run_monitoring:
+  enabled: true
+  poll_interval_seconds: 60
+  start_timeout_seconds: 300
+  max_runtime_seconds: 86400
+  free_slots_after_run_end_seconds: 300
+concurrency:
+  runs:
+    max_concurrent_runs: 2
+    tag_concurrency_limits:
+      - key: k4/writer
+        value: artifacts
+        limit: 1
+  default_op_concurrency_limit: 2
+retention:
+  schedule:
+    purge_after_days: 90
+  sensor:
+    purge_after_days:
+      skipped: 7
+      failure: 90
+      success: -1
+"""
+
+
+def create_home(settings: Settings) -> Path:
+    """Make K4_HOME with its folders and the Dagster database; safe to call again and from several processes.
+
+    A fresh DAGSTER_HOME breaks when several processes create its tables at once, so it is done here, under a lock.
+    """
+    for folder in (settings.artifacts_dir, settings.reports_dir, settings.raw_dir, settings.logs_dir):
+        folder.mkdir(parents=True, exist_ok=True)
+    settings.dagster_dir.mkdir(parents=True, exist_ok=True)
+    with file_lock(settings.home / ".init.lock"):
+        config = settings.dagster_dir / CONFIG_FILE
+        if not config.is_file():
+            atomic_write_text(config, DAGSTER_YAML)
+        with open_instance(settings) as instance:
+            instance.get_runs(limit=1)
+            instance.get_asset_keys(limit=1)
+            instance.all_instigator_state()
+    return settings.home
+
+
+def open_instance(settings: Settings) -> dg.DagsterInstance:
+    """The instance below this home, also made known to child processes of this one."""
+    os.environ["DAGSTER_HOME"] = str(settings.dagster_dir)
+    return dg.DagsterInstance.from_config(str(settings.dagster_dir))

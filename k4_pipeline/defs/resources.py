@@ -1,0 +1,54 @@
+"""The one resource of the project: settings, artifact store and where progress goes."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from pydantic import Field, PrivateAttr
+
+from k4_pipeline.config import PipelineConfig, from_dict, to_dict
+from k4_pipeline.defs.progress import LogProgress, Progress
+from k4_pipeline.market.storage import ArtifactStore
+from k4_pipeline.options import apply_assignments
+from k4_pipeline.settings import Settings, load_settings
+
+
+class K4Resource(dg.ConfigurableResource):
+    """Opens K4_HOME. Without configuration it follows `settings.json` and the `K4_*` variables of the moment."""
+
+    home: str = Field(default="", description="Home folder; empty: K4_HOME, or .k4 in the working folder.")
+    set_fields: list[str] = Field(
+        default=[],
+        description="Settings of this run alone, as section.field=value; for example training.epochs=5.",
+    )
+    frozen_config: dict[str, Any] = Field(
+        default={}, description="A complete configuration that replaces all stored settings; set by `k4 run`."
+    )
+    _progress: Progress | None = PrivateAttr(default=None)
+
+    @classmethod
+    def frozen(cls, settings: Settings, progress: Progress | None = None) -> "K4Resource":
+        """A resource that works with exactly these settings, whatever the environment says."""
+        resource = cls(home=str(settings.home), frozen_config=to_dict(settings.config))
+        resource._progress = progress
+        return resource
+
+    def settings(self) -> Settings:
+        """The settings of this run."""
+        home = Path(self.home) if self.home else None
+        if self.frozen_config:
+            config = from_dict(PipelineConfig, self.frozen_config)
+            settings = Settings(load_settings(home).home, config)
+        else:
+            settings = load_settings(home)
+        config = apply_assignments(settings.config, self.set_fields)
+        return Settings(settings.home, config, settings.alert_urls)
+
+    def store(self) -> ArtifactStore:
+        """The artifact store below the home folder."""
+        return ArtifactStore(self.settings().artifacts_dir)
+
+    def progress(self, log: Callable[[str], None]) -> Progress:
+        """Terminal bars when `k4 run` gave them, else lines in the log."""
+        return self._progress or LogProgress(log)

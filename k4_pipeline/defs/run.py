@@ -1,0 +1,97 @@
+"""One run of the whole graph in this process, on the same instance as the UI: what `k4 run` does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import dagster as dg
+
+from k4_pipeline.defs.graph import ASSET_ORDER, PARTITIONED_ASSETS
+from k4_pipeline.defs.instance import open_instance
+from k4_pipeline.defs.progress import Progress
+from k4_pipeline.defs.resources import K4Resource
+from k4_pipeline.settings import Settings
+
+# What must exist before the newest as_of with evidence can be named.
+DATA_ASSETS = tuple(name for name in ASSET_ORDER[:5])
+
+
+@dataclass(frozen=True)
+class CheckOutcome:
+    """One check evaluation of a run."""
+
+    asset: str
+    check: str
+    passed: bool
+    blocking: bool
+    description: str
+
+
+@dataclass
+class RunOutcome:
+    """What became of a run. `errors`: one clear sentence per failed step."""
+
+    success: bool
+    run_ids: list[str] = field(default_factory=list)
+    checks: list[CheckOutcome] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+
+def run_graph(
+    settings: Settings,
+    assets: tuple[str, ...],
+    *,
+    as_of: str | None,
+    progress: Progress | None = None,
+    on_step: Callable[[str], None] | None = None,
+) -> RunOutcome:
+    """Materialize `assets` with their checks; the run is recorded under K4_HOME and visible in the UI."""
+    from k4_pipeline.definitions import build_defs
+    from k4_pipeline.defs.jobs import ONE_WRITER
+
+    defs = build_defs({"k4": K4Resource.frozen(settings, progress)})
+    job = defs.resolve_job_def("full_pipeline")
+    partitioned = any(name in PARTITIONED_ASSETS for name in assets)
+    with open_instance(settings) as instance:
+        result = job.execute_in_process(
+            instance=instance,
+            partition_key=as_of if partitioned else None,
+            asset_selection=[dg.AssetKey(name) for name in assets],
+            raise_on_error=False,
+            tags={**ONE_WRITER, "k4/started_by": "k4 run"},
+        )
+    return _outcome(result)
+
+
+def _outcome(result: dg.ExecuteInProcessResult) -> RunOutcome:
+    outcome = RunOutcome(result.success, [result.run_id])
+    blocked: set[str | None] = set()
+    for event in result.all_events:
+        if event.event_type == dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            evaluation = event.asset_check_evaluation_data
+            check = CheckOutcome(
+                evaluation.asset_key.to_user_string(),
+                evaluation.check_name,
+                bool(evaluation.passed),
+                bool(evaluation.blocking),
+                evaluation.description or "",
+            )
+            outcome.checks.append(check)
+            if check.blocking and not check.passed:
+                blocked.add(event.step_key)
+                outcome.errors.append(f"check {check.check} on {check.asset} does not hold: {check.description}")
+        elif event.event_type == dg.DagsterEventType.STEP_FAILURE and event.step_key not in blocked:
+            outcome.errors.append(f"{event.step_key}: {_message(event)}")
+    return outcome
+
+
+def _message(event: dg.DagsterEvent) -> str:
+    """The innermost cause of a step failure, in one line."""
+    data = event.step_failure_data
+    if data.user_failure_data is not None and data.user_failure_data.description:
+        return data.user_failure_data.description
+    error = data.error
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return " ".join(str(error.message).split()) if error is not None else "failed without a message"

@@ -1,0 +1,28 @@
+"""Verdicts of checks as they are stored beside a promoted version, and read back for reports and the champion."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from k4_pipeline.leakage.verdict import Verdict
+from k4_pipeline.market.storage import ArtifactRef, ArtifactStore
+
+
+def pack(verdicts: Iterable[Verdict]) -> dict[str, Any]:
+    """The JSON that `ArtifactStore.promote` keeps."""
+    return {"checks": [v.to_dict() for v in verdicts]}
+
+
+def unpack(stored: dict[str, Any] | None) -> list[Verdict]:
+    """The inverse of `pack`; empty when nothing was stored."""
+    fields = ("name", "passed", "cases", "findings", "detail")
+    return [
+        Verdict(**{**{k: v[k] for k in fields}, "findings": tuple(v["findings"])})
+        for v in (stored or {}).get("checks", [])
+    ]
+
+
+def stored_verdicts(store: ArtifactStore, refs: Iterable[ArtifactRef]) -> list[Verdict]:
+    """All verdicts of these versions, upstream first as given."""
+    return [verdict for ref in refs for verdict in unpack(store.verdict(ref))]

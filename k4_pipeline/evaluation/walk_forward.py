@@ -1,0 +1,44 @@
+"""All as-of dates of a walk-forward backtest in one table."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from k4_pipeline.errors import BadInputError
+
+# Column of the table -> (metric family of a report, metric name).
+METRICS = {
+    "k4_auc": ("model", "k4_auc"),
+    "k4_auc_volatility": ("volatility_ranking", "k4_auc"),
+    "k4_average_precision": ("model", "k4_average_precision"),
+    "k4_recall_top_5pct": ("model", "k4_recall_top_5pct"),
+    "k4_recall_top_10pct": ("model", "k4_recall_top_10pct"),
+    "ev_correlation": ("model", "ev_correlation_pearson"),
+}
+
+
+def walk_forward_table(reports: Sequence[tuple[str, dict[str, Any], bool]]) -> pd.DataFrame:
+    """One row per (as_of, report, inputs_current), ascending by as_of; metrics with `_low` and `_high` beside them.
+
+    A metric that is not defined on its rows (no K4 among them, say) is NaN. Raises `BadInputError` without a report.
+    """
+    if not reports:
+        raise BadInputError("no validated as_of yet: materialize validation_report for at least one partition")
+    rows = []
+    for as_of, report, inputs_current in sorted(reports, key=lambda item: item[0]):
+        metrics = report["metrics"]
+        row: dict[str, Any] = {"as_of": pd.Timestamp(as_of), "rows": metrics["n"], "k4_rows": metrics["n_k4"]}
+        for column, (family, name) in METRICS.items():
+            metric = metrics[family].get(name) or {}
+            for suffix, key in (("", "value"), ("_low", "low"), ("_high", "high")):
+                value = metric.get(key)
+                row[column + suffix] = math.nan if value is None else float(value)
+        row["integrity_passed"] = bool(all(test["passed"] for test in report["integrity"]))
+        row["inputs_current"] = bool(inputs_current)
+        rows.append(row)
+    table = pd.DataFrame(rows)
+    return table.astype({"as_of": "datetime64[us]", "rows": "int64", "k4_rows": "int64"})

@@ -1,0 +1,119 @@
+"""Named settings a user can change from the shell or the environment, and where each lands in `PipelineConfig`.
+
+`k4 run --tickers 40` and `K4_TICKERS=40` are the same entry of `OPTIONS`; `--set training.batch_size=128` reaches any
+field that has no name here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin, get_type_hints
+
+from k4_pipeline.config import LabelConfig, PatternConfig, PipelineConfig
+from k4_pipeline.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Option:
+    """`field` is a dotted path into PipelineConfig; a `preset` option replaces a whole section."""
+
+    field: str = ""
+    preset: str = ""
+    is_path: bool = False
+
+
+OPTIONS: dict[str, Option] = {
+    "source": Option("source.source"),
+    "path": Option("source.path", is_path=True),
+    "snapshots": Option("source.snapshots_path", is_path=True),
+    "missing_tickers": Option("source.missing_tickers"),
+    "universe": Option("source.tickers"),
+    "start": Option("source.start"),
+    "world": Option("simulation.world"),
+    "tickers": Option("simulation.n_tickers"),
+    "bars": Option("simulation.n_bars"),
+    "market_seed": Option("simulation.seed"),
+    "labels": Option(preset="labels"),
+    "labeling": Option("labels.labeling"),
+    "patterns": Option(preset="patterns"),
+    "test_months": Option("split.test_months"),
+    "architecture": Option("model.architecture"),
+    "preset": Option("model.preset"),
+    "backend": Option("model.backend"),
+    "device": Option("training.device"),
+    "epochs": Option("training.epochs"),
+    "seed": Option("training.seed"),
+}
+_PRESETS: dict[str, Any] = {"labels": LabelConfig, "patterns": PatternConfig}
+
+
+def options_from_environment(environ: Mapping[str, str]) -> dict[str, str]:
+    """The `K4_<OPTION>` variables that are set and not empty."""
+    found = {name: environ.get(f"K4_{name.upper()}", "") for name in OPTIONS}
+    return {name: value for name, value in found.items() if value}
+
+
+def apply_options(config: PipelineConfig, options: Mapping[str, Any]) -> PipelineConfig:
+    """`config` with the named options that are not None; presets first, so that single fields refine them."""
+    given = {name: value for name, value in options.items() if value is not None}
+    unknown = sorted(set(given) - set(OPTIONS))
+    if unknown:
+        raise ConfigError(f"there is no option {', '.join(unknown)}; there are {', '.join(OPTIONS)}")
+    for name, value in sorted(given.items(), key=lambda item: not OPTIONS[item[0]].preset):
+        option = OPTIONS[name]
+        if option.preset:
+            section = _PRESETS[option.preset].preset(str(value))
+            config = dataclasses.replace(config, **{option.preset: section})
+            continue
+        if option.is_path and value:
+            value = str(Path(str(value)).expanduser().absolute())
+        config = set_field(config, option.field, value)
+    return config
+
+
+def apply_assignments(config: PipelineConfig, assignments: list[str]) -> PipelineConfig:
+    """Apply `section.field=value` texts in order."""
+    for text in assignments:
+        dotted, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {text!r}: expected section.field=value, for example training.batch_size=128")
+        config = set_field(config, dotted.strip(), value.strip())
+    return config
+
+
+def set_field(config: PipelineConfig, dotted: str, value: Any) -> PipelineConfig:
+    """Replace one field, its value converted to the declared type; `ConfigError` names field, value and choices."""
+    section, _, name = dotted.partition(".")
+    sections = {f.name for f in dataclasses.fields(config)}
+    if section not in sections:
+        raise ConfigError(f"there is no section {section!r}; there are {', '.join(sorted(sections))}")
+    part = getattr(config, section)
+    hints = get_type_hints(type(part))
+    if name not in hints:
+        raise ConfigError(f"{section} has no setting {name!r}; it has {', '.join(hints)}")
+    converted = _convert(dotted, value, hints[name])
+    return dataclasses.replace(config, **{section: dataclasses.replace(part, **{name: converted})})
+
+
+def _convert(dotted: str, value: Any, hint: Any) -> Any:
+    if get_origin(hint) is Literal:
+        choices = get_args(hint)
+        if value not in choices:
+            raise ConfigError(f"{dotted} is {value!r}; use one of {', '.join(map(str, choices))}")
+        return value
+    if get_origin(hint) is tuple:
+        parts = value.replace(",", " ").split() if isinstance(value, str) else list(value)
+        item = get_args(hint)[0]
+        return tuple(_convert(dotted, part, item) for part in parts)
+    if hint is bool and isinstance(value, str):
+        words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+        if value.lower() not in words:
+            raise ConfigError(f"{dotted} is {value!r}; use true or false")
+        return words[value.lower()]
+    try:
+        return hint(value)
+    except (TypeError, ValueError) as problem:
+        raise ConfigError(f"{dotted} is {value!r}; expected {hint.__name__}") from problem

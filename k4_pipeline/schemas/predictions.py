@@ -1,0 +1,66 @@
+"""`predictions` and `signals`: probabilities, expected value and signal of scored snapshots."""
+
+from __future__ import annotations
+
+import pandera.pandas as pa
+
+from k4_pipeline.config import N_CLASSES, SIGNAL_NAMES, SPLIT_NAMES
+from k4_pipeline.schemas.base import category, date, integer, number, row_rule, table_schema, text
+
+_SUM_TOLERANCE = 1e-5
+
+
+def _sixtuple(prefix: str, what: str) -> dict[str, pa.Column]:
+    return {f"{prefix}_{i}": number(f"{what} probability of class K{i}", ge=0.0, le=1.0) for i in range(N_CLASSES)}
+
+
+def _sums_to_one(prefix: str) -> pa.Check:
+    columns = [f"{prefix}_{i}" for i in range(N_CLASSES)]
+    return row_rule(f"{prefix}_sums_to_one", lambda frame: (frame[columns].sum(axis=1) - 1.0).abs() < _SUM_TOLERANCE)
+
+
+PREDICTIONS = table_schema(
+    "predictions",
+    {
+        "ticker": text("exchange ticker"),
+        "pattern_id": text("ticker|start date"),
+        "start_date": date("start bar of the pattern"),
+        "snapshot_date": date("snapshot bar: the last bar the prediction knows"),
+        "split": category(SPLIT_NAMES, "membership of the snapshot in the split of this as_of"),
+        **_sixtuple("p_raw", "raw"),
+        **_sixtuple("p", "calibrated"),
+        "ev_raw": number("expected strategic value from raw probabilities"),
+        "ev": number("expected strategic value from calibrated probabilities"),
+        "signal": category(SIGNAL_NAMES, "from calibrated probabilities"),
+    },
+    key=("ticker", "start_date", "snapshot_date"),
+    checks=(_sums_to_one("p_raw"), _sums_to_one("p")),
+    description="Scored test snapshots of one as-of date.",
+)
+
+SIGNALS = table_schema(
+    "signals",
+    {
+        "ticker": text("exchange ticker"),
+        "pattern_id": text("ticker|start date"),
+        "start_date": date("start bar of the pattern"),
+        "snapshot_date": date("the universe's last day"),
+        "signal": category(SIGNAL_NAMES, "from calibrated probabilities"),
+        "ev": number("expected strategic value from calibrated probabilities"),
+        **_sixtuple("p", "calibrated"),
+        "upper": number("upper boundary (price)", gt=0.0),
+        "lower": number("lower boundary (price)", gt=0.0),
+        "power": number("a close above this is a breakout (price)", gt=0.0),
+        "bars_active": integer("bars since activation", ge=0),
+        "champion_as_of": text("as_of of the model that scored the row"),
+    },
+    key=("ticker", "start_date", "snapshot_date"),
+    sort=(),
+    min_rows=0,
+    checks=(
+        _sums_to_one("p"),
+        row_rule("rows_descend_by_expected_value", lambda frame: frame["ev"].diff().fillna(0.0) <= 0.0),
+        row_rule("lower_is_below_upper", lambda frame: frame["lower"] < frame["upper"]),
+    ),
+    description="Patterns open on the last day, scored by the champion; best expected value first.",
+)

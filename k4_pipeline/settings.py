@@ -1,0 +1,106 @@
+"""Where a run keeps its files and with which settings it works: the only place that reads the environment.
+
+Order of precedence: command-line options, then `K4_*` variables, then `K4_HOME/settings.json` (written by `k4 run`, so
+that the UI goes on with the same data), then the defaults of config.py.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from k4_pipeline.config import PipelineConfig, from_dict, to_dict
+from k4_pipeline.errors import ConfigError
+from k4_pipeline.options import apply_options, options_from_environment
+
+HOME_VARIABLE = "K4_HOME"
+ALERT_VARIABLE = "K4_ALERT_URLS"
+DEFAULT_HOME = ".k4"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One run's home folder and configuration."""
+
+    home: Path
+    config: PipelineConfig = field(default_factory=PipelineConfig)
+    alert_urls: tuple[str, ...] = ()  # Apprise URLs; none: no messages are sent
+
+    @property
+    def dagster_dir(self) -> Path:
+        """DAGSTER_HOME: runs, events, schedules."""
+        return self.home / "dagster"
+
+    @property
+    def artifacts_dir(self) -> Path:
+        """Root of the `ArtifactStore`."""
+        return self.home / "artifacts"
+
+    @property
+    def reports_dir(self) -> Path:
+        """Rendered reports, one folder per as_of."""
+        return self.home / "reports"
+
+    @property
+    def raw_dir(self) -> Path:
+        """What vendors sent, as sent."""
+        return self.home / "raw"
+
+    @property
+    def logs_dir(self) -> Path:
+        """Full logs of shell runs."""
+        return self.home / "logs"
+
+    @property
+    def settings_file(self) -> Path:
+        """The stored settings."""
+        return self.home / "settings.json"
+
+
+def home_dir(environ: Mapping[str, str] | None = None) -> Path:
+    """`K4_HOME`, or `.k4` in the working folder; always absolute."""
+    environ = os.environ if environ is None else environ
+    return Path(environ.get(HOME_VARIABLE, "") or DEFAULT_HOME).expanduser().absolute()
+
+
+def stored_settings(home: Path) -> Settings:
+    """What `settings.json` of this home says; the defaults when there is none. Raises `ConfigError` naming the file."""
+    path = home / "settings.json"
+    if not path.is_file():
+        return Settings(home)
+    try:
+        stored = json.loads(path.read_text())
+        config = from_dict(PipelineConfig, stored.get("config", {}))
+        return Settings(home, config, tuple(stored.get("alert_urls", ())))
+    except (OSError, ValueError, AttributeError, TypeError, ConfigError) as problem:
+        raise ConfigError(f"{path} cannot be used: {problem}; mend it, or delete it to go back to the defaults") from (
+            problem
+        )
+
+
+def load_settings(
+    home: Path | None = None, environ: Mapping[str, str] | None = None, *, stored: bool = True
+) -> Settings:
+    """Defaults, then the stored settings (unless `stored` is False), then the `K4_*` variables of `environ`."""
+    environ = os.environ if environ is None else environ
+    home = home_dir(environ) if home is None else Path(home).expanduser().absolute()
+    kept = stored_settings(home)
+    config = apply_options(kept.config if stored else PipelineConfig(), options_from_environment(environ))
+    urls = tuple(environ.get(ALERT_VARIABLE, "").split()) or kept.alert_urls
+    return dataclasses.replace(kept, config=config, alert_urls=urls)
+
+
+def save_settings(settings: Settings) -> Path:
+    """Write `settings.json` atomically; alert URLs (they hold secrets) make the file readable by its owner alone."""
+    from k4_pipeline.market.storage import atomic_write_json
+
+    stored: dict[str, Any] = {"config": to_dict(settings.config), "alert_urls": list(settings.alert_urls)}
+    settings.home.mkdir(parents=True, exist_ok=True)
+    atomic_write_json(settings.settings_file, stored)
+    settings.settings_file.chmod(0o600)
+    return settings.settings_file
