@@ -28,48 +28,20 @@ _LOOKBACKS = np.array([f.lookback_bars for f in MARKET_FEATURES], dtype=np.int64
 
 
 @njit
-def _write_rows(buffer: np.ndarray, stride: int, n: int, lookbacks: np.ndarray, out: np.ndarray) -> None:
-    """Channel rows (55, n) to bars (n, 55), typed as `out`; NaN before the look-back and where not finite."""
+def _write_rows(buffer: np.ndarray, stride: int, n: int, lookbacks: np.ndarray, limit: float, out: np.ndarray) -> None:
+    """Channel rows (55, n) to bars (n, 55) of the type of `out`; NaN before the look-back and beyond +-`limit`."""
     for channel in range(N_MARKET_FEATURES):
-        row(buffer, channel, stride, n)[: min(lookbacks[channel] - 1, n)] = np.nan
+        values = row(buffer, channel, stride, n)
+        for i in range(min(lookbacks[channel] - 1, n)):
+            values[i] = np.nan
     block = 16
     for start in range(0, n, block):
         stop = min(start + block, n)
         for channel in range(N_MARKET_FEATURES):
             values = row(buffer, channel, stride, n)
             for i in range(start, stop):
-                out[i, channel] = values[i]
-        for i in range(start, stop):
-            for channel in range(N_MARKET_FEATURES):
-                value = out[i, channel]
-                # Also catches what overflows only in float32.
-                out[i, channel] = value if value - value == 0.0 else np.nan
-
-
-@njit
-def _compute_tickers(
-    first: int,
-    last: int,
-    offsets: np.ndarray,
-    high: np.ndarray,
-    low: np.ndarray,
-    close: np.ndarray,
-    volume: np.ndarray,
-    lookbacks: np.ndarray,
-    buffer: np.ndarray,
-    stride: int,
-    out: np.ndarray,
-) -> None:
-    base = offsets[first]
-    for ticker in range(first, last):
-        a, b = offsets[ticker], offsets[ticker + 1]
-        n = b - a
-        h, lo, c, v = high[a:b], low[a:b], close[a:b], volume[a:b]
-        core_rows(h, lo, c, v, buffer, stride)
-        derived_rows(h, lo, c, v, buffer, stride)
-        run_length_rows(buffer, stride, n)
-        ebp_rows(lo, c, v, buffer, stride)
-        _write_rows(buffer, stride, n, lookbacks, out[a - base : b - base])
+                value = values[i]
+                out[i, channel] = value if abs(value) <= limit else np.nan
 
 
 def ticker_ranges(offsets: np.ndarray, chunk_bars: int) -> list[tuple[int, int]]:
@@ -114,27 +86,26 @@ def compute_market_features(
     done = 0
     target = out
 
+    # Beyond the largest number of the result's type there is nothing but infinity, which never leaves here.
+    limit = float(np.finfo(target.dtype).max)
+
     def compute(start: int, stop: int) -> None:
         nonlocal done
         for first, last in ranges[start:stop]:
             stride = scratch_stride(int(lengths[first:last].max()))
-            a, b = int(bars.offsets[first]), int(bars.offsets[last])
-            _compute_tickers(
-                first,
-                last,
-                bars.offsets,
-                bars.high,
-                bars.low,
-                bars.close,
-                bars.volume,
-                _LOOKBACKS,
-                np.empty(N_ROWS * stride),
-                stride,
-                target[a:b],
-            )
+            buffer = np.empty(N_ROWS * stride)
+            for ticker in range(first, last):
+                rows = slice(int(bars.offsets[ticker]), int(bars.offsets[ticker + 1]))
+                high, low, close, volume = bars.high[rows], bars.low[rows], bars.close[rows], bars.volume[rows]
+                n = len(close)
+                core_rows(high, low, close, volume, buffer, stride)
+                derived_rows(high, low, close, volume, buffer, stride)
+                run_length_rows(buffer, stride, n)
+                ebp_rows(low, close, volume, buffer, stride)
+                _write_rows(buffer, stride, n, _LOOKBACKS, limit, target[rows])
             if progress is not None:
                 with lock:
-                    done += b - a
+                    done += int(bars.offsets[last] - bars.offsets[first])
                     progress(done, n_bars)
 
     run_chunks(compute, len(ranges), 1, wanted)

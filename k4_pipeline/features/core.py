@@ -10,8 +10,11 @@ from k4_pipeline.features.layout import HELPER_ROW, row
 from k4_pipeline.features.rolling import (
     clip,
     divide,
+    equal_run,
+    exact_mean,
     filled_run,
-    rolling_count_lt,
+    negate,
+    rolling_count_le,
     rolling_mean,
     rolling_slope,
     rolling_std,
@@ -52,8 +55,12 @@ _FILLED = HELPER_ROW["bbw_filled"]
 _RANGE = HELPER_ROW["range"]
 _TRUE_RANGE = HELPER_ROW["true_range"]
 _MEAN_V20 = HELPER_ROW["mean_v20"]
+_EQUAL_CLOSE = HELPER_ROW["equal_close"]
+_EQUAL_VOLUME = HELPER_ROW["equal_volume"]
 _TEMP_A = HELPER_ROW["a"]
 _TEMP_B = HELPER_ROW["b"]
+_TEMP_C = HELPER_ROW["c"]
+_TEMP_D = HELPER_ROW["d"]
 
 
 @njit
@@ -62,30 +69,36 @@ def criteria_rows(
 ) -> None:
     """Fill what the pattern criteria need: features 9-13, 46, 48, 61, with the bbw key, H - L, TR and mean_20(V)."""
     n = len(close)
+    a, b, c = row(buffer, _TEMP_A, stride, n), row(buffer, _TEMP_B, stride, n), row(buffer, _TEMP_C, stride, n)
+    equal_close, equal_volume = row(buffer, _EQUAL_CLOSE, stride, n), row(buffer, _EQUAL_VOLUME, stride, n)
+    equal_run(close, equal_close)
+    equal_run(volume, equal_volume)
+
     ma20, std20 = row(buffer, _MA20, stride, n), row(buffer, _STD20, stride, n)
-    rolling_mean(close, BAND_BARS, ma20)
+    exact_mean(close, equal_close, BAND_BARS, a, b, ma20)
     rolling_std(close, ma20, BAND_BARS, std20)
     bbw, key, filled = row(buffer, _BBW, stride, n), row(buffer, _KEY, stride, n), row(buffer, _FILLED, stride, n)
     for i in range(n):
         bbw[i] = divide(4.0 * std20[i], ma20[i]) * 100.0
-    for i in range(n):
         key[i] = np.rint(bbw[i] * BBW_DECIMALS)
     filled_run(bbw, filled)
+    # Strictly below = all but those at or above; at or above is <= with the signs turned.
     percentile = row(buffer, _PERCENTILE, stride, n)
-    rolling_count_lt(key, filled, PERCENTILE_BARS, percentile)
+    negate(key, a)
+    rolling_count_le(a, filled, PERCENTILE_BARS, percentile)
     for i in range(n):
-        percentile[i] = percentile[i] / PERCENTILE_BARS
+        percentile[i] = (PERCENTILE_BARS - percentile[i]) / PERCENTILE_BARS
 
-    true_range = row(buffer, _TRUE_RANGE, stride, n)
-    _adx.true_range(high, low, close, true_range)
-    _adx.adx(high, low, close, true_range, row(buffer, _ADX, stride, n))
+    _adx.true_range(high, low, close, row(buffer, _TRUE_RANGE, stride, n))
+    _adx.adx(high, low, close, a, b, row(buffer, _ADX, stride, n))
 
     mean_volume, volume_ratio = row(buffer, _MEAN_V20, stride, n), row(buffer, _VOLUME_RATIO, stride, n)
-    rolling_mean(volume, BAND_BARS, mean_volume)
+    exact_mean(volume, equal_volume, BAND_BARS, a, b, mean_volume)
     spread, mean_range = row(buffer, _RANGE, stride, n), row(buffer, _MEAN_RANGE, stride, n)
     for i in range(n):
         spread[i] = high[i] - low[i]
-    rolling_mean(spread, BAND_BARS, mean_range)
+    equal_run(spread, c)
+    exact_mean(spread, c, BAND_BARS, a, b, mean_range)
     range_ratio = row(buffer, _RANGE_RATIO, stride, n)
     for i in range(n):
         volume_ratio[i] = divide(volume[i], mean_volume[i])
@@ -99,23 +112,24 @@ def core_rows(
     """Fill features 5-22 (`criteria_rows` included)."""
     n = len(close)
     criteria_rows(high, low, close, volume, buffer, stride)
-    row(buffer, _PRICE, stride, n)[:] = close
-    row(buffer, _HIGH, stride, n)[:] = high
-    row(buffer, _LOW, stride, n)[:] = low
-    row(buffer, _VOLUME, stride, n)[:] = volume
+    shift(close, 0, row(buffer, _PRICE, stride, n))
+    shift(high, 0, row(buffer, _HIGH, stride, n))
+    shift(low, 0, row(buffer, _LOW, stride, n))
+    shift(volume, 0, row(buffer, _VOLUME, stride, n))
 
     bbw, adx = row(buffer, _BBW, stride, n), row(buffer, _ADX, stride, n)
     volume_ratio, std20 = row(buffer, _VOLUME_RATIO, stride, n), row(buffer, _STD20, stride, n)
     base_bbw, base_volume = row(buffer, _BASE_BBW, stride, n), row(buffer, _BASE_VOLUME, stride, n)
     base_std = row(buffer, _BASE_STD, stride, n)
     a, b = row(buffer, _TEMP_A, stride, n), row(buffer, _TEMP_B, stride, n)
-    rolling_mean(bbw, BASELINE_BARS, a)
-    shift(a, BASELINE_LAG, base_bbw)
-    rolling_mean(volume_ratio, BASELINE_BARS, a)
-    shift(a, BASELINE_LAG, base_volume)
-    rolling_mean(close, BASELINE_BARS, a)
-    rolling_std(close, a, BASELINE_BARS, b)
-    shift(b, BASELINE_LAG, base_std)
+    c, d = row(buffer, _TEMP_C, stride, n), row(buffer, _TEMP_D, stride, n)
+    rolling_mean(bbw, BASELINE_BARS, a, b, c)
+    shift(c, BASELINE_LAG, base_bbw)
+    rolling_mean(volume_ratio, BASELINE_BARS, a, b, c)
+    shift(c, BASELINE_LAG, base_volume)
+    exact_mean(close, row(buffer, _EQUAL_CLOSE, stride, n), BASELINE_BARS, a, b, c)
+    rolling_std(close, c, BASELINE_BARS, d)
+    shift(d, BASELINE_LAG, base_std)
 
     bbw_part, volume_part = row(buffer, _BBW_COMPRESSION, stride, n), row(buffer, _VOLUME_COMPRESSION, stride, n)
     std_part, quality = row(buffer, _STD_COMPRESSION, stride, n), row(buffer, _QUALITY, stride, n)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from k4_pipeline._numba import n_threads, njit, run_chunks
+from k4_pipeline._numba import n_threads, run_chunks
 from k4_pipeline.features.compute import ticker_ranges
 from k4_pipeline.features.core import criteria_rows
 from k4_pipeline.features.layout import N_ROWS, row, scratch_stride
@@ -15,8 +15,8 @@ from k4_pipeline.market.bars import Bars
 
 _CHUNK_BARS = 100_000
 _NAMES = ("current_bbw_percentile", "current_adx", "current_volume_ratio_20", "current_range_ratio")
-_ROWS = np.array([MARKET_COLUMN[name] for name in _NAMES], dtype=np.int64)
-_LOOKBACKS = np.array([f.lookback_bars for name in _NAMES for f in FEATURES if f.name == name], dtype=np.int64)
+_ROWS = tuple(MARKET_COLUMN[name] for name in _NAMES)
+_LOOKBACKS = tuple(f.lookback_bars for name in _NAMES for f in FEATURES if f.name == name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,32 +33,6 @@ class PatternCriteria:
     range_ratio: np.ndarray
 
 
-@njit
-def _criteria_tickers(
-    first: int,
-    last: int,
-    offsets: np.ndarray,
-    high: np.ndarray,
-    low: np.ndarray,
-    close: np.ndarray,
-    volume: np.ndarray,
-    rows: np.ndarray,
-    lookbacks: np.ndarray,
-    buffer: np.ndarray,
-    stride: int,
-    out: np.ndarray,
-) -> None:
-    for ticker in range(first, last):
-        a, b = offsets[ticker], offsets[ticker + 1]
-        n = b - a
-        criteria_rows(high[a:b], low[a:b], close[a:b], volume[a:b], buffer, stride)
-        for k in range(len(rows)):
-            values = row(buffer, rows[k], stride, n)
-            values[: min(lookbacks[k] - 1, n)] = np.nan
-            for i in range(n):
-                out[k, a + i] = values[i] if values[i] - values[i] == 0.0 else np.nan
-
-
 def pattern_criteria(bars: Bars, *, threads: int | None = None) -> PatternCriteria:
     """The criteria of every bar; equal, before the cast, to channels 10-13 of `compute_market_features`."""
     out = np.empty((len(_NAMES), len(bars)))  # (4, n_bars)
@@ -68,20 +42,14 @@ def pattern_criteria(bars: Bars, *, threads: int | None = None) -> PatternCriter
     def compute(start: int, stop: int) -> None:
         for first, last in ranges[start:stop]:
             stride = scratch_stride(int(lengths[first:last].max()))
-            _criteria_tickers(
-                first,
-                last,
-                bars.offsets,
-                bars.high,
-                bars.low,
-                bars.close,
-                bars.volume,
-                _ROWS,
-                _LOOKBACKS,
-                np.empty(N_ROWS * stride),
-                stride,
-                out,
-            )
+            buffer = np.empty(N_ROWS * stride)
+            for ticker in range(first, last):
+                rows = slice(int(bars.offsets[ticker]), int(bars.offsets[ticker + 1]))
+                criteria_rows(bars.high[rows], bars.low[rows], bars.close[rows], bars.volume[rows], buffer, stride)
+                for target, channel, lookback in zip(out, _ROWS, _LOOKBACKS, strict=True):
+                    values = row.py_func(buffer, channel, stride, rows.stop - rows.start)
+                    target[rows] = np.where(np.isfinite(values), values, np.nan)
+                    target[rows][: lookback - 1] = np.nan
 
     run_chunks(compute, len(ranges), 1, threads or n_threads())
     return PatternCriteria(*out)

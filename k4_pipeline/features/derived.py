@@ -10,8 +10,9 @@ import math
 import numpy as np
 
 from k4_pipeline._numba import njit
+from k4_pipeline.features.elementary import log
 from k4_pipeline.features.layout import HELPER_ROW, row
-from k4_pipeline.features.rolling import divide, rolling_mean, rolling_slope, rolling_std, shift
+from k4_pipeline.features.rolling import divide, exact_mean, rolling_mean, rolling_slope, rolling_std, shift
 from k4_pipeline.features.spec import MARKET_COLUMN
 
 SHORT_BARS = 5
@@ -38,17 +39,22 @@ _ACCELERATION = MARKET_COLUMN["bbw_acceleration"]
 _RANGE = HELPER_ROW["range"]
 _MEAN_V20 = HELPER_ROW["mean_v20"]
 _MEAN_V50 = HELPER_ROW["mean_v50"]
+_EQUAL_CLOSE = HELPER_ROW["equal_close"]
+_EQUAL_VOLUME = HELPER_ROW["equal_volume"]
 _TEMP_A = HELPER_ROW["a"]
 _TEMP_B = HELPER_ROW["b"]
+_TEMP_C = HELPER_ROW["c"]
+_TEMP_D = HELPER_ROW["d"]
 
 
 @njit
 def log_returns(close: np.ndarray, out: np.ndarray) -> None:
     """log(C / C[t-1]); a ratio first, so that a common factor of all prices cancels exactly when a power of two."""
-    out[:1] = math.nan
-    for i in range(1, len(close)):
-        ratio = divide(close[i], close[i - 1])
-        out[i] = math.log(ratio) if ratio > 0.0 else math.nan
+    n = len(close)
+    out[0] = math.nan
+    now, before, target = close[1:], close[: n - 1], out[1:]
+    for i in range(n - 1):
+        target[i] = log(now[i] / before[i])
 
 
 @njit
@@ -58,32 +64,31 @@ def derived_rows(
     """Fill the derived market channels but 65 and 66; the core rows must be there."""
     n = len(close)
     a, b = row(buffer, _TEMP_A, stride, n), row(buffer, _TEMP_B, stride, n)
+    c, d = row(buffer, _TEMP_C, stride, n), row(buffer, _TEMP_D, stride, n)
     bbw, spread = row(buffer, _BBW, stride, n), row(buffer, _RANGE, stride, n)
-    rolling_mean(bbw, MONTH_BARS, a)
-    rolling_std(bbw, a, MONTH_BARS, row(buffer, _BBW_STD, stride, n))
+    rolling_mean(bbw, MONTH_BARS, a, b, c)
+    rolling_std(bbw, c, MONTH_BARS, row(buffer, _BBW_STD, stride, n))
 
     mean_v20, mean_v50 = row(buffer, _MEAN_V20, stride, n), row(buffer, _MEAN_V50, stride, n)
-    trend, spike, vs_50d = (
-        row(buffer, _VOLUME_TREND, stride, n),
-        row(buffer, _SPIKE, stride, n),
-        row(buffer, _VS_50D, stride, n),
-    )
-    rolling_mean(volume, QUARTER_BARS, mean_v50)
-    rolling_mean(volume, TREND_BARS, a)
+    equal_close, equal_volume = row(buffer, _EQUAL_CLOSE, stride, n), row(buffer, _EQUAL_VOLUME, stride, n)
+    trend, spike = row(buffer, _VOLUME_TREND, stride, n), row(buffer, _SPIKE, stride, n)
+    vs_50d = row(buffer, _VS_50D, stride, n)
+    exact_mean(volume, equal_volume, QUARTER_BARS, a, b, mean_v50)
+    exact_mean(volume, equal_volume, TREND_BARS, a, b, c)
     rolling_slope(volume, TREND_BARS, trend)
-    shift(mean_v20, 1, b)
+    shift(mean_v20, 1, d)
     for i in range(n):
-        trend[i] = divide(trend[i], a[i])
-        spike[i] = divide(volume[i], b[i])
+        trend[i] = divide(trend[i], c[i])
+        spike[i] = divide(volume[i], d[i])
         vs_50d[i] = divide(volume[i], mean_v50[i])
 
-    log_returns(close, a)
-    rolling_mean(a, MONTH_BARS, b)
-    rolling_std(a, b, MONTH_BARS, row(buffer, _DAILY_VOLATILITY, stride, n))
+    log_returns(close, c)
+    rolling_mean(c, MONTH_BARS, a, b, d)
+    rolling_std(c, d, MONTH_BARS, row(buffer, _DAILY_VOLATILITY, stride, n))
 
     ma5, ma20 = row(buffer, _MA5, stride, n), row(buffer, _MA20, stride, n)
-    rolling_mean(close, SHORT_BARS, ma5)
-    rolling_mean(close, TREND_BARS, row(buffer, _MA10, stride, n))
+    exact_mean(close, equal_close, SHORT_BARS, a, b, ma5)
+    exact_mean(close, equal_close, TREND_BARS, a, b, row(buffer, _MA10, stride, n))
     range_share, vs_vwap = row(buffer, _SPREAD, stride, n), row(buffer, _VS_VWAP, stride, n)
     vs_ma5, vs_ma20 = row(buffer, _VS_MA5, stride, n), row(buffer, _VS_MA20, stride, n)
     for i in range(n):

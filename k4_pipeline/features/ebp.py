@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from k4_pipeline._numba import njit
+from k4_pipeline.features.elementary import exp, log
 from k4_pipeline.features.layout import HELPER_ROW, row
 from k4_pipeline.features.rolling import (
     clip,
     divide,
+    equal_run,
+    exact_mean,
     filled_run,
     rolling_count_le,
     rolling_max,
     rolling_mean,
     rolling_std,
     rolling_sum,
+    shift,
 )
 from k4_pipeline.features.spec import MARKET_COLUMN
 
@@ -53,7 +55,10 @@ _MEAN_V20 = HELPER_ROW["mean_v20"]
 _MEAN_V50 = HELPER_ROW["mean_v50"]
 _TEMP_A = HELPER_ROW["a"]
 _TEMP_B = HELPER_ROW["b"]
+_EQUAL_VOLUME = HELPER_ROW["equal_volume"]
 _TEMP_C = HELPER_ROW["c"]
+_TEMP_D = HELPER_ROW["d"]
+_TEMP_E = HELPER_ROW["e"]
 
 
 @njit
@@ -70,16 +75,18 @@ def compression_rows(buffer: np.ndarray, stride: int, n: int) -> None:
     """Features 27, 28 and 30; 29 must be there."""
     bbw, filled = row(buffer, _BBW, stride, n), row(buffer, _FILLED, stride, n)
     a, b = row(buffer, _TEMP_A, stride, n), row(buffer, _TEMP_B, stride, n)
+    c, d, e = row(buffer, _TEMP_C, stride, n), row(buffer, _TEMP_D, stride, n), row(buffer, _TEMP_E, stride, n)
     by_bbw, by_atr = row(buffer, _CCI_BBW, stride, n), row(buffer, _CCI_ATR, stride, n)
     days, score = row(buffer, _CCI_DAYS, stride, n), row(buffer, _CCI, stride, n)
-    rolling_max(bbw, filled, LONG_BARS, a)
+    rolling_max(bbw, filled, LONG_BARS, a, b, c)
     for i in range(n):
-        by_bbw[i] = clip(1.0 - divide(bbw[i], a[i]), 0.0, 1.0)
+        by_bbw[i] = clip(1.0 - divide(bbw[i], c[i]), 0.0, 1.0)
     true_range = row(buffer, _TRUE_RANGE, stride, n)
-    rolling_mean(true_range, 20, a)
-    rolling_mean(true_range, LONG_BARS, b)
+    equal_run(true_range, e)
+    exact_mean(true_range, e, 20, a, b, c)
+    exact_mean(true_range, e, LONG_BARS, a, b, d)
     for i in range(n):
-        by_atr[i] = clip(1.0 - divide(a[i], b[i]), 0.0, 1.0)
+        by_atr[i] = clip(1.0 - divide(c[i], d[i]), 0.0, 1.0)
         score[i] = by_bbw[i] * by_atr[i] * days[i]
 
 
@@ -88,22 +95,23 @@ def asymmetry_rows(close: np.ndarray, volume: np.ndarray, buffer: np.ndarray, st
     """Features 31 and 32 (volume on rising against falling closes), and the one-bar return."""
     n = len(close)
     r = row(buffer, _RETURN, stride, n)
-    r[:1] = math.nan
-    for i in range(1, n):
-        r[i] = divide(close[i], close[i - 1]) - 1.0
     a, b, c = row(buffer, _TEMP_A, stride, n), row(buffer, _TEMP_B, stride, n), row(buffer, _TEMP_C, stride, n)
-    raw, score = row(buffer, _VAR_RAW, stride, n), row(buffer, _VAR, stride, n)
+    d = row(buffer, _TEMP_D, stride, n)
+    shift(close, 1, a)
+    for i in range(n):
+        r[i] = divide(close[i], a[i]) - 1.0
     for i in range(n):
         # 0 * r keeps a missing return missing, which the comparison alone would turn into 0.
-        a[i] = volume[i] * (r[i] if r[i] > 0.0 else 0.0 * r[i])
-        b[i] = volume[i] * (-r[i] if r[i] < 0.0 else 0.0 * r[i])
-    rolling_sum(a, 20, raw)
-    rolling_sum(b, 20, c)
+        c[i] = volume[i] * (r[i] if r[i] > 0.0 else 0.0 * r[i])
+        d[i] = volume[i] * (-r[i] if r[i] < 0.0 else 0.0 * r[i])
+    raw, score = row(buffer, _VAR_RAW, stride, n), row(buffer, _VAR, stride, n)
+    rolling_sum(c, 20, a, b, raw)
+    rolling_sum(d, 20, a, b, c)
     for i in range(n):
         raw[i] = divide(raw[i], c[i])
-    rolling_mean(raw, 20, a)
+    rolling_mean(raw, 20, a, b, c)
     for i in range(n):
-        score[i] = clip(divide(raw[i], a[i]), 0.5, 3.0)
+        score[i] = clip(divide(raw[i], c[i]), 0.5, 3.0)
 
 
 @njit
@@ -111,35 +119,39 @@ def energy_rows(close: np.ndarray, volume: np.ndarray, buffer: np.ndarray, strid
     """Features 33-36; the one-bar return and #64 must be there."""
     n = len(close)
     a, b, c = row(buffer, _TEMP_A, stride, n), row(buffer, _TEMP_B, stride, n), row(buffer, _TEMP_C, stride, n)
+    d, e = row(buffer, _TEMP_D, stride, n), row(buffer, _TEMP_E, stride, n)
     mass, wavelet = row(buffer, _MASS, stride, n), row(buffer, _WAVELET, stride, n)
     rsa, score = row(buffer, _RSA, stride, n), row(buffer, _NES, stride, n)
 
-    rolling_mean(volume, YEAR_BARS, a)
+    exact_mean(volume, row(buffer, _EQUAL_VOLUME, stride, n), YEAR_BARS, a, b, c)
     for i in range(n):
-        activity = divide(volume[i], a[i])
+        activity = divide(volume[i], c[i])
         activity = 2.0 if activity > 2.0 else activity
-        b[i] = clip(1.0 - activity, 0.0, 1.0) * close[i] * volume[i]
-    rank_share(b, c, mass)
+        d[i] = clip(1.0 - activity, 0.0, 1.0) * close[i] * volume[i]
+    rank_share(d, c, mass)
 
     r = row(buffer, _RETURN, stride, n)
-    wavelet[:] = 0.0
+    for i in range(n):
+        wavelet[i] = 0.0
     for window in (5, 10, 20):
-        rolling_mean(r, window, a)
-        rolling_std(r, a, window, b)
-        rolling_mean(b, 50, c)
+        rolling_mean(r, window, a, b, c)
+        rolling_std(r, c, window, d)
+        rolling_mean(d, 50, a, b, e)
         for i in range(n):
-            wavelet[i] += divide(b[i], c[i])
+            wavelet[i] += divide(d[i], e[i])
     for i in range(n):
         wavelet[i] = wavelet[i] / 3.0
 
     momentum = row(buffer, _MOMENTUM, stride, n)
-    rolling_mean(momentum, 100, a)
-    rolling_std(momentum, a, 100, b)
+    rolling_mean(momentum, 100, a, b, c)
+    rolling_std(momentum, c, 100, d)
     for i in range(n):
-        rsa[i] = clip(divide(momentum[i] - a[i], b[i]), -3.0, 3.0)
+        rsa[i] = clip(divide(momentum[i] - c[i], d[i]), -3.0, 3.0)
     for i in range(n):
-        score[i] = (
-            clip(mass[i], 1e-10, 1.0) ** 0.3 * clip(wavelet[i], 0.1, 10.0) ** 0.4 * clip(1.0 + rsa[i], 0.1, 10.0) ** 0.3
+        score[i] = exp(
+            0.3 * log(clip(mass[i], 1e-10, 1.0))
+            + 0.4 * log(clip(wavelet[i], 0.1, 10.0))
+            + 0.3 * log(clip(1.0 + rsa[i], 0.1, 10.0))
         )
 
 
@@ -147,16 +159,17 @@ def energy_rows(close: np.ndarray, volume: np.ndarray, buffer: np.ndarray, strid
 def pressure_rows(low: np.ndarray, close: np.ndarray, volume: np.ndarray, buffer: np.ndarray, stride: int) -> None:
     """Features 37-40; H - L, mean_20(V) and mean_50(V) must be there."""
     n = len(close)
-    spread, a = row(buffer, _RANGE, stride, n), row(buffer, _TEMP_A, stride, n)
+    spread = row(buffer, _RANGE, stride, n)
+    a, b, c = row(buffer, _TEMP_A, stride, n), row(buffer, _TEMP_B, stride, n), row(buffer, _TEMP_C, stride, n)
     bid, pressure = row(buffer, _BID, stride, n), row(buffer, _PRESSURE, stride, n)
     fta, score = row(buffer, _FTA, stride, n), row(buffer, _LPF, stride, n)
     mean_v5, mean_v20 = row(buffer, _MEAN_V5, stride, n), row(buffer, _MEAN_V20, stride, n)
     mean_v50 = row(buffer, _MEAN_V50, stride, n)
     for i in range(n):
         # A bar without range has no place within it; a missing close still leaves it missing.
-        a[i] = (close[i] - low[i]) / spread[i] if spread[i] != 0.0 else 0.5 + 0.0 * close[i]
-    rolling_mean(a, 5, bid)
-    rolling_mean(volume, 5, mean_v5)
+        c[i] = (close[i] - low[i]) / spread[i] if spread[i] != 0.0 else 0.5 + 0.0 * close[i]
+    rolling_mean(c, 5, a, b, bid)
+    exact_mean(volume, row(buffer, _EQUAL_VOLUME, stride, n), 5, a, b, mean_v5)
     for i in range(n):
         pressure[i] = divide(mean_v5[i], mean_v50[i])
         fta[i] = clip(divide(mean_v5[i] - mean_v20[i], mean_v20[i]), -1.0, 3.0)
@@ -168,18 +181,16 @@ def composite_rows(buffer: np.ndarray, stride: int, n: int) -> None:
     """Features 43-45 from 30, 32, 36, 40 and 42."""
     cci, var, nes = row(buffer, _CCI, stride, n), row(buffer, _VAR, stride, n), row(buffer, _NES, stride, n)
     lpf, tsf = row(buffer, _LPF, stride, n), row(buffer, _TSF, stride, n)
-    raw, composite, signal = (
-        row(buffer, _EBP_RAW, stride, n),
-        row(buffer, _EBP, stride, n),
-        row(buffer, _SIGNAL, stride, n),
-    )
+    raw, composite = row(buffer, _EBP_RAW, stride, n), row(buffer, _EBP, stride, n)
+    signal = row(buffer, _SIGNAL, stride, n)
     for i in range(n):
         product = clip(cci[i], 0.01, 10.0) * clip(var[i], 0.1, 10.0) * clip(nes[i], 0.1, 10.0) * clip(lpf[i], 0.1, 10.0)
-        raw[i] = product ** (1.0 / clip(tsf[i], 1.0, 10.0))
+        raw[i] = exp(log(product) / clip(tsf[i], 1.0, 10.0))
     rank_share(raw, row(buffer, _TEMP_C, stride, n), composite)
     for i in range(n):
         share = composite[i]
-        level = 1.0 + (share >= 0.5) + (share >= 0.7) + (share >= 0.85) + (share >= 0.95)
+        level = 1.0 + (1.0 if share >= 0.5 else 0.0) + (1.0 if share >= 0.7 else 0.0)
+        level += (1.0 if share >= 0.85 else 0.0) + (1.0 if share >= 0.95 else 0.0)
         signal[i] = level + 0.0 * share
 
 

@@ -18,12 +18,15 @@ _HELPERS = (
     "true_range",
     "return",  # simple one-bar return of close
     "mean_v5",
-    "mean_v50",
     "mean_v20",
-    "a",
+    "mean_v50",
+    "equal_close",  # equal closes in a row
+    "equal_volume",
+    "a",  # a-e hold nothing from one function to the next; a-d lie side by side
     "b",
     "c",
     "d",
+    "e",
 )
 HELPER_ROW: dict[str, int] = {name: N_MARKET_FEATURES + i for i, name in enumerate(_HELPERS)}
 N_ROWS = N_MARKET_FEATURES + len(_HELPERS)

@@ -2,8 +2,11 @@
 
 Each kernel takes x (n,) float64 and fills out (n,), contiguous. The loops run over time inside and over the window
 outside, so that they become vector instructions, and every value is the same fixed sequence of operations on the window
-alone: it does not depend on the history before the window nor on the bars after it, bit for bit. Sums are of
-differences from x[t], so that a flat window gives its value exactly. NaN when the window is not filled or holds a NaN.
+alone: it does not depend on the history before the window nor on the bars after it, bit for bit. Deviations take a
+second pass around the mean. NaN when the window is not filled or holds a NaN.
+
+Ranks count the window's values by brute force: eight comparisons an instruction, five lags a pass. On windows of 100
+this is several times as fast as an order-statistic tree, and exact.
 """
 
 from __future__ import annotations
@@ -30,87 +33,159 @@ def clip(x: float, low: float, high: float) -> float:
 
 
 @njit
-def rolling_mean(x: np.ndarray, window: int, out: np.ndarray) -> None:
-    """mean_window(x)."""
-    n = len(x)
-    first = min(window - 1, n)
-    out[:first] = NAN
-    last, acc = x[first:], out[first:]
-    m = len(last)
-    acc[:] = 0.0
-    for j in range(1, window):
-        lagged = x[first - j : n - j] if m > 0 else x[:0]
-        for i in range(m):
-            acc[i] += lagged[i] - last[i]
-    for i in range(m):
-        acc[i] = last[i] + acc[i] / window
+def _lag(x: np.ndarray, bars: int, first: int) -> np.ndarray:
+    """View of x whose element i is x[first + i - bars]; as long as x[first:]."""
+    return x[first - bars : len(x) - bars]
+
+
+@njit
+def _blank(out: np.ndarray, bars: int) -> int:
+    """NaN for the first `bars` values; returns how many these are."""
+    first = min(bars, len(out))
+    for i in range(first):
+        out[i] = NAN
+    return first
+
+
+@njit
+def shift(x: np.ndarray, bars: int, out: np.ndarray) -> None:
+    """x[t - bars]: the value `bars` earlier."""
+    first = _blank(out, bars)
+    late, early = out[first:], _lag(x, bars, first)
+    for i in range(len(late)):
+        late[i] = early[i]
+
+
+@njit
+def _fold(x: np.ndarray, lag: int, terms: int, out: np.ndarray) -> None:
+    """x[t] + x[t - lag] + ... (`terms` of them, 2 .. 5), always added in the same order."""
+    first = _blank(out, lag * (terms - 1))
+    acc, a, b = out[first:], x[first:], _lag(x, lag, first)
+    if terms == 2:
+        for i in range(len(acc)):
+            acc[i] = a[i] + b[i]
+        return
+    c = _lag(x, 2 * lag, first)
+    if terms == 3:
+        for i in range(len(acc)):
+            acc[i] = a[i] + b[i] + c[i]
+        return
+    d = _lag(x, 3 * lag, first)
+    if terms == 4:
+        for i in range(len(acc)):
+            acc[i] = (a[i] + b[i]) + (c[i] + d[i])
+        return
+    e = _lag(x, 4 * lag, first)
+    for i in range(len(acc)):
+        acc[i] = (a[i] + b[i]) + (c[i] + d[i]) + e[i]
+
+
+@njit
+def rolling_sum(x: np.ndarray, window: int, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
+    """sum_window(x) as a tree of short sums: window = a product of 2, 3, 4 and 5; `a`, `b` (n,) are overwritten.
+
+    sum_20, say, is four neighbouring sum_5. No sum is carried along, so none remembers an earlier bar.
+    """
+    source, target, spare = x, a, b
+    lag, rest = 1, window
+    while True:
+        terms = 5 if rest % 5 == 0 else (4 if rest % 4 == 0 else (3 if rest % 3 == 0 else 2))
+        rest //= terms
+        if rest == 1:
+            _fold(source, lag, terms, out)
+            return
+        _fold(source, lag, terms, target)
+        lag *= terms
+        source, target, spare = target, spare, target
+
+
+@njit
+def equal_run(x: np.ndarray, out: np.ndarray) -> None:
+    """Number of equal values in a row, up to t."""
+    run = 0.0
+    last = NAN
+    for i in range(len(x)):
+        run = run + 1.0 if x[i] == last else 1.0
+        last = x[i]
+        out[i] = run
+
+
+@njit
+def exact_mean(x: np.ndarray, equal: np.ndarray, window: int, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
+    """mean_window(x); exactly x[t] in a flat window, known by `equal` = equal_run(x). `a`, `b` (n,) are overwritten."""
+    rolling_sum(x, window, a, b, out)
+    for i in range(len(out)):
+        # A window that is not filled has a sum of NaN, whatever the run.
+        out[i] = x[i] + 0.0 * out[i] if equal[i] >= window else out[i] / window
+
+
+@njit
+def rolling_mean(x: np.ndarray, window: int, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
+    """mean_window(x) where a flat window needs no exact value; `a`, `b` (n,) are overwritten."""
+    rolling_sum(x, window, a, b, out)
+    for i in range(len(out)):
+        out[i] = out[i] / window
 
 
 @njit
 def rolling_std(x: np.ndarray, mean: np.ndarray, window: int, out: np.ndarray) -> None:
-    """std_window(x), ddof 0, second pass around `mean` = rolling_mean(x, window)."""
-    n = len(x)
-    first = min(window - 1, n)
-    out[:first] = NAN
+    """std_window(x), ddof 0, around `mean` (n,) = mean_window(x); window a multiple of 5."""
+    first = _blank(out, window - 1)
     center, acc = mean[first:], out[first:]
-    m = len(center)
-    acc[:] = 0.0
-    for j in range(window):
-        lagged = x[first - j : n - j] if m > 0 else x[:0]
-        for i in range(m):
-            d = lagged[i] - center[i]
-            acc[i] += d * d
-    for i in range(m):
+    for i in range(len(acc)):
+        acc[i] = 0.0
+    for j in range(0, window, 5):
+        va, vb, vc = _lag(x, j, first), _lag(x, j + 1, first), _lag(x, j + 2, first)
+        vd, ve = _lag(x, j + 3, first), _lag(x, j + 4, first)
+        for i in range(len(acc)):
+            m = center[i]
+            a, b, c, d, e = va[i] - m, vb[i] - m, vc[i] - m, vd[i] - m, ve[i] - m
+            acc[i] += (a * a + b * b) + (c * c + d * d) + e * e
+    for i in range(len(acc)):
         acc[i] = math.sqrt(acc[i] / window)
 
 
 @njit
-def rolling_sum(x: np.ndarray, window: int, out: np.ndarray) -> None:
-    """sum_window(x) of terms of one sign."""
-    n = len(x)
-    first = min(window - 1, n)
-    out[:first] = NAN
-    acc = out[first:]
-    m = len(acc)
-    acc[:] = 0.0
-    for j in range(window):
-        lagged = x[first - j : n - j] if m > 0 else x[:0]
-        for i in range(m):
-            acc[i] += lagged[i]
-
-
-@njit
 def rolling_slope(x: np.ndarray, window: int, out: np.ndarray) -> None:
-    """slope_window(x): least squares, per bar. Opposite ends are paired, so that a flat window gives exactly 0."""
-    n = len(x)
-    first = min(window - 1, n)
-    out[:first] = NAN
+    """slope_window(x): least squares, per bar; window a multiple of 10.
+
+    The j-th newest and the j-th oldest bar have opposite weights and are paired, so that a flat window gives exactly 0.
+    """
+    first = _blank(out, window - 1)
     acc = out[first:]
-    m = len(acc)
-    acc[:] = 0.0
+    for i in range(len(acc)):
+        acc[i] = 0.0
     for j in range(window // 2):
         weight = 0.5 * (window - 1) - j
-        late = x[first - j : n - j] if m > 0 else x[:0]
-        early = x[first - (window - 1 - j) : n - (window - 1 - j)] if m > 0 else x[:0]
-        for i in range(m):
+        late, early = _lag(x, j, first), _lag(x, window - 1 - j, first)
+        for i in range(len(acc)):
             acc[i] += weight * (late[i] - early[i])
     spread = window * (window * window - 1.0) / 12.0
-    for i in range(m):
+    for i in range(len(acc)):
         acc[i] = acc[i] / spread
-    if window % 2 == 1:
-        # The middle bar has weight 0 in the sum, but a NaN there still empties the window.
-        middle = x[first - window // 2 : n - window // 2] if m > 0 else x[:0]
-        for i in range(m):
-            acc[i] += 0.0 * middle[i]
 
 
 @njit
 def filled_run(x: np.ndarray, out: np.ndarray) -> None:
     """Number of values in a row, up to t, that are not NaN."""
+    n = len(x)
+    first = 0
+    while first < n and x[first] != x[first]:
+        out[first] = 0.0
+        first += 1
+    rest, target = x[first:], out[first:]
+    holes = 0
+    for i in range(len(rest)):
+        holes += 1 if rest[i] != rest[i] else 0
+    if holes == 0:
+        # The usual series: missing only in front.
+        for i in range(len(rest)):
+            target[i] = i + 1.0
+        return
     run = 0.0
-    for i in range(len(x)):
-        run = run + 1.0 if x[i] == x[i] else 0.0
-        out[i] = run
+    for i in range(len(rest)):
+        run = run + 1.0 if rest[i] == rest[i] else 0.0
+        target[i] = run
 
 
 @njit
@@ -121,75 +196,66 @@ def _empty_unfilled(filled: np.ndarray, window: int, out: np.ndarray) -> None:
 
 @njit
 def rolling_count_le(x: np.ndarray, filled: np.ndarray, window: int, out: np.ndarray) -> None:
-    """Number of the last `window` values that are <= x[t] (x[t] itself included)."""
-    n = len(x)
-    first = min(window - 1, n)
-    out[:first] = NAN
+    """Number of the last `window` values that are <= x[t] (itself included); `filled` = filled_run(x)."""
+    first = _blank(out, window - 1)
     last, acc = x[first:], out[first:]
-    m = len(last)
-    acc[:] = 1.0
-    for j in range(1, window):
-        lagged = x[first - j : n - j] if m > 0 else x[:0]
-        for i in range(m):
-            acc[i] += 1.0 if lagged[i] <= last[i] else 0.0
+    for i in range(len(acc)):
+        acc[i] = 0.0
+    for j in range(0, window, 5):
+        va, vb, vc = _lag(x, j, first), _lag(x, j + 1, first), _lag(x, j + 2, first)
+        vd, ve = _lag(x, j + 3, first), _lag(x, j + 4, first)
+        for i in range(len(acc)):
+            v = last[i]
+            a, b = 1.0 if va[i] <= v else 0.0, 1.0 if vb[i] <= v else 0.0
+            c, d = 1.0 if vc[i] <= v else 0.0, 1.0 if vd[i] <= v else 0.0
+            acc[i] += (a + b) + (c + d) + (1.0 if ve[i] <= v else 0.0)
     _empty_unfilled(filled, window, out)
 
 
 @njit
-def rolling_count_lt(x: np.ndarray, filled: np.ndarray, window: int, out: np.ndarray) -> None:
-    """Number of the last `window` values strictly below x[t]."""
-    n = len(x)
-    first = min(window - 1, n)
-    out[:first] = NAN
-    last, acc = x[first:], out[first:]
-    m = len(last)
-    acc[:] = 0.0
-    for j in range(1, window):
-        lagged = x[first - j : n - j] if m > 0 else x[:0]
-        for i in range(m):
-            acc[i] += 1.0 if lagged[i] < last[i] else 0.0
-    _empty_unfilled(filled, window, out)
+def negate(x: np.ndarray, out: np.ndarray) -> None:
+    """-x."""
+    for i in range(len(x)):
+        out[i] = -x[i]
 
 
 @njit
-def rolling_max(x: np.ndarray, filled: np.ndarray, window: int, out: np.ndarray) -> None:
-    """max_window(x)."""
+def rolling_max(x: np.ndarray, filled: np.ndarray, window: int, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
+    """max_window(x) by doubling overlapping windows; `a`, `b` (n,) are overwritten."""
     n = len(x)
-    first = min(window - 1, n)
-    out[:first] = NAN
-    acc = out[first:]
-    m = len(acc)
-    acc[:] = -math.inf
-    for j in range(window):
-        lagged = x[first - j : n - j] if m > 0 else x[:0]
-        for i in range(m):
-            acc[i] = lagged[i] if lagged[i] > acc[i] else acc[i]
-    _empty_unfilled(filled, window, out)
+    source, target, spare = x, a, b
+    width = 1
+    while width < window:
+        lag = min(width, window - width)
+        first = _blank(target, lag)
+        acc, now, then = target[first:], source[first:], _lag(source, lag, first)
+        for i in range(len(acc)):
+            acc[i] = now[i] if now[i] > then[i] else then[i]
+        source, target, spare = target, spare, target
+        width += lag
+    for i in range(n):
+        out[i] = source[i] if filled[i] >= window else NAN
 
 
 @njit
-def rolling_min_age(x: np.ndarray, filled: np.ndarray, window: int, best: np.ndarray, out: np.ndarray) -> None:
-    """Bars since the latest minimum of the last `window` values, 0 .. window-1; `best` (n,) is overwritten."""
+def rolling_min_age(x: np.ndarray, filled: np.ndarray, window: int, work: np.ndarray, out: np.ndarray) -> None:
+    """Bars since the latest minimum of the last `window` values, 0 .. window-1; `work` (4n,) is overwritten."""
     n = len(x)
-    first = min(window - 1, n)
-    out[:first] = NAN
-    low, age = best[first:], out[first:]
-    m = len(age)
-    low[:] = math.inf
-    age[:] = 0.0
-    for j in range(window - 1, -1, -1):
-        lagged = x[first - j : n - j] if m > 0 else x[:0]
-        for i in range(m):
-            newer = lagged[i] <= low[i]
-            low[i] = lagged[i] if newer else low[i]
-            age[i] = j if newer else age[i]
-    _empty_unfilled(filled, window, out)
-
-
-@njit
-def shift(x: np.ndarray, bars: int, out: np.ndarray) -> None:
-    """x[t - bars]: the value `bars` earlier."""
-    n = len(x)
-    first = min(bars, n)
-    out[:first] = NAN
-    out[first:] = x[: n - first]
+    low, age, low_to, age_to = work[:n], work[n : 2 * n], work[2 * n : 3 * n], work[3 * n : 4 * n]
+    for i in range(n):
+        low[i] = x[i]
+        age[i] = 0.0
+    width = 1
+    while width < window:
+        lag = min(width, window - width)
+        first = min(_blank(low_to, lag), _blank(age_to, lag))
+        low_now, low_then, age_now, age_then = low[first:], _lag(low, lag, first), age[first:], _lag(age, lag, first)
+        low_acc, age_acc = low_to[first:], age_to[first:]
+        for i in range(len(low_acc)):
+            newer = low_now[i] <= low_then[i]
+            low_acc[i] = low_now[i] if newer else low_then[i]
+            age_acc[i] = age_now[i] if newer else age_then[i] + lag
+        low, low_to, age, age_to = low_to, low, age_to, age
+        width += lag
+    for i in range(n):
+        out[i] = age[i] if filled[i] >= window else NAN

@@ -68,5 +68,6 @@ def run_length_rows(buffer: np.ndarray, stride: int, n: int) -> None:
         factor = math.sqrt(run[i] / 20.0)
         days_factor[i] = 2.0 if factor > 2.0 else factor
         score[i] = 1.0 + math.sqrt(run[i] / 30.0)
-    rolling_min_age(key, filled, LOW_BARS, count, row(buffer, _SINCE_LOW, stride, n))
+    work = buffer[_TEMP_A * stride : _TEMP_A * stride + 4 * n]
+    rolling_min_age(key, filled, LOW_BARS, work, row(buffer, _SINCE_LOW, stride, n))
     bars_since_above(row(buffer, _SPIKE, stride, n), SPIKE_RATIO, SPIKE_CAP, row(buffer, _SINCE_SPIKE, stride, n))
