@@ -99,6 +99,7 @@ def _read_text(path: Path, need_ticker: bool) -> tuple[pd.DataFrame, list[str]]:
     # Room for rows with more cells than the header, so that they are seen and not shifted or cut in silence.
     width = max((len(cells) for cells in csv.reader(lines[skip:-1] or [first_row], delimiter=separator)), default=0)
     extra = [f"extra {i}" for i in range(max(1, width - len(names)))]
+    missing = {columns[name]: list(_MISSING) for name in (*_VALUES, "date")} | {name: [""] for name in extra}
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", pd.errors.ParserWarning)
@@ -109,13 +110,13 @@ def _read_text(path: Path, need_ticker: bool) -> tuple[pd.DataFrame, list[str]]:
                 names=_unique(names) + extra,
                 skiprows=skip,
                 dtype={columns[name]: "str" for name in ("ticker", "date") if name in columns},
-                na_values={columns[name]: list(_MISSING) for name in (*_VALUES, "date")}
-                | {name: [""] for name in extra},
+                na_values=missing,
                 keep_default_na=False,
                 decimal="," if separator == ";" and "," in first_row else ".",
                 encoding=encoding,
                 compression="gzip" if path.suffix.lower() == ".gz" else None,
                 index_col=False,
+                float_precision="round_trip",
                 low_memory=False,
                 on_bad_lines="warn",
             )
