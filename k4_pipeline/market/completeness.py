@@ -1,4 +1,4 @@
-"""How complete each ticker is against its exchange's calendar: missing sessions, gaps, odd bars. Listed, never mended."""
+"""How complete each ticker is against its calendar: missing sessions, gaps, odd bars. Listed, never mended."""
 
 from __future__ import annotations
 

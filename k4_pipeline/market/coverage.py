@@ -85,8 +85,8 @@ def _mismatch(snapshots: dict[str, int], bars: dict[str, int], missing: dict[str
     left = max(absent, key=lambda s: snapshots[s])
     right = max(other, key=lambda s: bars[s])
     return (
-        f"The two files seem to be of different exchanges: {snapshots[left]} snapshot tickers are {_group(left)} and no "
-        f"bar is, while {bars[right]} tickers of the bars are {_group(right)} and no snapshot is"
+        f"The two files seem to be of different exchanges: {snapshots[left]} snapshot tickers are {_group(left)} and "
+        f"no bar is, while {bars[right]} tickers of the bars are {_group(right)} and no snapshot is"
     )
 
 
