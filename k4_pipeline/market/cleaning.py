@@ -10,8 +10,7 @@ Nothing is repaired, filled or averaged. Rules that need a decision:
 - A bar belongs to the calendar date in its stamp's own time zone (`market/parsing.py`).
 - Bars dated after `today` are rejects. A bar dated `today` may still grow, so it is one too unless
   `CleaningConfig.todays_bar` says "accept", or "after_close" and its exchange closed `after_close_minutes` before `now`
-  (needs `now`; without it "after_close" is as safe as "reject"). Without `today` no date counts as future: this module
-  never reads the clock.
+  (needs `now`; without it "after_close" is as safe as "reject"). Without `today` the machine's date counts.
 - A ticker with fewer than `min_bars` sane bars is dropped, its rows in the rejects.
 """
 
@@ -76,8 +75,8 @@ def clean_bars(
 ) -> CleanResult:
     """Split the rows of `raw` into sane bars and rejects.
 
-    `today` is the date on which the run happens (bars of later dates are refused), `now` a time-zone-aware moment, used
-    by `todays_bar="after_close"` alone. Raises `BadInputError` when no ticker keeps `min_bars` sane bars or more than
+    `today` is the date on which the run happens (default: the machine's; bars of later dates are refused), `now` a
+    time-zone-aware moment, used by `todays_bar="after_close"` alone. Raises `BadInputError` when no ticker keeps `min_bars` sane bars or more than
     `max_rejected_frac` of the rows are refused: the message names the commonest reasons, each with a row, and a remedy.
     """
     frame = raw.frame
@@ -91,8 +90,7 @@ def clean_bars(
     values = {c: numbers(frame[c]) for c in (*PRICE_COLUMNS, "volume")}
 
     reason = _judge_rows(code, names, day, values, config)
-    if today is not None:
-        _refuse_future(reason, code, names, day, to_day(today), config, now)
+    _refuse_future(reason, code, names, day, to_day(today or dt.date.today()), config, now)
     order = _sorted_order(code, day)
     _judge_duplicates(reason, order, code, day, values)
     bad_rows = int(np.count_nonzero(reason))
