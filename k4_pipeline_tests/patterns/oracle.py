@@ -6,6 +6,7 @@ Lists of floats in, tuples out, one ticker at a time. The four criteria are comp
 
 from __future__ import annotations
 
+import hashlib
 import math
 
 NAN = float("nan")
@@ -195,3 +196,17 @@ def label(row, days, high, low, close, upper, lower, config, sessions_after, dat
         decide = race_class if config.labeling == "race" else first_breach_class
         return decide(gains, losses, upper, lower), day, not ordinary, bar - row
     return None
+
+
+def sampling_number(seed: int, ticker: str, day: int) -> float:
+    """The documented hash of (seed, ticker, date) in Python integers."""
+    mask = 2**64 - 1
+
+    def mix(x: int) -> int:
+        x = (x + 0x9E3779B97F4A7C15) & mask
+        x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & mask
+        x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & mask
+        return x ^ (x >> 31)
+
+    digest = int.from_bytes(hashlib.blake2b(ticker.encode(), digest_size=8).digest(), "little")
+    return (mix(mix(mix(seed & mask) ^ digest) ^ (day & mask)) >> 11) / 2**53
