@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from k4_pipeline.errors import ConfigError
+from k4_pipeline.kernels.linear import Linear
 
 
 class MaskedSelfAttention(nn.Module):
@@ -20,8 +21,8 @@ class MaskedSelfAttention(nn.Module):
             raise ConfigError(f"d_model {d_model} is not a multiple of the {n_heads} attention heads")
         self.n_heads = n_heads
         self.norm = nn.LayerNorm(d_model)
-        self.qkv = nn.Linear(d_model, 3 * d_model)
-        self.out_proj = nn.Linear(d_model, d_model)
+        self.qkv = Linear(d_model, 3 * d_model)
+        self.out_proj = Linear(d_model, d_model)
         self.dropout = nn.Dropout(dropout)
         nn.init.zeros_(self.qkv.bias)
         nn.init.zeros_(self.out_proj.bias)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from k4_pipeline.kernels.linear import Linear
 from k4_pipeline.models.head import DenseHead, MaskedPool
 from k4_pipeline.models.presets import Sizes
 
@@ -20,7 +21,7 @@ class BiLSTMClassifier(nn.Module):
     def __init__(self, sizes: Sizes, n_features: int, n_classes: int, *, dropout: float = 0.0) -> None:
         super().__init__()
         d_model, hidden = sizes.d_model, sizes.lstm_hidden
-        self.input = nn.Linear(n_features, d_model)
+        self.input = Linear(n_features, d_model)
         self.layers = nn.ModuleList(
             nn.LSTM(width + 1, hidden, batch_first=True, bidirectional=True, bias=False)
             for width in (d_model, *[2 * hidden] * (sizes.lstm_layers - 1))

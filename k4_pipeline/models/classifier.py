@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from k4_pipeline.kernels.linear import Linear
 from k4_pipeline.models.attention import MaskedSelfAttention
 from k4_pipeline.models.head import DenseHead, MaskedPool
 from k4_pipeline.models.mamba import MambaBlock, MambaMixer, rescale_residual_projections
@@ -18,7 +19,7 @@ class MambaAttention(nn.Module):
     ) -> None:
         super().__init__()
         d_model = sizes.d_model
-        self.input = nn.Linear(n_features, d_model)
+        self.input = Linear(n_features, d_model)
         self.blocks = nn.ModuleList(
             MambaBlock(MambaMixer(d_model, sizes.d_state, sizes.d_conv, sizes.expand, backend=backend), dropout)
             for _ in range(sizes.n_mamba_blocks)

@@ -7,6 +7,8 @@ import itertools
 import torch
 from torch import Tensor, nn
 
+from k4_pipeline.kernels.linear import Linear
+
 
 class MaskedPool(nn.Module):
     """A learned mix, channel by channel, of the mean over the valid bars and of the last bar.
@@ -36,9 +38,9 @@ class DenseHead(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for before, after in itertools.pairwise((d_in, *widths)):
-            layers += [nn.Linear(before, after), nn.GELU(approximate="tanh"), nn.Dropout(dropout)]
+            layers += [Linear(before, after), nn.GELU(approximate="tanh"), nn.Dropout(dropout)]
         self.layers = nn.Sequential(*layers)
-        self.logits = nn.Linear(widths[-1], n_classes)
+        self.logits = Linear(widths[-1], n_classes)
 
     def forward(self, pooled: Tensor) -> Tensor:
         return self.logits(self.layers(pooled))

@@ -10,10 +10,10 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from k4_pipeline.kernels.causal_conv import causal_conv
+from k4_pipeline.kernels.linear import Linear, linear
 from k4_pipeline.kernels.selective_scan import selective_scan
 
 
@@ -38,15 +38,15 @@ class MambaMixer(nn.Module):
         self.dt_rank = math.ceil(d_model / 16)
         self.backend = backend
 
-        self.in_proj = nn.Linear(d_model, 2 * self.d_inner, bias=False)
+        self.in_proj = Linear(d_model, 2 * self.d_inner, bias=False)
         self.conv1d = nn.Conv1d(
             self.d_inner, self.d_inner, kernel_size=d_conv, groups=self.d_inner, padding=d_conv - 1, bias=True
         )
-        self.x_proj = nn.Linear(self.d_inner, self.dt_rank + 2 * d_state, bias=False)
-        self.dt_proj = nn.Linear(self.dt_rank, self.d_inner, bias=True)
+        self.x_proj = Linear(self.d_inner, self.dt_rank + 2 * d_state, bias=False)
+        self.dt_proj = Linear(self.dt_rank, self.d_inner, bias=True)
         self.A_log = nn.Parameter(torch.empty(self.d_inner, d_state))
         self.D = nn.Parameter(torch.ones(self.d_inner))
-        self.out_proj = nn.Linear(self.d_inner, d_model, bias=False)
+        self.out_proj = Linear(self.d_inner, d_model, bias=False)
         self._init_state_space(dt_min, dt_max, dt_init_floor)
 
     @torch.no_grad()
@@ -73,7 +73,7 @@ class MambaMixer(nn.Module):
         dt, B, C = self.x_proj(u).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
         y = selective_scan(
             u,
-            F.linear(dt, self.dt_proj.weight),
+            linear(dt, self.dt_proj.weight),
             -torch.exp(self.A_log.float()),
             B,
             C,
