@@ -76,8 +76,9 @@ def clean_bars(
     """Split the rows of `raw` into sane bars and rejects.
 
     `today` is the date on which the run happens (default: the machine's; bars of later dates are refused), `now` a
-    time-zone-aware moment, used by `todays_bar="after_close"` alone. Raises `BadInputError` when no ticker keeps `min_bars` sane bars or more than
-    `max_rejected_frac` of the rows are refused: the message names the commonest reasons, each with a row, and a remedy.
+    time-zone-aware moment, used by `todays_bar="after_close"` alone. Raises `BadInputError` when no ticker keeps
+    `min_bars` sane bars or more than `max_rejected_frac` of the rows are refused: the message names the commonest
+    reasons, each with a row, and a remedy.
     """
     frame = raw.frame
     missing = [c for c in RAW_COLUMNS if c not in frame.columns]
