@@ -15,7 +15,9 @@ from k4_pipeline.defs.schedules import SCHEDULES
 from k4_pipeline.defs.sensors import SENSORS
 
 
-def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Definitions:
+def build_defs(
+    resource_overrides: Mapping[str, Any] | None = None, *, loggers: Mapping[str, dg.LoggerDefinition] | None = None
+) -> dg.Definitions:
     """All assets, checks, jobs, schedules and sensors; `resource_overrides` replaces resources by key."""
     return dg.Definitions(
         assets=ASSETS,
@@ -24,6 +26,7 @@ def build_defs(resource_overrides: Mapping[str, Any] | None = None) -> dg.Defini
         schedules=SCHEDULES,
         sensors=SENSORS,
         resources={"k4": K4Resource(), **(resource_overrides or {})},
+        loggers=loggers,
         executor=dg.multiprocess_executor.configured({"max_concurrent": 2}),
     )
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import dagster as dg
 
 from k4_pipeline.defs.graph import ASSET_ORDER, PARTITIONED_ASSETS
 from k4_pipeline.defs.instance import open_instance
+from k4_pipeline.defs.io_managers import load_table
+from k4_pipeline.defs.jobs import ONE_WRITER
+from k4_pipeline.defs.partitions import as_of_partitions
 from k4_pipeline.defs.progress import Progress
 from k4_pipeline.defs.resources import K4Resource
+from k4_pipeline.errors import ConfigError
+from k4_pipeline.market.storage import ArtifactStore
 from k4_pipeline.settings import Settings
 
 # What must exist before the newest as_of with evidence can be named.
@@ -37,26 +43,62 @@ class RunOutcome:
     checks: list[CheckOutcome] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
+    def then(self, later: RunOutcome) -> RunOutcome:
+        """Both runs as one outcome."""
+        return RunOutcome(
+            self.success and later.success,
+            self.run_ids + later.run_ids,
+            self.checks + later.checks,
+            self.errors + later.errors,
+        )
+
+
+def choose_as_of(settings: Settings, wanted: str | None) -> str:
+    """The partition key of `wanted`, or the newest quarter start whose test span is labelled.
+
+    Raises `ConfigError` for a date that begins no quarter.
+    """
+    from k4_pipeline.splits.as_of import default_as_of
+
+    if wanted is None:
+        ref = ArtifactStore(settings.artifacts_dir).current("labeled_snapshots")
+        return default_as_of(load_table(ref), settings.config.split).isoformat()
+    keys = as_of_partitions.get_partition_keys()
+    if wanted not in keys:
+        near = [key for key in keys if key <= wanted][-1:] + [key for key in keys if key > wanted][:1]
+        raise ConfigError(f"--as-of {wanted} begins no quarter; near it are {' and '.join(near) or 'none'}")
+    return wanted
+
+
+@dg.logger(config_schema={"path": str}, description="Everything Dagster says, into one file.")
+def file_logger(context: dg.InitLoggerContext) -> logging.Logger:
+    """A logger that appends to a file and prints nothing."""
+    logger = logging.Logger("k4 run", logging.DEBUG)
+    handler = logging.FileHandler(context.logger_config["path"])
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logger.addHandler(handler)
+    return logger
+
 
 def run_graph(
     settings: Settings,
     assets: tuple[str, ...],
     *,
     as_of: str | None,
+    log: Path,
     progress: Progress | None = None,
-    on_step: Callable[[str], None] | None = None,
 ) -> RunOutcome:
     """Materialize `assets` with their checks; the run is recorded under K4_HOME and visible in the UI."""
     from k4_pipeline.definitions import build_defs
-    from k4_pipeline.defs.jobs import ONE_WRITER
 
-    defs = build_defs({"k4": K4Resource.frozen(settings, progress)})
+    defs = build_defs({"k4": K4Resource.frozen(settings, progress)}, loggers={"file": file_logger})
     job = defs.resolve_job_def("full_pipeline")
     partitioned = any(name in PARTITIONED_ASSETS for name in assets)
     with open_instance(settings) as instance:
         result = job.execute_in_process(
             instance=instance,
             partition_key=as_of if partitioned else None,
+            run_config={"loggers": {"file": {"config": {"path": str(log)}}}},
             asset_selection=[dg.AssetKey(name) for name in assets],
             raise_on_error=False,
             tags={**ONE_WRITER, "k4/started_by": "k4 run"},

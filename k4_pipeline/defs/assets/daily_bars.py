@@ -21,7 +21,12 @@ def daily_bars(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Material
     from k4_pipeline.market.sources import read_bars
 
     with produce(context, k4, "daily_bars", sections=("source", "simulation", "cleaning")) as work:
-        raw = read_bars(work.config.source, work.config.simulation, progress=work.progress("reading bars"))
+        raw = read_bars(
+            work.config.source,
+            work.config.simulation,
+            raw_dir=work.settings.raw_dir,
+            progress=work.progress("reading bars"),
+        )
         now = dt.datetime.now(dt.UTC)
         result = clean_bars(raw, work.config.cleaning, today=now.date(), now=now)
         table = result.bars.to_frame()

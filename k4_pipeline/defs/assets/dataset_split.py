@@ -34,7 +34,7 @@ def dataset_split(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Mater
         rows, keys = rows_of(index, split[split["split"] == "train"])
         scaler = fit_scaler(work.panel().values, SequenceIndex.from_frame(index), rows, work.config.scaler, keys=keys)
         work.write_table("dataset_split", split)
-        work.write_text("manifest.json", manifest.to_json())
+        work.write_text("split.json", manifest.to_json())
         work.write_text("scaler.json", scaler.to_json())
         work.meta = {"rows": dict(manifest.rows), "scaler_hash": scaler.hash(), "fingerprint": manifest.fingerprint}
     classes = [[name, *(manifest.classes[part][name] for part in manifest.classes)] for name in CLASS_NAMES]

@@ -28,7 +28,7 @@ def _split_is_sound(evidence: Evidence) -> Verdict:
     from k4_pipeline.splits.manifest import SplitManifest
     from k4_pipeline.splits.verify import verify_split
 
-    manifest = SplitManifest.from_json(evidence.ref.path("manifest.json").read_text())
+    manifest = SplitManifest.from_json(evidence.ref.path("split.json").read_text())
     found = verify_split(evidence.table, manifest, evidence.input_table("labeled_snapshots"))
     if manifest.as_of != evidence.ref.partition:
         found.append(f"the manifest is of {manifest.as_of}, the partition of {evidence.ref.partition}")
@@ -39,7 +39,7 @@ def _purge(evidence: Evidence) -> Verdict:
     from k4_pipeline.leakage.propositions import purge_holds
 
     config = from_dict(SplitConfig, evidence.json("config.json")["split"])
-    return purge_holds(evidence.table, evidence.json("manifest.json"), config)
+    return purge_holds(evidence.table, evidence.json("split.json"), config)
 
 
 def _no_pattern_twice(evidence: Evidence) -> Verdict:

@@ -1,0 +1,72 @@
+"""What all commands share: consoles, JSON output, and errors as one clear sentence instead of a traceback."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+import typer
+from rich.console import Console
+
+from k4_pipeline.errors import K4Error
+from k4_pipeline.settings import Settings, load_settings
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+HomeOption = typer.Option(None, "--home", help="Home folder. Default: K4_HOME, or .k4 in the working folder.")
+JsonOption = typer.Option(False, "--json", help="Print one JSON document instead of text.")
+DebugOption = typer.Option(False, "--debug", help="Show the full traceback of an error.")
+
+
+def out_console() -> Console:
+    """For results, on standard output."""
+    return Console(soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 140)
+
+
+def err_console() -> Console:
+    """For progress and errors. A copy of the file handle, because Dagster redirects standard error during a step."""
+    stream = os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1) if _has_handle() else sys.stderr
+    return Console(file=stream, stderr=True)
+
+
+def _has_handle() -> bool:
+    try:
+        sys.stderr.fileno()
+    except (OSError, ValueError, AttributeError):
+        return False
+    return True
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on standard output; NaN becomes null."""
+    from k4_pipeline.report.render import json_safe
+
+    sys.stdout.write(json.dumps(json_safe(value), indent=1, default=str, allow_nan=False) + "\n")
+
+
+def settings_for(home: Path | None) -> Settings:
+    """Stored settings and environment, below `home`."""
+    return load_settings(home)
+
+
+def explained(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn a `K4Error` into its message and exit status 1; with --debug show where it came from."""
+
+    @functools.wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except K4Error as error:
+            if kwargs.get("debug"):
+                traceback.print_exc()
+            typer.secho(f"k4: {type(error).__name__}: {error}", fg="red", err=True)
+            raise typer.Exit(1) from None
+
+    return run

@@ -1,0 +1,58 @@
+"""`k4 init` and `k4 ui`: the home folder and the Dagster UI on it."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from k4_pipeline.cli_common import HomeOption, explained, settings_for
+from k4_pipeline.errors import ConfigError
+
+CODE_LOCATION = "k4_pipeline.definitions"
+
+
+@explained
+def init(home: Path | None = HomeOption) -> None:
+    """Create the home folder and the Dagster database in it. Safe to call again.
+
+    Done once at installation: a fresh database breaks when several Dagster processes create it at the same moment.
+    """
+    from k4_pipeline.defs.instance import create_home
+
+    typer.echo(f"home folder: {create_home(settings_for(home))}")
+
+
+@explained
+def ui(
+    port: Annotated[int, typer.Option(help="Port of the web server.")] = 3000,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    home: Path | None = HomeOption,
+) -> None:
+    """Start the Dagster UI (web server and daemon) on the same home folder as `k4 run`.
+
+    The daemon runs schedules, backfills and the alert sensor. Stop with Ctrl-C.
+    """
+    from k4_pipeline.defs.instance import create_home
+
+    settings = settings_for(home)
+    create_home(settings)
+    environment = {
+        **os.environ,
+        "DAGSTER_HOME": str(settings.dagster_dir),
+        "K4_HOME": str(settings.home),
+        "DAGSTER_DISABLE_TELEMETRY": "1",
+    }
+    beside = Path(sys.executable).with_name("dagster")
+    dagster = str(beside) if beside.exists() else shutil.which("dagster")
+    if dagster is None or importlib.util.find_spec("dagster_webserver") is None:
+        raise ConfigError("dagster-webserver is not installed here; run `make setup`")
+    command = [dagster, "dev", "-m", CODE_LOCATION, "-h", host, "-p", str(port)]
+    typer.echo(f"UI: http://{host}:{port}  (home folder {settings.home})")
+    raise typer.Exit(subprocess.run(command, env=environment, check=False).returncode)
