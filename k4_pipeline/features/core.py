@@ -6,19 +6,20 @@ import numpy as np
 
 from k4_pipeline._numba import njit
 from k4_pipeline.features import adx as _adx
-from k4_pipeline.features.layout import HELPER_ROW, row
+from k4_pipeline.features.layout import HELPER_ROW, row, work_rows
 from k4_pipeline.features.rolling import (
     clip,
     divide,
     equal_run,
-    exact_mean,
     filled_run,
     negate,
     rolling_count_le,
-    rolling_mean,
     rolling_slope,
     rolling_std,
+    rolling_sum,
     shift,
+    sum_to_exact_mean,
+    sum_to_mean,
 )
 from k4_pipeline.features.spec import MARKET_COLUMN
 
@@ -71,11 +72,13 @@ def criteria_rows(
     n = len(close)
     a, b, c = row(buffer, _TEMP_A, stride, n), row(buffer, _TEMP_B, stride, n), row(buffer, _TEMP_C, stride, n)
     equal_close, equal_volume = row(buffer, _EQUAL_CLOSE, stride, n), row(buffer, _EQUAL_VOLUME, stride, n)
+    work = work_rows(buffer, stride, n)
     equal_run(close, equal_close)
     equal_run(volume, equal_volume)
 
     ma20, std20 = row(buffer, _MA20, stride, n), row(buffer, _STD20, stride, n)
-    exact_mean(close, equal_close, BAND_BARS, a, b, ma20)
+    rolling_sum(close, BAND_BARS, work, ma20)
+    sum_to_exact_mean(close, equal_close, BAND_BARS, ma20)
     rolling_std(close, ma20, BAND_BARS, std20)
     bbw, key, filled = row(buffer, _BBW, stride, n), row(buffer, _KEY, stride, n), row(buffer, _FILLED, stride, n)
     for i in range(n):
@@ -93,12 +96,14 @@ def criteria_rows(
     _adx.adx(high, low, close, a, b, row(buffer, _ADX, stride, n))
 
     mean_volume, volume_ratio = row(buffer, _MEAN_V20, stride, n), row(buffer, _VOLUME_RATIO, stride, n)
-    exact_mean(volume, equal_volume, BAND_BARS, a, b, mean_volume)
+    rolling_sum(volume, BAND_BARS, work, mean_volume)
+    sum_to_exact_mean(volume, equal_volume, BAND_BARS, mean_volume)
     spread, mean_range = row(buffer, _RANGE, stride, n), row(buffer, _MEAN_RANGE, stride, n)
     for i in range(n):
         spread[i] = high[i] - low[i]
     equal_run(spread, c)
-    exact_mean(spread, c, BAND_BARS, a, b, mean_range)
+    rolling_sum(spread, BAND_BARS, work, mean_range)
+    sum_to_exact_mean(spread, c, BAND_BARS, mean_range)
     range_ratio = row(buffer, _RANGE_RATIO, stride, n)
     for i in range(n):
         volume_ratio[i] = divide(volume[i], mean_volume[i])
@@ -109,9 +114,8 @@ def criteria_rows(
 def core_rows(
     high: np.ndarray, low: np.ndarray, close: np.ndarray, volume: np.ndarray, buffer: np.ndarray, stride: int
 ) -> None:
-    """Fill features 5-22 (`criteria_rows` included)."""
+    """Fill features 5-22; `criteria_rows` must have run."""
     n = len(close)
-    criteria_rows(high, low, close, volume, buffer, stride)
     shift(close, 0, row(buffer, _PRICE, stride, n))
     shift(high, 0, row(buffer, _HIGH, stride, n))
     shift(low, 0, row(buffer, _LOW, stride, n))
@@ -121,13 +125,16 @@ def core_rows(
     volume_ratio, std20 = row(buffer, _VOLUME_RATIO, stride, n), row(buffer, _STD20, stride, n)
     base_bbw, base_volume = row(buffer, _BASE_BBW, stride, n), row(buffer, _BASE_VOLUME, stride, n)
     base_std = row(buffer, _BASE_STD, stride, n)
-    a, b = row(buffer, _TEMP_A, stride, n), row(buffer, _TEMP_B, stride, n)
+    work = work_rows(buffer, stride, n)
     c, d = row(buffer, _TEMP_C, stride, n), row(buffer, _TEMP_D, stride, n)
-    rolling_mean(bbw, BASELINE_BARS, a, b, c)
+    rolling_sum(bbw, BASELINE_BARS, work, c)
+    sum_to_mean(c, BASELINE_BARS)
     shift(c, BASELINE_LAG, base_bbw)
-    rolling_mean(volume_ratio, BASELINE_BARS, a, b, c)
+    rolling_sum(volume_ratio, BASELINE_BARS, work, c)
+    sum_to_mean(c, BASELINE_BARS)
     shift(c, BASELINE_LAG, base_volume)
-    exact_mean(close, row(buffer, _EQUAL_CLOSE, stride, n), BASELINE_BARS, a, b, c)
+    rolling_sum(close, BASELINE_BARS, work, c)
+    sum_to_exact_mean(close, row(buffer, _EQUAL_CLOSE, stride, n), BASELINE_BARS, c)
     rolling_std(close, c, BASELINE_BARS, d)
     shift(d, BASELINE_LAG, base_std)
 

@@ -11,8 +11,16 @@ import numpy as np
 
 from k4_pipeline._numba import njit
 from k4_pipeline.features.elementary import log
-from k4_pipeline.features.layout import HELPER_ROW, row
-from k4_pipeline.features.rolling import divide, exact_mean, rolling_mean, rolling_slope, rolling_std, shift
+from k4_pipeline.features.layout import HELPER_ROW, row, work_rows
+from k4_pipeline.features.rolling import (
+    divide,
+    rolling_slope,
+    rolling_std,
+    rolling_sum,
+    shift,
+    sum_to_exact_mean,
+    sum_to_mean,
+)
 from k4_pipeline.features.spec import MARKET_COLUMN
 
 SHORT_BARS = 5
@@ -64,17 +72,21 @@ def derived_rows(
     """Fill the derived market channels but 65 and 66; the core rows must be there."""
     n = len(close)
     a, b = row(buffer, _TEMP_A, stride, n), row(buffer, _TEMP_B, stride, n)
+    work = work_rows(buffer, stride, n)
     c, d = row(buffer, _TEMP_C, stride, n), row(buffer, _TEMP_D, stride, n)
     bbw, spread = row(buffer, _BBW, stride, n), row(buffer, _RANGE, stride, n)
-    rolling_mean(bbw, MONTH_BARS, a, b, c)
+    rolling_sum(bbw, MONTH_BARS, work, c)
+    sum_to_mean(c, MONTH_BARS)
     rolling_std(bbw, c, MONTH_BARS, row(buffer, _BBW_STD, stride, n))
 
     mean_v20, mean_v50 = row(buffer, _MEAN_V20, stride, n), row(buffer, _MEAN_V50, stride, n)
     equal_close, equal_volume = row(buffer, _EQUAL_CLOSE, stride, n), row(buffer, _EQUAL_VOLUME, stride, n)
     trend, spike = row(buffer, _VOLUME_TREND, stride, n), row(buffer, _SPIKE, stride, n)
     vs_50d = row(buffer, _VS_50D, stride, n)
-    exact_mean(volume, equal_volume, QUARTER_BARS, a, b, mean_v50)
-    exact_mean(volume, equal_volume, TREND_BARS, a, b, c)
+    rolling_sum(volume, QUARTER_BARS, work, mean_v50)
+    sum_to_exact_mean(volume, equal_volume, QUARTER_BARS, mean_v50)
+    rolling_sum(volume, TREND_BARS, work, c)
+    sum_to_exact_mean(volume, equal_volume, TREND_BARS, c)
     rolling_slope(volume, TREND_BARS, trend)
     shift(mean_v20, 1, d)
     for i in range(n):
@@ -83,12 +95,15 @@ def derived_rows(
         vs_50d[i] = divide(volume[i], mean_v50[i])
 
     log_returns(close, c)
-    rolling_mean(c, MONTH_BARS, a, b, d)
+    rolling_sum(c, MONTH_BARS, work, d)
+    sum_to_mean(d, MONTH_BARS)
     rolling_std(c, d, MONTH_BARS, row(buffer, _DAILY_VOLATILITY, stride, n))
 
-    ma5, ma20 = row(buffer, _MA5, stride, n), row(buffer, _MA20, stride, n)
-    exact_mean(close, equal_close, SHORT_BARS, a, b, ma5)
-    exact_mean(close, equal_close, TREND_BARS, a, b, row(buffer, _MA10, stride, n))
+    ma5, ma10, ma20 = row(buffer, _MA5, stride, n), row(buffer, _MA10, stride, n), row(buffer, _MA20, stride, n)
+    rolling_sum(close, SHORT_BARS, work, ma5)
+    sum_to_exact_mean(close, equal_close, SHORT_BARS, ma5)
+    rolling_sum(close, TREND_BARS, work, ma10)
+    sum_to_exact_mean(close, equal_close, TREND_BARS, ma10)
     range_share, vs_vwap = row(buffer, _SPREAD, stride, n), row(buffer, _VS_VWAP, stride, n)
     vs_ma5, vs_ma20 = row(buffer, _VS_MA5, stride, n), row(buffer, _VS_MA20, stride, n)
     for i in range(n):

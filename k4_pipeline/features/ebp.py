@@ -6,19 +6,19 @@ import numpy as np
 
 from k4_pipeline._numba import njit
 from k4_pipeline.features.elementary import exp, log
-from k4_pipeline.features.layout import HELPER_ROW, row
+from k4_pipeline.features.layout import HELPER_ROW, row, work_rows
 from k4_pipeline.features.rolling import (
     clip,
     divide,
     equal_run,
-    exact_mean,
     filled_run,
     rolling_count_le,
     rolling_max,
-    rolling_mean,
     rolling_std,
     rolling_sum,
     shift,
+    sum_to_exact_mean,
+    sum_to_mean,
 )
 from k4_pipeline.features.spec import MARKET_COLUMN
 
@@ -54,11 +54,9 @@ _MEAN_V5 = HELPER_ROW["mean_v5"]
 _MEAN_V20 = HELPER_ROW["mean_v20"]
 _MEAN_V50 = HELPER_ROW["mean_v50"]
 _TEMP_A = HELPER_ROW["a"]
-_TEMP_B = HELPER_ROW["b"]
 _EQUAL_VOLUME = HELPER_ROW["equal_volume"]
 _TEMP_C = HELPER_ROW["c"]
 _TEMP_D = HELPER_ROW["d"]
-_TEMP_E = HELPER_ROW["e"]
 
 
 @njit
@@ -74,17 +72,19 @@ def rank_share(x: np.ndarray, filled: np.ndarray, out: np.ndarray) -> None:
 def compression_rows(buffer: np.ndarray, stride: int, n: int) -> None:
     """Features 27, 28 and 30; 29 must be there."""
     bbw, filled = row(buffer, _BBW, stride, n), row(buffer, _FILLED, stride, n)
-    a, b = row(buffer, _TEMP_A, stride, n), row(buffer, _TEMP_B, stride, n)
-    c, d, e = row(buffer, _TEMP_C, stride, n), row(buffer, _TEMP_D, stride, n), row(buffer, _TEMP_E, stride, n)
+    a, c, d = row(buffer, _TEMP_A, stride, n), row(buffer, _TEMP_C, stride, n), row(buffer, _TEMP_D, stride, n)
+    work = work_rows(buffer, stride, n)
     by_bbw, by_atr = row(buffer, _CCI_BBW, stride, n), row(buffer, _CCI_ATR, stride, n)
     days, score = row(buffer, _CCI_DAYS, stride, n), row(buffer, _CCI, stride, n)
-    rolling_max(bbw, filled, LONG_BARS, a, b, c)
+    rolling_max(bbw, filled, LONG_BARS, work, c)
     for i in range(n):
         by_bbw[i] = clip(1.0 - divide(bbw[i], c[i]), 0.0, 1.0)
     true_range = row(buffer, _TRUE_RANGE, stride, n)
-    equal_run(true_range, e)
-    exact_mean(true_range, e, 20, a, b, c)
-    exact_mean(true_range, e, LONG_BARS, a, b, d)
+    equal_run(true_range, a)
+    rolling_sum(true_range, 20, work, c)
+    sum_to_exact_mean(true_range, a, 20, c)
+    rolling_sum(true_range, LONG_BARS, work, d)
+    sum_to_exact_mean(true_range, a, LONG_BARS, d)
     for i in range(n):
         by_atr[i] = clip(1.0 - divide(c[i], d[i]), 0.0, 1.0)
         score[i] = by_bbw[i] * by_atr[i] * days[i]
@@ -95,8 +95,8 @@ def asymmetry_rows(close: np.ndarray, volume: np.ndarray, buffer: np.ndarray, st
     """Features 31 and 32 (volume on rising against falling closes), and the one-bar return."""
     n = len(close)
     r = row(buffer, _RETURN, stride, n)
-    a, b, c = row(buffer, _TEMP_A, stride, n), row(buffer, _TEMP_B, stride, n), row(buffer, _TEMP_C, stride, n)
-    d = row(buffer, _TEMP_D, stride, n)
+    a, c, d = row(buffer, _TEMP_A, stride, n), row(buffer, _TEMP_C, stride, n), row(buffer, _TEMP_D, stride, n)
+    work = work_rows(buffer, stride, n)
     shift(close, 1, a)
     for i in range(n):
         r[i] = divide(close[i], a[i]) - 1.0
@@ -105,11 +105,12 @@ def asymmetry_rows(close: np.ndarray, volume: np.ndarray, buffer: np.ndarray, st
         c[i] = volume[i] * (r[i] if r[i] > 0.0 else 0.0 * r[i])
         d[i] = volume[i] * (-r[i] if r[i] < 0.0 else 0.0 * r[i])
     raw, score = row(buffer, _VAR_RAW, stride, n), row(buffer, _VAR, stride, n)
-    rolling_sum(c, 20, a, b, raw)
-    rolling_sum(d, 20, a, b, c)
+    rolling_sum(c, 20, work, raw)
+    rolling_sum(d, 20, work, c)
     for i in range(n):
         raw[i] = divide(raw[i], c[i])
-    rolling_mean(raw, 20, a, b, c)
+    rolling_sum(raw, 20, work, c)
+    sum_to_mean(c, 20)
     for i in range(n):
         score[i] = clip(divide(raw[i], c[i]), 0.5, 3.0)
 
@@ -118,12 +119,13 @@ def asymmetry_rows(close: np.ndarray, volume: np.ndarray, buffer: np.ndarray, st
 def energy_rows(close: np.ndarray, volume: np.ndarray, buffer: np.ndarray, stride: int) -> None:
     """Features 33-36; the one-bar return and #64 must be there."""
     n = len(close)
-    a, b, c = row(buffer, _TEMP_A, stride, n), row(buffer, _TEMP_B, stride, n), row(buffer, _TEMP_C, stride, n)
-    d, e = row(buffer, _TEMP_D, stride, n), row(buffer, _TEMP_E, stride, n)
+    a, c, d = row(buffer, _TEMP_A, stride, n), row(buffer, _TEMP_C, stride, n), row(buffer, _TEMP_D, stride, n)
+    work = work_rows(buffer, stride, n)
     mass, wavelet = row(buffer, _MASS, stride, n), row(buffer, _WAVELET, stride, n)
     rsa, score = row(buffer, _RSA, stride, n), row(buffer, _NES, stride, n)
 
-    exact_mean(volume, row(buffer, _EQUAL_VOLUME, stride, n), YEAR_BARS, a, b, c)
+    rolling_sum(volume, YEAR_BARS, work, c)
+    sum_to_exact_mean(volume, row(buffer, _EQUAL_VOLUME, stride, n), YEAR_BARS, c)
     for i in range(n):
         activity = divide(volume[i], c[i])
         activity = 2.0 if activity > 2.0 else activity
@@ -134,16 +136,19 @@ def energy_rows(close: np.ndarray, volume: np.ndarray, buffer: np.ndarray, strid
     for i in range(n):
         wavelet[i] = 0.0
     for window in (5, 10, 20):
-        rolling_mean(r, window, a, b, c)
+        rolling_sum(r, window, work, c)
+        sum_to_mean(c, window)
         rolling_std(r, c, window, d)
-        rolling_mean(d, 50, a, b, e)
+        rolling_sum(d, 50, work, a)
+        sum_to_mean(a, 50)
         for i in range(n):
-            wavelet[i] += divide(d[i], e[i])
+            wavelet[i] += divide(d[i], a[i])
     for i in range(n):
         wavelet[i] = wavelet[i] / 3.0
 
     momentum = row(buffer, _MOMENTUM, stride, n)
-    rolling_mean(momentum, 100, a, b, c)
+    rolling_sum(momentum, 100, work, c)
+    sum_to_mean(c, 100)
     rolling_std(momentum, c, 100, d)
     for i in range(n):
         rsa[i] = clip(divide(momentum[i] - c[i], d[i]), -3.0, 3.0)
@@ -160,7 +165,7 @@ def pressure_rows(low: np.ndarray, close: np.ndarray, volume: np.ndarray, buffer
     """Features 37-40; H - L, mean_20(V) and mean_50(V) must be there."""
     n = len(close)
     spread = row(buffer, _RANGE, stride, n)
-    a, b, c = row(buffer, _TEMP_A, stride, n), row(buffer, _TEMP_B, stride, n), row(buffer, _TEMP_C, stride, n)
+    c, work = row(buffer, _TEMP_C, stride, n), work_rows(buffer, stride, n)
     bid, pressure = row(buffer, _BID, stride, n), row(buffer, _PRESSURE, stride, n)
     fta, score = row(buffer, _FTA, stride, n), row(buffer, _LPF, stride, n)
     mean_v5, mean_v20 = row(buffer, _MEAN_V5, stride, n), row(buffer, _MEAN_V20, stride, n)
@@ -168,8 +173,10 @@ def pressure_rows(low: np.ndarray, close: np.ndarray, volume: np.ndarray, buffer
     for i in range(n):
         # A bar without range has no place within it; a missing close still leaves it missing.
         c[i] = (close[i] - low[i]) / spread[i] if spread[i] != 0.0 else 0.5 + 0.0 * close[i]
-    rolling_mean(c, 5, a, b, bid)
-    exact_mean(volume, row(buffer, _EQUAL_VOLUME, stride, n), 5, a, b, mean_v5)
+    rolling_sum(c, 5, work, bid)
+    sum_to_mean(bid, 5)
+    rolling_sum(volume, 5, work, mean_v5)
+    sum_to_exact_mean(volume, row(buffer, _EQUAL_VOLUME, stride, n), 5, mean_v5)
     for i in range(n):
         pressure[i] = divide(mean_v5[i], mean_v50[i])
         fta[i] = clip(divide(mean_v5[i] - mean_v20[i], mean_v20[i]), -1.0, 3.0)
@@ -192,13 +199,3 @@ def composite_rows(buffer: np.ndarray, stride: int, n: int) -> None:
         level = 1.0 + (1.0 if share >= 0.5 else 0.0) + (1.0 if share >= 0.7 else 0.0)
         level += (1.0 if share >= 0.85 else 0.0) + (1.0 if share >= 0.95 else 0.0)
         signal[i] = level + 0.0 * share
-
-
-@njit
-def ebp_rows(low: np.ndarray, close: np.ndarray, volume: np.ndarray, buffer: np.ndarray, stride: int) -> None:
-    """Fill features 27-45 but 29, 41 and 42; the core, derived and run-length rows must be there."""
-    compression_rows(buffer, stride, len(close))
-    asymmetry_rows(close, volume, buffer, stride)
-    energy_rows(close, volume, buffer, stride)
-    pressure_rows(low, close, volume, buffer, stride)
-    composite_rows(buffer, stride, len(close))

@@ -22,13 +22,17 @@ _HELPERS = (
     "mean_v50",
     "equal_close",  # equal closes in a row
     "equal_volume",
-    "a",  # a-e hold nothing from one function to the next; a-d lie side by side
+    "a",  # a-d hold nothing from one function to the next
     "b",
     "c",
     "d",
-    "e",
+    "work_0",  # four rows side by side, used as one piece inside a kernel
+    "work_1",
+    "work_2",
+    "work_3",
 )
 HELPER_ROW: dict[str, int] = {name: N_MARKET_FEATURES + i for i, name in enumerate(_HELPERS)}
+_WORK = HELPER_ROW["work_0"]
 N_ROWS = N_MARKET_FEATURES + len(_HELPERS)
 
 
@@ -42,3 +46,9 @@ def scratch_stride(n_bars: int) -> int:
 def row(buffer: np.ndarray, index: int, stride: int, n: int) -> np.ndarray:
     """Row `index` of the scratch buffer, (n,) contiguous."""
     return buffer[index * stride : index * stride + n]
+
+
+@njit
+def work_rows(buffer: np.ndarray, stride: int, n: int) -> np.ndarray:
+    """Scratch of four rows, (4n,) contiguous, for the inside of one kernel."""
+    return buffer[_WORK * stride : _WORK * stride + 4 * n]

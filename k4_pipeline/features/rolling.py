@@ -57,46 +57,39 @@ def shift(x: np.ndarray, bars: int, out: np.ndarray) -> None:
 
 
 @njit
-def _fold(x: np.ndarray, lag: int, terms: int, out: np.ndarray) -> None:
-    """x[t] + x[t - lag] + ... (`terms` of them, 2 .. 5), always added in the same order."""
-    first = _blank(out, lag * (terms - 1))
-    acc, a, b = out[first:], x[first:], _lag(x, lag, first)
-    if terms == 2:
-        for i in range(len(acc)):
-            acc[i] = a[i] + b[i]
-        return
-    c = _lag(x, 2 * lag, first)
-    if terms == 3:
-        for i in range(len(acc)):
-            acc[i] = a[i] + b[i] + c[i]
-        return
-    d = _lag(x, 3 * lag, first)
-    if terms == 4:
-        for i in range(len(acc)):
-            acc[i] = (a[i] + b[i]) + (c[i] + d[i])
-        return
-    e = _lag(x, 4 * lag, first)
+def _add(now: np.ndarray, then: np.ndarray, lag: int, out: np.ndarray) -> None:
+    """now[t] + then[t - lag]."""
+    first = _blank(out, lag)
+    acc, a, b = out[first:], now[first:], _lag(then, lag, first)
     for i in range(len(acc)):
-        acc[i] = (a[i] + b[i]) + (c[i] + d[i]) + e[i]
+        acc[i] = a[i] + b[i]
 
 
 @njit
-def rolling_sum(x: np.ndarray, window: int, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
-    """sum_window(x) as a tree of short sums: window = a product of 2, 3, 4 and 5; `a`, `b` (n,) are overwritten.
+def rolling_sum(x: np.ndarray, window: int, work: np.ndarray, out: np.ndarray) -> None:
+    """sum_window(x) for any window, as a tree of sums over 2, 4, 8, ... bars; `work` (4n,) is overwritten.
 
-    sum_20, say, is four neighbouring sum_5. No sum is carried along, so none remembers an earlier bar.
+    sum_20, say, is sum_16 plus the sum_4 before it. No sum is carried on from bar to bar.
     """
-    source, target, spare = x, a, b
-    lag, rest = 1, window
+    n = len(x)
+    power, power_to, power_spare = x, work[:n], work[n : 2 * n]
+    total, total_to = work[2 * n : 3 * n], work[3 * n : 4 * n]
+    width, covered, rest = 1, 0, window
     while True:
-        terms = 5 if rest % 5 == 0 else (4 if rest % 4 == 0 else (3 if rest % 3 == 0 else 2))
-        rest //= terms
-        if rest == 1:
-            _fold(source, lag, terms, out)
+        if rest % 2 == 1:
+            goal = out if rest == 1 else total_to
+            if covered == 0:
+                shift(power, 0, goal)
+            else:
+                _add(power, total, width, goal)
+            total, total_to = goal, total
+            covered += width
+        rest //= 2
+        if rest == 0:
             return
-        _fold(source, lag, terms, target)
-        lag *= terms
-        source, target, spare = target, spare, target
+        _add(power, power, width, power_to)
+        power, power_to, power_spare = power_to, power_spare, power_to
+        width *= 2
 
 
 @njit
@@ -111,20 +104,18 @@ def equal_run(x: np.ndarray, out: np.ndarray) -> None:
 
 
 @njit
-def exact_mean(x: np.ndarray, equal: np.ndarray, window: int, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
-    """mean_window(x); exactly x[t] in a flat window, known by `equal` = equal_run(x). `a`, `b` (n,) are overwritten."""
-    rolling_sum(x, window, a, b, out)
-    for i in range(len(out)):
-        # A window that is not filled has a sum of NaN, whatever the run.
-        out[i] = x[i] + 0.0 * out[i] if equal[i] >= window else out[i] / window
+def sum_to_mean(total: np.ndarray, window: int) -> None:
+    """sum_window to mean_window, in place."""
+    for i in range(len(total)):
+        total[i] = total[i] / window
 
 
 @njit
-def rolling_mean(x: np.ndarray, window: int, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
-    """mean_window(x) where a flat window needs no exact value; `a`, `b` (n,) are overwritten."""
-    rolling_sum(x, window, a, b, out)
-    for i in range(len(out)):
-        out[i] = out[i] / window
+def sum_to_exact_mean(x: np.ndarray, equal: np.ndarray, window: int, total: np.ndarray) -> None:
+    """sum_window(x) to mean_window(x), in place; exactly x[t] in a flat window, known by `equal` = equal_run(x)."""
+    for i in range(len(total)):
+        # A window that is not filled has a sum of NaN, whatever the run.
+        total[i] = x[i] + 0.0 * total[i] if equal[i] >= window else total[i] / window
 
 
 @njit
@@ -220,10 +211,10 @@ def negate(x: np.ndarray, out: np.ndarray) -> None:
 
 
 @njit
-def rolling_max(x: np.ndarray, filled: np.ndarray, window: int, a: np.ndarray, b: np.ndarray, out: np.ndarray) -> None:
-    """max_window(x) by doubling overlapping windows; `a`, `b` (n,) are overwritten."""
+def rolling_max(x: np.ndarray, filled: np.ndarray, window: int, work: np.ndarray, out: np.ndarray) -> None:
+    """max_window(x) by doubling overlapping windows; `work` (2n,) is overwritten."""
     n = len(x)
-    source, target, spare = x, a, b
+    source, target, spare = x, work[:n], work[n : 2 * n]
     width = 1
     while width < window:
         lag = min(width, window - width)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from k4_pipeline._numba import njit
-from k4_pipeline.features.layout import HELPER_ROW, row
+from k4_pipeline.features.layout import HELPER_ROW, row, work_rows
 from k4_pipeline.features.rolling import rolling_count_le, rolling_min_age
 from k4_pipeline.features.spec import MARKET_COLUMN
 
@@ -68,6 +68,5 @@ def run_length_rows(buffer: np.ndarray, stride: int, n: int) -> None:
         factor = math.sqrt(run[i] / 20.0)
         days_factor[i] = 2.0 if factor > 2.0 else factor
         score[i] = 1.0 + math.sqrt(run[i] / 30.0)
-    work = buffer[_TEMP_A * stride : _TEMP_A * stride + 4 * n]
-    rolling_min_age(key, filled, LOW_BARS, work, row(buffer, _SINCE_LOW, stride, n))
+    rolling_min_age(key, filled, LOW_BARS, work_rows(buffer, stride, n), row(buffer, _SINCE_LOW, stride, n))
     bars_since_above(row(buffer, _SPIKE, stride, n), SPIKE_RATIO, SPIKE_CAP, row(buffer, _SINCE_SPIKE, stride, n))
