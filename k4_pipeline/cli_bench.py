@@ -17,6 +17,7 @@ from k4_pipeline.errors import ConfigError
 
 app = typer.Typer(no_args_is_help=True, help="Measure the speed of features, sequences, scan and training.")
 
+BarsOption = typer.Option(None, "--bars", help="Bars to use, one long Parquet table. Default: simulated ones.")
 RepeatsOption = typer.Option(5, help="Repeats; medians are reported.")
 
 

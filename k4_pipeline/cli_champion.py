@@ -12,9 +12,7 @@ from k4_pipeline.cli_common import HomeOption, JsonOption, explained, out_consol
 from k4_pipeline.evaluation import champion as domain
 from k4_pipeline.market.storage import ArtifactStore
 
-app = typer.Typer(
-    no_args_is_help=True, help="The model that serves: its history, and how to go back to an earlier one."
-)
+app = typer.Typer(no_args_is_help=True, help="The model that serves: its history, and the way back to an earlier one.")
 
 
 @app.command("list")

@@ -19,7 +19,7 @@ def export(
     out: Annotated[Path, typer.Option("--out", help="File to write: .parquet or .csv.")],
     as_of: Annotated[
         str | None,
-        typer.Option("--as-of", metavar="DATE", help="Partition, for assets that have one. Default: newest."),
+        typer.Option("--as-of", metavar="DATE", help="Partition, where there are any. Default: newest."),
     ] = None,
     json_: bool = JsonOption,
     home: Path | None = HomeOption,

@@ -48,9 +48,7 @@ def run(
     ] = None,
     missing_tickers: Annotated[
         str | None,
-        typer.Option(
-            "--missing-tickers", help="Tickers of the snapshot file without bars: fail (default), filter, fetch."
-        ),
+        typer.Option("--missing-tickers", help="Snapshot tickers without bars: fail (default), filter or fetch."),
     ] = None,
     labels: Annotated[
         str | None, typer.Option(help="Label rule: race_100 (default) or rare_30 (30 bars, on closes).")

@@ -2,12 +2,35 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from k4_pipeline.defs.io_managers import Production
-from k4_pipeline.defs.rows import KEYS
+from k4_pipeline.defs.rows import KEYS, align
+from k4_pipeline.errors import BadInputError
+
+if TYPE_CHECKING:
+    from k4_pipeline.market.sources import RawBars
+    from k4_pipeline.patterns.external_labels import ExternalLabels
+
+
+def fetch_missing(work: Production, raw: RawBars) -> RawBars:
+    """`raw` with the bars of the snapshot file's tickers that it lacks, when the policy is to fetch them."""
+    from k4_pipeline.market.coverage import universe_coverage
+    from k4_pipeline.market.sources.base import RawBars
+    from k4_pipeline.market.sources.yfinance_source import fetch
+    from k4_pipeline.patterns.external_file import read_snapshot_tickers
+
+    source = work.config.source
+    if not source.snapshots_path or source.missing_tickers != "fetch":
+        return raw
+    report = universe_coverage(read_snapshot_tickers(source.snapshots_path), raw.frame["ticker"].astype(str).unique())
+    if not report.n_missing:
+        return raw
+    progress = work.progress("fetching missing tickers")
+    got = fetch(report.missing_tickers, work.settings.raw_dir, start=source.start, progress=progress)
+    return RawBars(pd.concat([raw.frame, got.frame], ignore_index=True), [*raw.problems, *got.problems])
 
 
 def take_over_file(work: Production) -> pd.DataFrame:
@@ -16,11 +39,17 @@ def take_over_file(work: Production) -> pd.DataFrame:
     Tickers without bars are left out here and counted in `coverage.json`; whether that is acceptable is judged by the
     check `universe_coverage`, by the policy `source.missing_tickers`.
     """
-    from k4_pipeline.patterns.external import read_snapshot_file, read_snapshot_tickers
+    from k4_pipeline.market.coverage import universe_coverage
+    from k4_pipeline.patterns.external import read_snapshot_file
+    from k4_pipeline.patterns.external_file import read_snapshot_tickers
 
     config, bars = work.config, work.bars()
     path = config.source.snapshots_path
-    write_coverage(work, read_snapshot_tickers(path), bars.tickers.tolist(), config.source.missing_tickers)
+    wanted = read_snapshot_tickers(path)
+    report = universe_coverage(wanted, bars.tickers.tolist())
+    if wanted and report.n_covered == 0:
+        raise BadInputError(report.message())
+    write_coverage(work, wanted, config.source.missing_tickers)
     found = read_snapshot_file(path, bars, config.patterns, default_exchange=config.cleaning.default_exchange)
     work.write_table("refused", found.problems)
     if found.outcomes is not None:
@@ -29,14 +58,21 @@ def take_over_file(work: Production) -> pd.DataFrame:
     return found.snapshots
 
 
-def write_coverage(work: Production, wanted: list[str], available: list[str], policy: str) -> dict[str, Any]:
-    """Store which tickers were asked for, for the coverage check. Raises `BadInputError` when not one has bars."""
-    from k4_pipeline.errors import BadInputError
-    from k4_pipeline.market.coverage import universe_coverage
+def write_coverage(work: Production, wanted: list[str], policy: str) -> None:
+    """Store which tickers were asked for: what the coverage check compares with the bars."""
+    work.write_json("coverage.json", {"wanted": sorted(wanted), "policy": policy})
 
-    report = universe_coverage(wanted, available)
-    if wanted and not set(wanted) & set(available):
-        raise BadInputError(report.message())
-    stored = {"wanted": sorted(wanted), "policy": policy}
-    work.write_json("coverage.json", stored)
-    return stored
+
+def label_file(work: Production, snapshots: pd.DataFrame) -> ExternalLabels:
+    """Labels of a taken-over file: its own classes where it has them, their dates from the bars."""
+    from k4_pipeline.patterns.external import ExternalSnapshots
+    from k4_pipeline.patterns.external_labels import label_external
+
+    ref = work.inputs["snapshots"]
+    outcomes = None
+    if "outcomes.parquet" in ref.files:
+        outcomes = align(snapshots[KEYS], work.table("snapshots", "outcomes"), ["outcome_class"])["outcome_class"]
+    external = ExternalSnapshots(snapshots, outcomes, work.table("snapshots", "refused"), ref.meta["counts"])
+    return label_external(
+        work.bars(), external, work.config.labels, default_exchange=work.config.cleaning.default_exchange
+    )

@@ -5,6 +5,7 @@ import datetime as dt
 import dagster as dg
 
 from k4_pipeline.defs.assets.common import k4_asset
+from k4_pipeline.defs.external import fetch_missing
 from k4_pipeline.defs.io_managers import produce
 from k4_pipeline.defs.metadata import counts_table, date_metadata, table_metadata
 from k4_pipeline.defs.resources import K4Resource
@@ -27,6 +28,7 @@ def daily_bars(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Material
             raw_dir=work.settings.raw_dir,
             progress=work.progress("reading bars"),
         )
+        raw = fetch_missing(work, raw)
         now = dt.datetime.now(dt.UTC)
         result = clean_bars(raw, work.config.cleaning, today=now.date(), now=now)
         table = result.bars.to_frame()

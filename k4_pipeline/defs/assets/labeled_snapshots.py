@@ -3,6 +3,7 @@
 import dagster as dg
 
 from k4_pipeline.defs.assets.common import k4_asset
+from k4_pipeline.defs.external import label_file
 from k4_pipeline.defs.io_managers import produce
 from k4_pipeline.defs.metadata import class_metadata, date_metadata, table_metadata
 from k4_pipeline.defs.resources import K4Resource
@@ -20,15 +21,16 @@ def labeled_snapshots(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.M
     with produce(
         context, k4, "labeled_snapshots", inputs=("daily_bars", "snapshots"), sections=("labels", "cleaning")
     ) as work:
-        table = label_snapshots(
-            work.bars(),
-            work.table("snapshots"),
-            work.config.labels,
-            default_exchange=work.config.cleaning.default_exchange,
-        )
+        snapshots, against_file = work.table("snapshots"), {}
+        if "counts" in work.inputs["snapshots"].meta:
+            labels = label_file(work, snapshots)
+            table, against_file = labels.labeled, labels.counts
+        else:
+            exchange = work.config.cleaning.default_exchange
+            table = label_snapshots(work.bars(), snapshots, work.config.labels, default_exchange=exchange)
         work.write_table("labeled_snapshots", table)
         known = int(table["outcome_class"].notna().sum())
-        work.meta = {"rows": len(table), "known": known, "censored": int(table["censored"].sum())}
+        work.meta = {"rows": len(table), "known": known, "censored": int(table["censored"].sum()), "file": against_file}
     return dg.MaterializeResult(
         metadata=table_metadata(
             table,
@@ -38,5 +40,6 @@ def labeled_snapshots(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.M
             labelled=known,
             not_known_yet=len(table) - known,
             censored=work.meta["censored"],
+            **{f"file_{name}": count for name, count in against_file.items()},
         )
     )

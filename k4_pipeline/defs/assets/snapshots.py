@@ -24,7 +24,7 @@ def snapshots(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Materiali
             table = take_over_file(work)
         else:
             table = make_snapshots(work.bars(), work.config.patterns, progress=work.progress("scanning for patterns"))
-            write_coverage(work, sorted(set(table["ticker"])), work.bars().tickers.tolist(), "fail")
+            write_coverage(work, sorted(set(table["ticker"])), "fail")
         work.write_table("snapshots", table)
         work.meta |= {"rows": len(table), "patterns": int(table["pattern_id"].nunique())}
     return dg.MaterializeResult(
@@ -32,6 +32,7 @@ def snapshots(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Materiali
             table,
             work.ref,
             patterns=work.meta["patterns"],
+            **{f"file_{name}": count for name, count in work.meta.get("counts", {}).items()},
             tickers=int(table["ticker"].nunique()),
             **date_metadata(table["snapshot_date"]),
         )

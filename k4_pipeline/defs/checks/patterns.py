@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
+
+import pandas as pd
 
 from k4_pipeline.config import LabelConfig, PatternConfig, from_dict
 from k4_pipeline.defs.checks.factory import Evidence, Proposition, checks_for, schema_proposition
 from k4_pipeline.defs.io_managers import load_bars, load_json
 from k4_pipeline.leakage.verdict import Verdict
+from k4_pipeline.market.bars import Bars, to_days
 
 RELABEL_SAMPLE = 200
 SEED = 0
@@ -44,7 +48,21 @@ def _sequences_schema(evidence: Evidence) -> Any:
 def _knows_only_its_past(evidence: Evidence) -> Verdict:
     from k4_pipeline.leakage.propositions import every_snapshot_knows_only_its_past
 
-    return every_snapshot_knows_only_its_past(evidence.table, load_bars(evidence.input("daily_bars")))
+    bars, table = load_bars(evidence.input("daily_bars")), evidence.table
+    given = evidence.ref.meta.get("counts", {}).get("boundaries_differ_from_bars", 0)
+    if not given:
+        return every_snapshot_knows_only_its_past(table, bars)
+    # A file may give its own boxes (another adjustment of prices): then only its dates can be proved, and that is said.
+    verdict = every_snapshot_knows_only_its_past(_with_boxes_of_the_bars(table, bars), bars)
+    note = f"{given} boxes given by the file are not those of its qualifying bars and cannot be proved"
+    return dataclasses.replace(verdict, detail={**verdict.detail, "not_proved": note})
+
+
+def _with_boxes_of_the_bars(table: pd.DataFrame, bars: Bars) -> pd.DataFrame:
+    start = bars.locate(table["ticker"], to_days(table["start_date"]))
+    end = bars.locate(table["ticker"], to_days(table["activation_date"]))
+    spans = [slice(a, b + 1) if a >= 0 else slice(0, 1) for a, b in zip(start, end)]
+    return table.assign(upper=[bars.high[s].max() for s in spans], lower=[bars.low[s].min() for s in spans])
 
 
 def _coverage(evidence: Evidence) -> Verdict:
@@ -62,16 +80,21 @@ def _coverage(evidence: Evidence) -> Verdict:
 
 def _label_windows(evidence: Evidence) -> Verdict:
     from k4_pipeline.leakage.propositions import every_label_window_starts_after_its_snapshot
+    from k4_pipeline.patterns.labels import label_snapshots
 
-    stored = evidence.json("config.json")
-    return every_label_window_starts_after_its_snapshot(
-        evidence.table,
-        load_bars(evidence.input("daily_bars")),
-        from_dict(LabelConfig, stored["labels"]),
-        default_exchange=stored["cleaning"]["default_exchange"],
-        sample=RELABEL_SAMPLE,
-        seed=SEED,
+    stored, bars, table = evidence.json("config.json"), load_bars(evidence.input("daily_bars")), evidence.table
+    config, exchange = from_dict(LabelConfig, stored["labels"]), stored["cleaning"]["default_exchange"]
+    from_file = 0
+    if evidence.ref.meta["file"]:
+        # Classes of a file that the bars do not give cannot be relabelled; their dates are checked by the schema.
+        again = label_snapshots(bars, evidence.input_table("snapshots"), config, default_exchange=exchange)
+        same = (again["outcome_class"] == table["outcome_class"]).fillna(False).to_numpy(dtype=bool)
+        from_file = int((table["outcome_class"].notna() & ~same).sum())
+        table = table[same].reset_index(drop=True)
+    verdict = every_label_window_starts_after_its_snapshot(
+        table, bars, config, default_exchange=exchange, sample=RELABEL_SAMPLE, seed=SEED
     )
+    return dataclasses.replace(verdict, detail={**verdict.detail, "classes_of_the_file_alone": from_file})
 
 
 def _same_rows(evidence: Evidence) -> Verdict:
