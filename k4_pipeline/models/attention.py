@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from k4_pipeline.errors import ConfigError
+from k4_pipeline.kernels.dropout import Dropout
 from k4_pipeline.kernels.linear import Linear
 
 
@@ -23,7 +24,7 @@ class MaskedSelfAttention(nn.Module):
         self.norm = nn.LayerNorm(d_model)
         self.qkv = Linear(d_model, 3 * d_model)
         self.out_proj = Linear(d_model, d_model)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         nn.init.zeros_(self.qkv.bias)
         nn.init.zeros_(self.out_proj.bias)
 

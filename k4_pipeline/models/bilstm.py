@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from k4_pipeline.kernels.dropout import Dropout
 from k4_pipeline.kernels.linear import Linear
 from k4_pipeline.models.head import DenseHead, MaskedPool
 from k4_pipeline.models.presets import Sizes
@@ -26,7 +27,7 @@ class BiLSTMClassifier(nn.Module):
             nn.LSTM(width + 1, hidden, batch_first=True, bidirectional=True, bias=False)
             for width in (d_model, *[2 * hidden] * (sizes.lstm_layers - 1))
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.norm = nn.LayerNorm(2 * hidden)
         self.pool = MaskedPool(2 * hidden)
         self.head = DenseHead(2 * hidden, sizes.head, n_classes, dropout)

@@ -7,6 +7,7 @@ import itertools
 import torch
 from torch import Tensor, nn
 
+from k4_pipeline.kernels.dropout import Dropout
 from k4_pipeline.kernels.linear import Linear
 
 
@@ -38,7 +39,7 @@ class DenseHead(nn.Module):
         super().__init__()
         layers: list[nn.Module] = []
         for before, after in itertools.pairwise((d_in, *widths)):
-            layers += [Linear(before, after), nn.GELU(approximate="tanh"), nn.Dropout(dropout)]
+            layers += [Linear(before, after), nn.GELU(approximate="tanh"), Dropout(dropout)]
         self.layers = nn.Sequential(*layers)
         self.logits = Linear(widths[-1], n_classes)
 

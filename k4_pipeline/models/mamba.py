@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from k4_pipeline.kernels.causal_conv import causal_conv
+from k4_pipeline.kernels.dropout import Dropout
 from k4_pipeline.kernels.linear import Linear, linear
 from k4_pipeline.kernels.selective_scan import selective_scan
 
@@ -66,7 +67,9 @@ class MambaMixer(nn.Module):
         zero there, so nothing enters the state, which is still zero when the first valid bar arrives. `hidden` may hold
         any finite values there; they do not matter.
         """
-        x, z = self.in_proj(hidden).chunk(2, dim=-1)  # (batch, length, d_inner) each
+        # Two products with the halves of the weight: the gradients of x and z need not be joined again.
+        w_x, w_z = self.in_proj.weight.chunk(2)
+        x, z = linear(hidden, w_x), linear(hidden, w_z)  # (batch, length, d_inner) each
         u = causal_conv(
             x, self.conv1d.weight.squeeze(1), self.conv1d.bias, first_valid=first_valid, backend=self.backend
         )
@@ -96,7 +99,7 @@ class MambaBlock(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(mixer.d_model)
         self.mixer = mixer
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, hidden: Tensor, first_valid: Tensor) -> Tensor:
         """hidden (batch, length, d_model), first_valid (batch,); returns the shape of `hidden`."""
