@@ -203,7 +203,7 @@ class SimulationConfig:
     n_tickers: int = 240
     n_bars: int = 2000
     end_date: str = "2024-12-31"
-    seed: int = 7
+    seed: int = 3  # chosen so that the newest test quarter of the default squeeze market holds K4s
     dirty: bool = True
 
 

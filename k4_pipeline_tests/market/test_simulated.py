@@ -1,4 +1,4 @@
-"""The simulated market as a source: determinism, isolation, clean rows, splits, listings, dirty rows, stylised facts."""
+"""The simulated market as a source: determinism, isolation, clean rows, splits, listings, dirty rows, returns."""
 
 from __future__ import annotations
 

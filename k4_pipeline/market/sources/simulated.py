@@ -16,15 +16,19 @@ back-adjustment by later splits).
 World `squeeze`: a share of the consolidations are squeezes. Pressure builds up over `pressure_bars`; it raises the
 hazard of a large, mostly upward jump followed by a run, and leaves a trace: more volume, most of it on rising bars.
 Tickers differ in volatility, and the jumps of volatile ones are larger, so ranking by volatility is a real baseline.
+With the default config and standard patterns: about 6,300 labelled snapshots, 4.5% K4 in 67 patterns of 46 tickers;
+ranking by the true P(K4) has AUC 0.90 in expectation, by the volatility of the past 100 bars 0.59.
 
 World `null`: the same process as an exact martingale (before rounding to cents): no run drift, no hazard from
-squeezes - their volume trace stays, as a decoy - and jumps of one constant hazard in every regime, compensated by
-drift. All tickers have the same volatility; it is drawn afresh when a consolidation ends, which it does without memory.
-What that guarantees: K4 comes almost only from the jumps, so P(K4) hardly depends on anything, the hidden state
-included (measured with 240 tickers: @NULL_K4@). Nothing
-points to the direction of the next return. What it does not guarantee: a race between fixed barriers is not blind to
-where the close stands in its channel and to a consolidation that has just ended, even for a martingale: @NULL_K5@. A
-test of such metrics must compare with evaluation/truth.py, not with exactly zero.
+squeezes (their volume trace stays, as a decoy) and jumps of one constant hazard in every regime, compensated by drift.
+All tickers have the same volatility; it is drawn afresh when a consolidation ends, which it does without memory.
+- Guaranteed: nothing points to the direction of the next return. K4 comes almost only from the jumps, so P(K4), 3.3%,
+  hardly depends on anything, the hidden state included: ranking by the true P(K4) has an expected AUC of 0.50.
+- Not guaranteed: that the other classes cannot be told apart at all. A race between fixed barriers is not blind to
+  where the close stands in its channel, nor to a consolidation that has just ended, even for a martingale. P(K5) is
+  36% in the lower third of a channel and 29% in the upper one; knowing the hidden state gives an expected AUC of 0.54
+  for K5 and 0.55 for K0, and a correlation of at most 0.09 between the true expected value and the realised one. A
+  model sees less. Tests of such metrics should take evaluation/truth.py as their base rate, not zero.
 """
 
 from __future__ import annotations
