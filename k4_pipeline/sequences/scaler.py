@@ -1,0 +1,165 @@
+"""Standardisation of the model inputs, fitted on train rows alone and stored with the keys it saw.
+
+Per channel, after the scale-free transform and over valid bars with finite values: winsorise at the train quantiles,
+then take mean and standard deviation (ddof 0). The same object serves training and prediction.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from k4_pipeline.config import N_FEATURES, ScalerConfig
+from k4_pipeline.errors import BadInputError, ConfigError, StaleArtifactError
+from k4_pipeline.features.spec import FEATURE_NAMES, feature_list_hash
+from k4_pipeline.sequences.assemble import SequenceIndex
+from k4_pipeline.sequences.model_inputs import assemble_scale_free
+
+KEY_COLUMNS = ("ticker", "start_date", "snapshot_date")
+_ARRAYS = ("center", "scale", "lower", "upper")
+# A spread below this share of the channel's size is float32 rounding, not information.
+_CONSTANT_SPREAD = 1e-6
+
+
+@dataclass(frozen=True, eq=False)
+class Scaler:
+    """center, scale: what is subtracted and divided by; lower, upper: the train quantiles that bounded the fit.
+
+    All (69,) float32 in canonical order, in units of the scale-free values. `meta` holds the fit's date range, row
+    counts, hash of the keys, quantiles, `clip_sigmas`, the hash of the feature declarations and the channels that were
+    constant or empty (scale 1).
+    """
+
+    center: np.ndarray
+    scale: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+    meta: dict[str, Any]
+
+    @property
+    def clip_sigmas(self) -> float:
+        """Bound of the standardised value."""
+        return float(self.meta["clip_sigmas"])
+
+    def check_usable(self, *, exact_close: bool) -> None:
+        """`StaleArtifactError` when the scaler does not belong to today's declarations or to this kind of index."""
+        if self.meta["feature_list_hash"] != feature_list_hash():
+            raise StaleArtifactError(
+                f"the scaler was fitted for feature list {self.meta['feature_list_hash']}, in use is "
+                f"{feature_list_hash()}; fit it again"
+            )
+        if bool(self.meta["exact_close"]) != exact_close:
+            raise StaleArtifactError(
+                f"the scaler was fitted {'with' if self.meta['exact_close'] else 'without'} float64 closes and the "
+                f"index {'has' if exact_close else 'lacks'} them; pass `close` to SequenceIndex in both places"
+            )
+
+    def to_json(self) -> str:
+        """JSON that restores every float32 exactly."""
+        arrays = {name: [float(v) for v in getattr(self, name)] for name in _ARRAYS}
+        return json.dumps({**arrays, "meta": self.meta}, sort_keys=True, allow_nan=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Scaler:
+        """The inverse of `to_json`; `StaleArtifactError` when a field is missing or of the wrong length."""
+        try:
+            values = json.loads(text)
+            arrays = {name: np.array(values[name], dtype=np.float32) for name in _ARRAYS}
+            meta = dict(values["meta"])
+        except (ValueError, KeyError, TypeError) as problem:
+            raise StaleArtifactError(f"the stored scaler cannot be read ({problem}); fit it again") from problem
+        if any(a.shape != (N_FEATURES,) or not np.isfinite(a).all() for a in arrays.values()):
+            raise StaleArtifactError(f"the stored scaler does not hold {N_FEATURES} finite values each; fit it again")
+        return cls(**arrays, meta=meta)
+
+    def hash(self) -> str:
+        """sha256 over all values and `meta`."""
+        return hashlib.sha256(self.to_json().encode()).hexdigest()
+
+
+def keys_hash(keys: pd.DataFrame) -> str:
+    """sha256 over the (ticker, start_date, snapshot_date) of a set of rows, whatever their order."""
+    digest = hashlib.sha256()
+    for line in sorted(_key_strings(keys)):
+        digest.update(line.encode() + b"\n")
+    return digest.hexdigest()
+
+
+def fit_scaler(
+    panel_values: np.ndarray,
+    index: SequenceIndex,
+    rows: np.ndarray,
+    config: ScalerConfig,
+    *,
+    keys: pd.DataFrame,
+    threads: int | None = None,
+) -> Scaler:
+    """Fit on the sequences `rows` (b,) of the index, which must be train rows; `keys` (b rows) are their key columns.
+
+    At most `max_fit_sequences` are used, evenly spaced in key order, so the result does not depend on the order of
+    `rows`. Raises `BadInputError` without rows, with keys that do not fit or stand twice.
+    """
+    _check(rows, keys, config)
+    order = np.argsort(np.array(_key_strings(keys), dtype=object), kind="stable")
+    n_fit = min(len(order), config.max_fit_sequences)
+    chosen = order[np.arange(n_fit) * len(order) // n_fit]
+    values, mask = assemble_scale_free(panel_values, index, np.asarray(rows)[chosen], threads=threads)
+    center, scale = np.zeros(N_FEATURES, np.float32), np.ones(N_FEATURES, np.float32)
+    lower, upper = np.zeros(N_FEATURES, np.float32), np.zeros(N_FEATURES, np.float32)
+    constant, empty = [], []
+    for c in range(N_FEATURES):
+        channel = values[:, :, c][mask].astype(np.float64)  # (valid bars,)
+        channel = channel[np.isfinite(channel)]
+        if len(channel) == 0:
+            empty.append(FEATURE_NAMES[c])
+            continue
+        low, high = np.quantile(channel, [config.lower_quantile, config.upper_quantile])
+        np.clip(channel, low, high, out=channel)
+        mean, spread = float(channel.mean()), float(channel.std())
+        center[c], lower[c], upper[c] = mean, low, high
+        if spread > _CONSTANT_SPREAD * max(1.0, abs(mean)):
+            scale[c] = spread
+        else:
+            constant.append(FEATURE_NAMES[c])
+    dates = keys["snapshot_date"]
+    meta = {
+        "first_snapshot": str(dates.min().date()),
+        "last_snapshot": str(dates.max().date()),
+        "rows": len(rows),
+        "fitted_sequences": int(n_fit),
+        "fitted_bars": int(mask.sum()),
+        "keys_hash": keys_hash(keys),
+        "fitted_keys_hash": keys_hash(keys.iloc[chosen]),
+        "lower_quantile": config.lower_quantile,
+        "upper_quantile": config.upper_quantile,
+        "clip_sigmas": config.clip_sigmas,
+        "max_fit_sequences": config.max_fit_sequences,
+        "feature_list_hash": feature_list_hash(),
+        "exact_close": index.close is not None,
+        "constant_channels": constant,
+        "empty_channels": empty,
+    }
+    return Scaler(center, scale, lower, upper, meta)
+
+
+def _key_strings(keys: pd.DataFrame) -> list[str]:
+    start, snapshot = (keys[c].to_numpy(dtype="datetime64[D]").astype(str) for c in KEY_COLUMNS[1:])
+    return [f"{t}|{a}|{b}" for t, a, b in zip(keys["ticker"], start, snapshot)]
+
+
+def _check(rows: np.ndarray, keys: pd.DataFrame, config: ScalerConfig) -> None:
+    if not 0.0 <= config.lower_quantile < config.upper_quantile <= 1.0:
+        raise ConfigError(f"scaler quantiles {config.lower_quantile} and {config.upper_quantile} are not in order")
+    if config.max_fit_sequences < 1 or not config.clip_sigmas > 0:
+        raise ConfigError("scaler.max_fit_sequences must be at least 1 and scaler.clip_sigmas positive")
+    if len(rows) == 0:
+        raise BadInputError("no train rows to fit the scaler on; use another as_of or more tickers")
+    if len(keys) != len(rows):
+        raise BadInputError(f"{len(rows)} rows and {len(keys)} keys: pass the key columns of exactly these rows")
+    if keys.duplicated(list(KEY_COLUMNS)).any() or len(np.unique(rows)) != len(rows):
+        raise BadInputError("a train row stands twice among the rows to fit on; remove the duplicates")
