@@ -1,0 +1,44 @@
+# Few targets, each named for what it does. Nothing but Python 3.11+ and make is needed.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+DEV_STAMP := $(VENV)/.installed-dev
+export DAGSTER_DISABLE_TELEMETRY := 1
+
+.PHONY: setup run test ui lint help
+
+help:
+	@echo "make setup   create .venv with the pinned packages, and the home folder"
+	@echo "make run     setup, then the whole pipeline on the embedded simulated market"
+	@echo "make ui      setup, then the Dagster UI on http://localhost:3000"
+	@echo "make test    setup with test packages, then all tests"
+	@echo "make lint    style, formatting and types"
+
+setup: $(STAMP)
+
+# The pip cache is left alone; --no-deps on the project, because the lock holds everything it needs.
+$(STAMP): requirements.lock pyproject.toml
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	$(BIN)/k4 init
+	touch $@
+
+$(DEV_STAMP): $(STAMP) requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.lock
+	touch $@
+
+run: setup
+	$(BIN)/k4 run
+
+ui: setup
+	$(BIN)/k4 ui
+
+test: $(DEV_STAMP)
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(DEV_STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy

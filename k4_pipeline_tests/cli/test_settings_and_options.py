@@ -1,0 +1,103 @@
+"""Precedence and conversion of settings: options, environment, stored file, defaults."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import pytest
+
+from k4_pipeline.config import PipelineConfig
+from k4_pipeline.errors import ConfigError
+from k4_pipeline.options import OPTIONS, apply_assignments, apply_options, options_from_environment, set_field
+from k4_pipeline.settings import Settings, home_dir, load_settings, save_settings
+
+
+def test_the_home_folder_is_the_variable_or_dot_k4_in_the_working_folder_and_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert home_dir({}) == tmp_path / ".k4"
+    assert home_dir({"K4_HOME": "here"}) == tmp_path / "here"
+    assert home_dir({"K4_HOME": "/somewhere"}) == Path("/somewhere")
+
+
+def test_stored_settings_come_back_the_same_and_only_their_owner_reads_them(tmp_path):
+    config = apply_options(PipelineConfig(), {"tickers": 12, "preset": "tiny", "labels": "rare_30"})
+    path = save_settings(Settings(tmp_path, config, ("json://localhost",)))
+    assert load_settings(tmp_path, {}) == Settings(tmp_path, config, ("json://localhost",))
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_the_environment_overrides_what_is_stored_and_defaults_ignore_it(tmp_path):
+    save_settings(Settings(tmp_path, apply_options(PipelineConfig(), {"tickers": 12, "world": "null"})))
+    settings = load_settings(tmp_path, {"K4_TICKERS": "30"})
+    assert settings.config.simulation.n_tickers == 30
+    assert settings.config.simulation.world == "null"
+    fresh = load_settings(tmp_path, {"K4_TICKERS": "30"}, stored=False)
+    assert fresh.config.simulation.world == "squeeze"
+
+
+def test_alert_urls_of_the_environment_win_and_may_be_several(tmp_path):
+    save_settings(Settings(tmp_path, alert_urls=("json://stored",)))
+    assert load_settings(tmp_path, {}).alert_urls == ("json://stored",)
+    assert load_settings(tmp_path, {"K4_ALERT_URLS": "json://a  json://b"}).alert_urls == ("json://a", "json://b")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"config": {"nosuch": 1}}', '{"config": {"source": {"nosuch": 1}}}'])
+def test_a_damaged_settings_file_is_named_with_a_remedy(tmp_path, content):
+    (tmp_path / "settings.json").write_text(content)
+    with pytest.raises(ConfigError, match=r"settings\.json cannot be used.*delete it"):
+        load_settings(tmp_path, {})
+
+
+def test_every_option_reaches_a_field_and_has_a_variable_of_its_name():
+    examples = {"labels": "rare_30", "patterns": "strict", "world": "null", "source": "table", "preset": "tiny"}
+    examples |= {"missing_tickers": "filter", "labeling": "first_breach", "architecture": "bilstm", "backend": "naive"}
+    for name, option in OPTIONS.items():
+        value = examples.get(name, "7" if not option.is_path else "x.csv")
+        changed = apply_options(PipelineConfig(), options_from_environment({f"K4_{name.upper()}": value}))
+        assert changed != PipelineConfig(), name
+
+
+def test_paths_become_absolute_so_that_the_ui_finds_them_from_another_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert apply_options(PipelineConfig(), {"path": "bars.parquet"}).source.path == str(tmp_path / "bars.parquet")
+
+
+def test_a_preset_is_refined_by_single_options_whatever_their_order():
+    for options in ({"labeling": "first_breach", "labels": "rare_30"}, {"labels": "rare_30", "labeling": "first_breach"}):
+        labels = apply_options(PipelineConfig(), options).labels
+        assert (labels.horizon_bars, labels.labeling) == (30, "first_breach")
+
+
+@pytest.mark.parametrize(
+    "dotted, value, message",
+    [
+        ("model.preset", "huge", r"'huge'; use one of tiny, small"),
+        ("model.nosuch", "1", "model has no setting 'nosuch'"),
+        ("nosuch.x", "1", "there is no section 'nosuch'"),
+        ("training.epochs", "many", "expected int"),
+        ("simulation.dirty", "maybe", "use true or false"),
+    ],
+)
+def test_a_wrong_setting_is_refused_with_its_name_and_what_is_allowed(dotted, value, message):
+    with pytest.raises(ConfigError, match=message):
+        set_field(PipelineConfig(), dotted, value)
+
+
+def test_assignments_convert_to_the_declared_types():
+    config = apply_assignments(
+        PipelineConfig(),
+        ["training.batch_size=128", "simulation.dirty=false", "labels.gain_thresholds=0.1,0.2,0.3,0.4", "source.tickers=A B"],
+    )
+    assert config.training.batch_size == 128
+    assert config.simulation.dirty is False
+    assert config.labels.gain_thresholds == (0.1, 0.2, 0.3, 0.4)
+    assert config.source.tickers == ("A", "B")
+    with pytest.raises(ConfigError, match=r"section\.field=value"):
+        apply_assignments(config, ["training.batch_size"])
+
+
+def test_the_stored_file_is_plain_json(tmp_path):
+    stored = json.loads(save_settings(Settings(tmp_path)).read_text())
+    assert set(stored) == {"config", "alert_urls"}
