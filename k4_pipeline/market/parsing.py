@@ -72,6 +72,8 @@ def days(column: pd.Series, source: pd.Series) -> np.ndarray:
     if isinstance(column.dtype, pd.DatetimeTZDtype) or zone is not None:
         column = column.dt.tz_localize(None)  # the wall clock of its own zone
     if column.dtype.kind == "M":
+        if isinstance(column.dtype, pd.ArrowDtype):  # its dates do not convert by themselves when one is missing
+            column = column.astype("timestamp[us][pyarrow]")
         return _from_datetime64(column.to_numpy(dtype="datetime64[us]"))
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.astype(column.cat.categories.dtype)
