@@ -20,6 +20,7 @@ import pandas as pd
 
 from k4_pipeline.config import PipelineConfig, to_dict
 from k4_pipeline.defs.graph import PARTITIONED_ASSETS
+from k4_pipeline.defs.json_values import json_safe
 from k4_pipeline.defs.progress import Callback, Progress
 from k4_pipeline.defs.resources import K4Resource
 from k4_pipeline.errors import K4Error, StaleArtifactError
@@ -160,7 +161,7 @@ def _stage(
         atomic_write_json(staged.dir / "config.json", {name: config[name] for name in sections})
         work.ref = staged.commit(
             kind=asset,
-            meta=work.meta,
+            meta=json_safe(work.meta),
             inputs={ref.key: ref.fingerprint for ref in work.inputs.values()},
             guard=lambda: _still_owner(context),
         )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dagster as dg
 
 from k4_pipeline.defs.graph import ASSET_ORDER, NIGHTLY_ASSETS, RETRAIN_ASSETS
-from k4_pipeline.defs.partitions import as_of_partitions
 
 # Runs of all jobs write the same unpartitioned assets: one after the other (dagster.yaml limits this tag to one run).
 ONE_WRITER = {"k4/writer": "artifacts"}
@@ -13,14 +12,12 @@ ONE_WRITER = {"k4/writer": "artifacts"}
 full_pipeline = dg.define_asset_job(
     "full_pipeline",
     selection=list(ASSET_ORDER),
-    partitions_def=as_of_partitions,
     tags=ONE_WRITER,
     description="Everything from bars to signals for one as_of; what `k4 run` executes.",
 )
 retrain = dg.define_asset_job(
     "retrain",
     selection=list(RETRAIN_ASSETS),
-    partitions_def=as_of_partitions,
     tags=ONE_WRITER,
     description="Fresh bars, a model of one as_of with its validation, the champion by its rule, today's signals.",
 )

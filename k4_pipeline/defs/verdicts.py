@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from k4_pipeline.defs.json_values import json_safe
 from k4_pipeline.leakage.verdict import Verdict
 from k4_pipeline.market.storage import ArtifactRef, ArtifactStore
 
 
 def pack(verdicts: Iterable[Verdict]) -> dict[str, Any]:
     """The JSON that `ArtifactStore.promote` keeps."""
-    return {"checks": [v.to_dict() for v in verdicts]}
+    return {"checks": [json_safe(v.to_dict()) for v in verdicts]}
 
 
 def unpack(stored: dict[str, Any] | None) -> list[Verdict]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import json
 import threading
+from typing import ClassVar
 
 import pytest
 
@@ -93,7 +94,7 @@ def test_the_memory_of_the_cursor_is_bounded():
 
 class _Receiver(http.server.BaseHTTPRequestHandler):
     status = 200
-    got: list[dict] = []
+    got: ClassVar[list[dict]] = []
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))

@@ -65,7 +65,10 @@ def test_paths_become_absolute_so_that_the_ui_finds_them_from_another_folder(tmp
 
 
 def test_a_preset_is_refined_by_single_options_whatever_their_order():
-    for options in ({"labeling": "first_breach", "labels": "rare_30"}, {"labels": "rare_30", "labeling": "first_breach"}):
+    for options in (
+        {"labeling": "first_breach", "labels": "rare_30"},
+        {"labels": "rare_30", "labeling": "first_breach"},
+    ):
         labels = apply_options(PipelineConfig(), options).labels
         assert (labels.horizon_bars, labels.labeling) == (30, "first_breach")
 
@@ -88,7 +91,12 @@ def test_a_wrong_setting_is_refused_with_its_name_and_what_is_allowed(dotted, va
 def test_assignments_convert_to_the_declared_types():
     config = apply_assignments(
         PipelineConfig(),
-        ["training.batch_size=128", "simulation.dirty=false", "labels.gain_thresholds=0.1,0.2,0.3,0.4", "source.tickers=A B"],
+        [
+            "training.batch_size=128",
+            "simulation.dirty=false",
+            "labels.gain_thresholds=0.1,0.2,0.3,0.4",
+            "source.tickers=A B",
+        ],
     )
     assert config.training.batch_size == 128
     assert config.simulation.dirty is False

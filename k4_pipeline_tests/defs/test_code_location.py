@@ -1,0 +1,207 @@
+"""The code location loads fast, without heavy libraries, and holds exactly the graph of the design."""
+
+from __future__ import annotations
+
+import datetime as dt
+import subprocess
+import sys
+import time
+
+import dagster as dg
+import pytest
+
+from k4_pipeline.definitions import build_defs, defs
+from k4_pipeline.defs.graph import ASSET_ORDER, GROUPS, NIGHTLY_ASSETS, PARTITIONED_ASSETS, RETRAIN_ASSETS
+from k4_pipeline.defs.partitions import as_of_partitions, newest_labelled_as_of
+from k4_pipeline.defs.resources import K4Resource
+from k4_pipeline.settings import Settings
+
+DEPS = {
+    "daily_bars": set(),
+    "snapshots": {"daily_bars"},
+    "labeled_snapshots": {"daily_bars", "snapshots"},
+    "market_features": {"daily_bars"},
+    "sequences": {"daily_bars", "snapshots"},
+    "dataset_split": {"labeled_snapshots", "sequences", "market_features"},
+    "trained_model": {"dataset_split", "sequences", "market_features"},
+    "predictions": {"trained_model", "dataset_split", "sequences", "market_features"},
+    "validation_report": {
+        "predictions",
+        "trained_model",
+        "dataset_split",
+        "labeled_snapshots",
+        "sequences",
+        "market_features",
+        "daily_bars",
+    },
+    "walk_forward_report": {"validation_report"},
+    "champion_model": {"trained_model", "validation_report"},
+    "signals": {"daily_bars", "market_features", "champion_model"},
+}
+CHECKS = {
+    "daily_bars": {
+        "daily_bars_match_their_schema",
+        "no_bar_lies_in_the_future",
+        "every_row_read_is_kept_or_rejected",
+    },
+    "market_features": {"market_features_match_their_schema", "every_panel_row_is_its_bar"},
+    "snapshots": {"snapshots_match_their_schema", "every_snapshot_knows_only_its_past", "universe_coverage"},
+    "labeled_snapshots": {
+        "labeled_snapshots_match_their_schema",
+        "labeled_snapshots_are_the_snapshots_row_for_row",
+        "every_label_window_starts_after_its_snapshot",
+    },
+    "sequences": {
+        "sequences_match_their_schema",
+        "sequences_are_the_snapshots_row_for_row",
+        "every_sequence_ends_at_its_snapshot",
+    },
+    "dataset_split": {
+        "dataset_split_matches_its_schema",
+        "purge_holds",
+        "no_pattern_in_two_splits",
+        "every_exclusion_has_a_reason_that_holds",
+        "scaler_was_fitted_on_train_only",
+    },
+    "trained_model": {
+        "trained_model_matches_its_record",
+        "model_and_data_fingerprints_match",
+        "calibrator_was_fitted_on_validation_only",
+    },
+    "predictions": {
+        "predictions_match_their_schema",
+        "probabilities_sum_to_one",
+        "predictions_are_for_snapshots_after_as_of",
+        "every_test_snapshot_is_predicted_once",
+    },
+    "validation_report": {
+        "validation_report_matches_its_schema",
+        "dates_of_all_rows_stand_in_order",
+        "accuracy_does_not_drop_after_the_median_date",
+        "k4_recall_is_consistent_over_time",
+        "expected_value_correlates_with_what_followed",
+        "class_mix_does_not_drift",
+    },
+    "walk_forward_report": {"walk_forward_report_matches_its_schema", "every_row_is_its_stored_report"},
+    "champion_model": {"champion_is_a_model_that_was_validated", "champion_passed_every_check"},
+    "signals": {
+        "signals_match_their_schema",
+        "every_signal_is_of_the_last_day",
+        "every_signal_follows_from_its_probabilities",
+    },
+}
+NOT_BLOCKING = {
+    "accuracy_does_not_drop_after_the_median_date",
+    "k4_recall_is_consistent_over_time",
+    "expected_value_correlates_with_what_followed",
+    "class_mix_does_not_drift",
+    "champion_passed_every_check",
+}
+
+
+@pytest.fixture(scope="module")
+def graph():
+    return defs.resolve_asset_graph()
+
+
+def test_the_graph_has_the_designed_assets_with_their_inputs(graph):
+    found = {
+        key.to_user_string(): {p.to_user_string() for p in graph.get(key).parent_keys}
+        for key in graph.get_all_asset_keys()
+    }
+    assert found == DEPS
+    assert set(ASSET_ORDER) == set(DEPS)
+
+
+def test_every_asset_has_group_description_owner_and_kinds(graph):
+    for key in graph.get_all_asset_keys():
+        node = graph.get(key)
+        assert node.group_name == GROUPS[key.to_user_string()]
+        assert len(node.description) > 40
+        assert node.owners
+        assert any(tag.startswith("dagster/kind/") for tag in node.tags)
+
+
+def test_what_depends_on_the_as_of_date_is_partitioned_by_it_and_nothing_else(graph):
+    for key in graph.get_all_asset_keys():
+        partitions = graph.get(key).partitions_def
+        assert (partitions == as_of_partitions) == (key.to_user_string() in PARTITIONED_ASSETS)
+
+
+def test_every_asset_has_its_checks_named_as_propositions(graph):
+    found: dict[str, set[str]] = {}
+    for key in graph.asset_check_keys:
+        found.setdefault(key.asset_key.to_user_string(), set()).add(key.name)
+    assert found == {name: {*checks, "stored_bytes_are_those_written"} for name, checks in CHECKS.items()}
+
+
+def test_all_checks_block_but_the_ones_that_judge_quality(graph):
+    not_blocking = {key.name for key in graph.asset_check_keys if not graph.get_check_spec(key).blocking}
+    assert not_blocking == NOT_BLOCKING
+
+
+def test_jobs_schedules_and_the_alert_sensor_are_there_and_described():
+    repository = defs.get_repository_def()
+    assert {"full_pipeline", "retrain", "nightly"} <= set(repository.job_names)
+    assert {s.name for s in repository.schedule_defs} == {"nightly_signals", "quarterly_retraining"}
+    sensor = repository.get_sensor_def("alerts")
+    assert sensor.default_status == dg.DefaultSensorStatus.RUNNING
+    for item in [*repository.schedule_defs, sensor, *(repository.get_job(n) for n in ("nightly", "retrain"))]:
+        assert item.description
+
+
+def test_the_nightly_job_trains_nothing_and_retraining_makes_a_champion():
+    assert not set(NIGHTLY_ASSETS) & PARTITIONED_ASSETS
+    assert "champion_model" not in NIGHTLY_ASSETS
+    assert {"daily_bars", "signals"} <= set(NIGHTLY_ASSETS)
+    assert {"trained_model", "validation_report", "champion_model", "signals"} <= set(RETRAIN_ASSETS)
+
+
+def test_the_quarter_key_exists_from_its_first_day_on():
+    keys = as_of_partitions.get_partition_keys(current_time=dt.datetime(2026, 7, 1, 0, 1, tzinfo=dt.UTC))
+    assert keys[0] == "2000-01-01"
+    assert keys[-1] == "2026-07-01"
+    assert keys[-2] == "2026-04-01"
+
+
+@pytest.mark.parametrize("today, expected", [("2026-11-23", "2026-01-01"), ("2027-01-02", "2026-04-01")])
+def test_retraining_takes_the_newest_quarter_whose_test_span_is_labelled(today, expected):
+    assert newest_labelled_as_of(dt.date.fromisoformat(today), 3, 100) == expected
+    # 100 sessions are about 145 calendar days: the end of the test span lies that far back.
+    end = dt.date.fromisoformat(expected) + dt.timedelta(days=91)
+    assert (dt.date.fromisoformat(today) - end).days > 145
+
+
+def test_the_retraining_schedule_requests_that_partition(tmp_path):
+    resource = K4Resource.frozen(Settings(tmp_path))
+    repository = build_defs({"k4": resource}).get_repository_def()
+    schedule = repository.get_schedule_def("quarterly_retraining")
+    context = dg.build_schedule_context(
+        scheduled_execution_time=dt.datetime(2027, 1, 2, 5, tzinfo=dt.UTC),
+        resources={"k4": resource},
+        repository_def=repository,
+    )
+    result = schedule.evaluate_tick(context)
+    assert [request.partition_key for request in result.run_requests] == ["2026-04-01"]
+
+
+@pytest.mark.slow
+def test_the_code_location_loads_fast_and_without_heavy_libraries():
+    code = """
+import time, sys
+begin = time.process_time()
+import k4_pipeline.definitions
+heavy = {'torch', 'numba', 'sklearn', 'scipy', 'pandera', 'plotly', 'exchange_calendars', 'apprise'}
+print(time.process_time() - begin, sorted(heavy & set(sys.modules)))
+"""
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    seconds, _, loaded = done.stdout.strip().splitlines()[-1].partition(" ")
+    assert loaded == "[]"
+    assert float(seconds) < 10.0, f"{seconds} s of CPU time; {time.monotonic() - began:.1f} s in all"
+
+
+def test_resources_can_be_replaced(tmp_path):
+    resource = K4Resource.frozen(Settings(tmp_path))
+    replaced = build_defs({"k4": resource})
+    assert replaced.resources["k4"].settings().home == tmp_path
