@@ -108,8 +108,9 @@ def derived_rows(
     vs_ma5, vs_ma20 = row(buffer, _VS_MA5, stride, n), row(buffer, _VS_MA20, stride, n)
     for i in range(n):
         range_share[i] = divide(spread[i], close[i])
-        typical = (high[i] + low[i] + close[i]) / 3.0
-        vs_vwap[i] = divide(close[i] - typical, typical)
+        # C - tp, summed from differences: exactly 0 on a bar without range.
+        above = ((close[i] - high[i]) + (close[i] - low[i])) / 3.0
+        vs_vwap[i] = divide(above, close[i] - above)
         vs_ma5[i] = divide(close[i], ma5[i]) - 1.0
         vs_ma20[i] = divide(close[i], ma20[i]) - 1.0
 

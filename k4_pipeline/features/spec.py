@@ -22,8 +22,8 @@ Scale = Literal["I", "P_level", "P_width", "V", "N"]
 
 # Bars after which the recursions forget where a ticker's history began, to 1e-6 relative (measured on real bars by
 # features/proofs.py). Wilder smoothing forgets by 13/14 a bar, twice over for the ADX.
-ADX_WARMUP_BARS = 400
-# A run length is exact for runs shorter than `RUN_WARMUP_BARS`; on real bars no run comes near it.
+ADX_WARMUP_BARS = 450
+# A run length is exact for runs of at most this many bars; the longest on 3 million real bars has 127.
 RUN_WARMUP_BARS = 200
 
 

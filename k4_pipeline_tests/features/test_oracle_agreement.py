@@ -45,8 +45,8 @@ def disagreements(expected: np.ndarray, actual: np.ndarray, rtol: float = 1e-9) 
     A difference that cancels almost to zero has no relative precision of its own: below 1e-3 of the channel's typical
     size the tolerance stops shrinking.
     """
-    size = np.nanmedian(np.abs(expected), axis=0, keepdims=True)
-    scale = np.maximum(np.abs(expected), 1e-3 * np.nan_to_num(size))
+    size = np.array([np.median(np.abs(v[~np.isnan(v)])) if not np.isnan(v).all() else 0.0 for v in expected.T])
+    scale = np.maximum(np.abs(expected), 1e-3 * size)
     both_missing = np.isnan(expected) & np.isnan(actual)
     return ~(both_missing | (np.abs(expected - actual) <= rtol * scale))
 
@@ -59,7 +59,7 @@ def assert_agreement(expected: np.ndarray, actual: np.ndarray) -> None:
         if count > allowed:
             i = int(np.flatnonzero(wrong[:, channel])[0])
             pytest.fail(
-                f"{name}: {count} of {len(wrong)} differ; {expected[i, channel]} != {actual[i, channel]} at {i}"
+                f"{name}: {count} of {len(wrong)} differ; row {i}: {expected[i, channel]} != {actual[i, channel]}"
             )
 
 
@@ -81,3 +81,12 @@ def test_random_real_tickers_agree_with_the_oracle(real_bars: Bars) -> None:
         one = real_bars.subset([ticker])
         actual.append(compute_market_features(one, dtype=np.float64)[rows])
     assert_agreement(np.concatenate(expected), np.concatenate(actual))
+
+
+def test_the_comparison_sees_a_difference_in_the_eighth_digit_and_a_lost_value(made_up_bars: Bars) -> None:
+    values = compute_market_features(made_up_bars.subset(["WALK2"]), dtype=np.float64)
+    assert not disagreements(values, values).any()
+    there = ~np.isnan(values) & (values != 0)
+    assert there.any(axis=0).all()
+    assert (disagreements(values, values * (1 + 1e-8)) == there).mean() > 0.99
+    assert disagreements(values, np.full_like(values, np.nan))[there].all()
