@@ -73,7 +73,8 @@ def match_columns(names: Iterable[object], *, where: str, need_ticker: bool) -> 
     own = [str(name) for name in names]
     by_plain: dict[str, str] = {}
     for name in own:
-        by_plain.setdefault(_plain(name), name)
+        if _plain(name) or not name.strip():  # "2015-01-02" is no name: the file has no header
+            by_plain.setdefault(_plain(name), name)
     found: dict[str, str] = {}
     for column, spellings in _SPELLINGS.items():
         candidates = spellings + (_ADJUSTED_CLOSE if column == "close" else ())

@@ -116,13 +116,14 @@ def _read_text(path: Path, need_ticker: bool) -> tuple[pd.DataFrame, list[str]]:
                 encoding=encoding,
                 compression="gzip" if path.suffix.lower() == ".gz" else None,
                 index_col=False,
-                float_precision="round_trip",
                 low_memory=False,
                 on_bad_lines="warn",
             )
     except (pd.errors.ParserError, UnicodeDecodeError) as problem:
         raise BadInputError(f"{path} cannot be read as a table: {' '.join(str(problem).split())[:200]}") from problem
-    problems = [f"{path}: {' '.join(str(w.message).split())}" for w in caught]
+    problems = [
+        f"{path}: {' '.join(str(w.message).split())}" for w in caught if issubclass(w.category, pd.errors.ParserWarning)
+    ]
     too_long = frame[extra].notna().any(axis=1)
     frame = frame[list(columns.values())].set_axis(list(columns), axis=1)
     if too_long.any():
