@@ -103,7 +103,7 @@ _WORLDS = {
     "null": {
         "log_vol": math.log(0.026),
         "market_corr": 0.15,
-        "quiet_log_mult": math.log(0.13),
+        "quiet_log_mult": math.log(0.09),
         "quiet_speed": 0.45,
         "exit_squeeze": 1 / 80,
         "jump_hazard": 4.5e-4,
