@@ -171,9 +171,9 @@ def check_rescale(
 ) -> ProofResult:
     """Prices times k and volumes by k: channels react as their scale class says.
 
-    For k a power of two bit for bit (`I`, `N` unchanged, `P` times k, `V` by k). For any other k to 1e-6 of the value, or
-    of 1e-3 of the channel's median size where that is more; values beyond are flipped ties, and a violation once they
-    exceed 0.1% of a channel.
+    For k a power of two bit for bit (`I`, `N` unchanged, `P` times k, `V` by k). For any other k to 1e-6 of the value,
+    or of 1e-3 of the channel's median size where that is more; values beyond are flipped ties, and a violation once
+    they exceed 0.1% of a channel.
     """
     rng = np.random.default_rng(seed)
     chosen = sample_tickers(bars, tickers, rng)
