@@ -1,0 +1,263 @@
+"""The production path in memory, from raw bars to metrics: what the audit runs again on changed inputs.
+
+Every step calls the production function through its module (`compute.compute_market_features`, never a name imported
+from it), so that whatever is patched into a production module takes effect here as well. The steps are functions of
+their own because a replay rarely needs all of them. What is glue in the assets (joining rows by key, fitting on the
+members of a split) is glue here, in `members`, `fit` and `predict`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from torch import nn
+
+from k4_pipeline.config import PipelineConfig
+from k4_pipeline.errors import BadInputError
+from k4_pipeline.evaluation import calibration, metrics, predict_table
+from k4_pipeline.features import compute
+from k4_pipeline.leakage import validation
+from k4_pipeline.market import cleaning, parsing
+from k4_pipeline.market.bars import Bars, DayLike, to_day
+from k4_pipeline.market.sources.base import RawBars
+from k4_pipeline.patterns import labels, snapshots
+from k4_pipeline.sequences import assemble, dataset, model_inputs, scaler, windows
+from k4_pipeline.splits import walk_forward
+from k4_pipeline.training import loop, predict as prediction
+
+KEYS = ["ticker", "start_date", "snapshot_date"]
+
+
+@dataclass
+class Fitted:
+    """Everything that was fitted or chosen for one as-of date, with the keys and dates of the rows it saw."""
+
+    scaler: scaler.Scaler
+    model: nn.Module
+    calibrator: calibration.Calibrator
+    as_of: str
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best_epoch: int = 0
+    monitor_name: str = ""
+    class_counts: list[int] = field(default_factory=list)
+    record: dict[str, Any] = field(default_factory=dict)  # rows, key hashes and date ranges of train and validation
+
+
+@dataclass
+class PathResult:
+    """The tables of one run. Row i of `panel` is row i of `bars`; `inputs` has one row per row of `sequences`."""
+
+    config: PipelineConfig
+    as_of: str | None
+    raw: RawBars | None
+    bars: Bars
+    rejects: pd.DataFrame | None
+    panel: np.ndarray  # (n_bars, 55) float32
+    snapshots: pd.DataFrame
+    labeled: pd.DataFrame
+    sequences: pd.DataFrame
+    split: pd.DataFrame | None = None
+    manifest: Any = None
+    fitted: Fitted | None = None
+    predictions: pd.DataFrame | None = None  # the test rows
+    scored: pd.DataFrame | None = None  # test rows with a known label
+    metrics: dict[str, Any] | None = None
+    _cache: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def index(self) -> assemble.SequenceIndex:
+        """The sequences as arrays, as production indexes them."""
+        if "index" not in self._cache:
+            self._cache["index"] = assemble.SequenceIndex.from_frame(self.sequences)
+        return self._cache["index"]
+
+    def canonical(self, rows: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Canonical sequences (n, 50, 69) and masks (n, 50) of `rows`, all by default."""
+        return assemble.assemble_canonical(self.panel, self.index, self._rows(rows))
+
+    def inputs(self, rows: np.ndarray | None = None, *, with_scaler: scaler.Scaler | None = None) -> tuple[Any, Any]:
+        """Model inputs (n, 50, 69) and masks of `rows` under the fitted scaler (or `with_scaler`)."""
+        chosen = with_scaler or self.need_fitted().scaler
+        return model_inputs.assemble_inputs(self.panel, self.index, self._rows(rows), chosen)
+
+    def _rows(self, rows: np.ndarray | None) -> np.ndarray:
+        return np.arange(len(self.sequences)) if rows is None else np.asarray(rows, dtype=np.int64)
+
+    def need_fitted(self) -> Fitted:
+        """What was fitted; `BadInputError` when the path stopped before."""
+        if self.fitted is None:
+            raise BadInputError("this path was run without a model; run it with an as_of and a model")
+        return self.fitted
+
+
+def cut_raw(raw: RawBars, upto: DayLike) -> RawBars:
+    """Only the rows dated `upto` or earlier, as sent; rows whose date cannot be read stay (they are rejected anyway)."""
+    day = parsing.days(raw.frame["date"], raw.frame["source"])
+    return replace(raw, frame=raw.frame[day <= to_day(upto)].reset_index(drop=True))
+
+
+def clean(raw: RawBars, config: PipelineConfig, today: dt.date | None = None) -> cleaning.CleanResult:
+    """Bars and rejects."""
+    return cleaning.clean_bars(raw, config.cleaning, today=today)
+
+
+def label(bars: Bars, made: pd.DataFrame, config: PipelineConfig) -> pd.DataFrame:
+    """The labelled snapshots."""
+    return labels.label_snapshots(bars, made, config.labels, default_exchange=config.cleaning.default_exchange)
+
+
+def build(bars: Bars, config: PipelineConfig, *, raw: RawBars | None = None, rejects: Any = None) -> PathResult:
+    """Everything up to the sequences, which needs no as-of date."""
+    panel = compute.compute_market_features(bars)
+    made = snapshots.make_snapshots(bars, config.patterns)
+    return PathResult(
+        config=config,
+        as_of=None,
+        raw=raw,
+        bars=bars,
+        rejects=rejects,
+        panel=panel,
+        snapshots=made,
+        labeled=label(bars, made, config),
+        sequences=windows.index_sequences(bars, made),
+    )
+
+
+def build_from_raw(raw: RawBars | Bars, config: PipelineConfig, *, today: dt.date | None = None) -> PathResult:
+    """`build` after cleaning; `Bars` are taken as already clean."""
+    if isinstance(raw, Bars):
+        return build(raw, config)
+    cleaned = clean(raw, config, today)
+    return build(cleaned.bars, config, raw=raw, rejects=cleaned.rejects)
+
+
+def members(path: PathResult, name: str) -> tuple[np.ndarray, pd.DataFrame]:
+    """Rows of `sequences` that the split calls `name`, ascending, and their split rows in the same order (by key)."""
+    wanted = path.split[path.split["split"] == name]  # type: ignore[index]
+    numbered = path.sequences[KEYS].assign(_row=np.arange(len(path.sequences), dtype=np.int64))
+    joined = wanted.merge(numbered, on=KEYS, how="left", validate="1:1")
+    if joined["_row"].isna().any():
+        raise BadInputError(f"{int(joined['_row'].isna().sum())} {name} rows have no sequence; index the sequences again")
+    joined = joined.sort_values("_row", kind="stable").reset_index(drop=True)
+    return joined["_row"].to_numpy(dtype=np.int64), joined.drop(columns="_row")
+
+
+def member_dataset(path: PathResult, name: str, fitted_scaler: scaler.Scaler) -> dataset.SequenceDataset:
+    """The labelled rows of one member as the training code reads them."""
+    rows, table = members(path, name)
+    y = table["outcome_class"].to_numpy(dtype=np.int64)
+    weights = table["weight"].to_numpy(dtype=np.float32)
+    return dataset.SequenceDataset(path.panel, path.index, rows, fitted_scaler, targets=y, weights=weights)
+
+
+def seen(table: pd.DataFrame) -> dict[str, Any]:
+    """What a fitted thing records of the rows it saw."""
+    return {
+        "rows": len(table),
+        "keys_hash": scaler.keys_hash(table),
+        "first_snapshot": str(table["snapshot_date"].min().date()),
+        "last_snapshot": str(table["snapshot_date"].max().date()),
+        "last_label_end": str(table["label_end_date"].max().date()),
+    }
+
+
+def split_at(path: PathResult, as_of: DayLike) -> PathResult:
+    """The path with membership for one as-of date."""
+    path.split, path.manifest = walk_forward.split_snapshots(path.labeled, as_of, path.config.split)
+    path.as_of = path.manifest.as_of
+    return path
+
+
+def fit_scaler_on_train(path: PathResult) -> scaler.Scaler:
+    """The scaler of the train rows."""
+    rows, table = members(path, "train")
+    return scaler.fit_scaler(path.panel, path.index, rows, path.config.scaler, keys=table[KEYS])
+
+
+def fit(path: PathResult) -> Fitted:
+    """Scaler on train, weights on train stopped on validation, calibrator on validation. Test rows are never read."""
+    config = path.config
+    fitted_scaler = fit_scaler_on_train(path)
+    train_set = member_dataset(path, "train", fitted_scaler)
+    validation_set = member_dataset(path, "validation", fitted_scaler)
+    result = loop.train(config.model, config.training, config.loss, train_set, validation_set)
+    _, validation_table = members(path, "validation")
+    p_raw = prediction.predict_probabilities(result.model, validation_set)
+    calibrator = calibration.fit_calibrator(
+        p_raw, validation_table["outcome_class"].to_numpy(dtype=np.int64), keys=validation_table[KEYS]
+    )
+    return Fitted(
+        scaler=fitted_scaler,
+        model=result.model,
+        calibrator=calibrator,
+        as_of=str(path.as_of),
+        history=result.history,
+        best_epoch=result.best_epoch,
+        monitor_name=result.monitor_name,
+        class_counts=result.class_counts,
+        record={"train": seen(members(path, "train")[1]), "validation": seen(validation_table)},
+    )
+
+
+def predict(path: PathResult, keys: pd.DataFrame, rows: np.ndarray, fitted: Fitted) -> pd.DataFrame:
+    """The predictions table of sequence `rows`; `keys` has ticker, pattern_id, start_date, snapshot_date, split."""
+    data = dataset.SequenceDataset(path.panel, path.index, rows, fitted.scaler)
+    p_raw = prediction.predict_probabilities(fitted.model, data)
+    return predict_table.build_predictions(keys, p_raw, fitted.calibrator, path.config.signals)
+
+
+def predict_member(path: PathResult, name: str, fitted: Fitted) -> pd.DataFrame:
+    """The predictions of one member of the split."""
+    rows, table = members(path, name)
+    return predict(path, table[["ticker", "pattern_id", "start_date", "snapshot_date", "split"]], rows, fitted)
+
+
+def score(path: PathResult) -> PathResult:
+    """Predictions of the test rows, and metrics of those whose label is known (None when there are none)."""
+    path.predictions = predict_member(path, "test", path.need_fitted())
+    path.scored = validation.score_labelled(path.predictions, path.labeled, path.sequences, path.panel)
+    path.metrics = evaluate_scored(path.scored, path.config) if len(path.scored) else None
+    return path
+
+
+def evaluate_scored(scored: pd.DataFrame, config: PipelineConfig) -> dict[str, Any]:
+    """The metrics of the report from its stored rows."""
+    return metrics.evaluate(
+        scored["outcome_class"].to_numpy(),
+        scored[list(predict_table.PROBABILITY_COLUMNS)].to_numpy(),
+        scored["ev"].to_numpy(),
+        scored["volatility"].to_numpy(),
+        scored["ticker"].to_numpy(dtype=object),
+        scored["signal"].to_numpy(dtype=object),
+        config.integrity,
+    )
+
+
+def run_path(
+    raw: RawBars | Bars,
+    config: PipelineConfig,
+    as_of: DayLike | None,
+    *,
+    model: Fitted | str | None = "train",
+    upto: DayLike | None = None,
+    today: dt.date | None = None,
+) -> PathResult:
+    """Raw bars (or clean `Bars`) to metrics.
+
+    `model`: "train" fits scaler, weights and calibrator; a `Fitted` is used as it is; None stops after the split.
+    `as_of` None stops after the sequences. `upto` first drops every bar dated later: the world as it was that evening.
+    """
+    if upto is not None:
+        raw = raw.until(upto) if isinstance(raw, Bars) else cut_raw(raw, upto)
+    path = build_from_raw(raw, config, today=today)
+    if as_of is None:
+        return path
+    split_at(path, as_of)
+    if model is None:
+        return path
+    path.fitted = fit(path) if isinstance(model, str) else model
+    return score(path)
