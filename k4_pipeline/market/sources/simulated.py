@@ -9,8 +9,8 @@ volatility and the size of the move. Quoted prices are in cents, shares are whol
 a price; the history is back-adjusted as vendors do (prices divided, volumes multiplied by the later ratios). A fifth of
 the tickers is listed late, some are delisted, with a constant hazard.
 
-Dirty rows (`SimulationConfig.dirty`; simulation/dirt.py), one on every fourth ticker, in turn: close NaN, open zero, low
-negative, high below low, row sent twice, row dated 2099, high infinite, volume negative. The truth lists each one.
+Dirty rows (`SimulationConfig.dirty`; simulation/dirt.py), one on every fourth ticker, in turn: close NaN, open zero,
+low negative, high below low, row sent twice, row dated 2099, high infinite, volume negative. The truth lists them.
 
 Randomness: one stream per (seed, ticker), one for the market, drawn in bar order. A ticker's bars do not depend on the
 universe, and a simulation with the same first session and more bars begins with the shorter one (up to the
