@@ -31,7 +31,7 @@ def _source_hash() -> str:
 
 if "NUMBA_CACHE_DIR" not in os.environ:
     _base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "k4_pipeline" / "numba"
-    numba.config.CACHE_DIR = str(_base / _source_hash())
+    setattr(numba.config, "CACHE_DIR", str(_base / _source_hash()))  # noqa: B010  (mypy knows no such attribute)
 
 
 def njit(function: Callable[..., Any] | None = None, **options: Any) -> Any:

@@ -165,12 +165,15 @@ def evaluate(
     groups: np.ndarray,
     signal: np.ndarray,
     config: IntegrityConfig,
+    *,
+    dates: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """All metrics of one split as a JSON-able dict.
 
     `outcome_class` (n,) int 0..5, `probabilities` (n, 6) calibrated, `ev` (n,), `volatility` (n,) the daily volatility
     at the snapshot bar (NaN ranks last), `groups` (n,) the ticker of each row (whole tickers are bootstrapped),
-    `signal` (n,) str. Raises `BadInputError` when there is no row.
+    `signal` (n,) str, `dates` (n,) the snapshot dates (whole months are bootstrapped too). Raises
+    `BadInputError` when there is no row.
     """
     y = np.asarray(outcome_class, dtype=np.int64)
     p = np.asarray(probabilities, dtype=np.float64)
@@ -178,7 +181,7 @@ def evaluate(
         raise BadInputError("no labelled test rows: choose an earlier as_of, a longer test span or more tickers")
     is_k4 = y == K4
     value = realised_value(y)
-    weights = cluster_weights(groups, config.bootstrap_draws, config.seed)
+    weights = cluster_weights(groups, config.bootstrap_draws, config.seed, dates)
     volatility = np.nan_to_num(np.asarray(volatility, dtype=np.float64), nan=-1.0)
     model = {
         **ranking_metrics(p[:, K4], is_k4, weights, config),

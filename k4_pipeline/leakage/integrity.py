@@ -89,7 +89,7 @@ def future_contamination(
         return float(w[early] @ hit[early] / a - w[late] @ hit[late] / b) if min(a, b) > 0 else float("nan")
 
     value = drop(np.ones(n))
-    low, high = interval(drop, cluster_weights(groups, config.bootstrap_draws, config.seed), config.confidence)
+    low, high = interval(drop, cluster_weights(groups, config.bootstrap_draws, config.seed, dates), config.confidence)
     status = PASSED if value <= config.contamination_max_drop else FAILED
     text = f"accuracy {hit[early].mean():.3f} before and {hit[late].mean():.3f} after the median date"
     return IntegrityResult("future contamination", status, value, low, high, n, limit, text)
@@ -114,7 +114,7 @@ def recall_consistency(
         return abs(a - b)
 
     value = gap(np.ones(len(dates)))
-    low, high = interval(gap, cluster_weights(groups, config.bootstrap_draws, config.seed), config.confidence)
+    low, high = interval(gap, cluster_weights(groups, config.bootstrap_draws, config.seed, dates), config.confidence)
     a, b = (ranking.recall_in_top(np.ones(part.sum()), budget) for part, ranking in rankings)
     status = PASSED if value <= config.recall_max_gap else FAILED
     text = f"recall in the top {budget:.0%}: {a:.2f} early ({counts[0]} K4), {b:.2f} late ({counts[1]} K4)"

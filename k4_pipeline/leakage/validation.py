@@ -13,7 +13,7 @@ import pandas as pd
 
 from k4_pipeline.config import CLASS_NAMES, K4, N_CLASSES, PipelineConfig, to_dict
 from k4_pipeline.errors import BadInputError
-from k4_pipeline.evaluation.metrics import evaluate
+from k4_pipeline.evaluation import metrics
 from k4_pipeline.features.spec import FEATURE_NAMES, MARKET_CHANNELS
 from k4_pipeline.leakage.integrity import run_integrity_tests
 from k4_pipeline.leakage.verdict import Verdict
@@ -39,6 +39,20 @@ def score_labelled(
     joined = joined.merge(volatility_at_snapshot(sequences, panel_values), on=KEYS, how="left", validate="1:1")
     scored = joined[joined["outcome_class"].notna()].reset_index(drop=True)
     return scored.astype({"outcome_class": np.int64})
+
+
+def evaluate_scored(scored: pd.DataFrame, config: PipelineConfig) -> dict[str, Any]:
+    """The metrics of the report from its rows (`score_labelled`)."""
+    return metrics.evaluate(
+        scored["outcome_class"].to_numpy(),
+        scored[[f"p_{i}" for i in range(N_CLASSES)]].to_numpy(),
+        scored["ev"].to_numpy(),
+        scored["volatility"].to_numpy(),
+        scored["ticker"].to_numpy(dtype=object),
+        scored["signal"].to_numpy(dtype=object),
+        config.integrity,
+        dates=scored["snapshot_date"].to_numpy(),
+    )
 
 
 def class_table(split: pd.DataFrame) -> list[dict[str, Any]]:
@@ -99,25 +113,16 @@ def build_validation(
             f"as_of {as_of}: none of the {len(predictions)} test snapshots has a known label yet; choose an earlier "
             "as_of or wait until the label horizon has passed"
         )
-    probabilities = scored[[f"p_{i}" for i in range(N_CLASSES)]].to_numpy()
-    metrics = evaluate(
-        scored["outcome_class"].to_numpy(),
-        probabilities,
-        scored["ev"].to_numpy(),
-        scored["volatility"].to_numpy(),
-        scored["ticker"].to_numpy(dtype=object),
-        scored["signal"].to_numpy(dtype=object),
-        config.integrity,
-    )
+    metrics_of_test = evaluate_scored(scored, config)
     tests = run_integrity_tests(
-        split, pd.Timestamp(as_of), scored, metrics, config.integrity, audit_passed=audit_passed
+        split, pd.Timestamp(as_of), scored, metrics_of_test, config.integrity, audit_passed=audit_passed
     )
     return {
         "as_of": as_of,
         "data": data,
         "classes": class_table(split),
         "model": model,
-        "metrics": metrics,
+        "metrics": metrics_of_test,
         "unlabelled_test_rows": int(len(predictions) - len(scored)),
         "integrity": [t.to_dict() for t in tests],
         "verdicts": [v.to_dict() for v in verdicts],

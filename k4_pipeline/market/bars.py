@@ -11,6 +11,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -20,7 +21,7 @@ from k4_pipeline.errors import BadInputError
 BAR_COLUMNS = ("ticker", "date", "open", "high", "low", "close", "volume")
 PRICE_COLUMNS = ("open", "high", "low", "close")
 
-DayLike = int | str | dt.date | pd.Timestamp | np.datetime64
+DayLike: TypeAlias = int | str | dt.date | pd.Timestamp | np.datetime64
 
 
 def to_day(value: DayLike) -> int:

@@ -57,6 +57,20 @@ def test_the_bootstrap_draws_whole_groups():
         assert draw.sum() == 100
 
 
+def test_the_bootstrap_draws_whole_months_as_well():
+    dates = np.datetime64("2020-01-15") + np.arange(0, 300, 3)
+    month = dates.astype("datetime64[M]")
+    for draw in cluster_weights(np.zeros(100), 20, 0, dates):
+        assert all(len(set(draw[month == m])) == 1 for m in np.unique(month))
+    shared = np.random.default_rng(0).normal(size=11)[(month - month[0]).astype(int)]
+    width = {}
+    for name, when in (("tickers", None), ("tickers and months", dates)):
+        low, high = interval(lambda w: float(w @ shared / w.sum()), cluster_weights(np.arange(100), 300, 0, when), 0.95)
+        width[name] = high - low
+    # A shock shared by a month is 10 draws, not 100: the interval must be about three times as wide.
+    assert width["tickers and months"] > 2 * width["tickers"]
+
+
 def test_the_interval_of_a_mean_covers_the_truth_about_as_often_as_it_says():
     rng = np.random.default_rng(1)
     covered = 0
