@@ -2,8 +2,9 @@
 
 One program: one row of the batch and BD neighbouring channels, one or few channels per thread, all states of a channel
 in the registers of its thread, so that the sum over states needs no exchange between threads. Tiles are
-(d_state, channels). The loop over the bars is unrolled in chunks of T, which lets the compiler fetch the operands of a
-whole chunk ahead. For the backward pass the state at the end of every chunk but the last is written out.
+(d_state, channels). The loop over the bars is unrolled in chunks of T; strides are compile-time constants, so that
+within a chunk they cost no instruction. For the backward pass the state at the end of every chunk but the last is
+written out.
 """
 
 from __future__ import annotations
@@ -17,18 +18,22 @@ from k4_pipeline.kernels.selective_scan.triton_math import exp2, load_channels, 
 @triton.jit(do_not_specialize=["zero"])
 def scan_forward(
     u_ptr, dt_ptr, z_ptr, b_ptr, c_ptr, a2_ptr, d_ptr, bias_ptr, y_ptr, saved_ptr,
-    length, channels, zero,
-    u_row, u_bar, dt_row, dt_bar, z_row, z_bar, b_row, b_bar, c_row, c_bar,
-    N: tl.constexpr, BD: tl.constexpr, T: tl.constexpr, EVEN: tl.constexpr, FULL: tl.constexpr,
+    length, zero, u_row, dt_row, z_row, b_row, c_row,
+    u_bar: tl.constexpr, dt_bar: tl.constexpr, z_bar: tl.constexpr, b_bar: tl.constexpr, c_bar: tl.constexpr,
+    channels: tl.constexpr, N: tl.constexpr, BD: tl.constexpr, T: tl.constexpr, FULL: tl.constexpr,
     HAS_D: tl.constexpr, HAS_Z: tl.constexpr, HAS_BIAS: tl.constexpr, SOFTPLUS: tl.constexpr,
     SAVE: tl.constexpr, HARDWARE: tl.constexpr,
 ):  # fmt: skip
-    """a2 is A * log2(e), transposed to (d_state, channels). saved: (batch, chunks - 1, d_state, channels)."""
+    """a2 is A * log2(e), transposed to (d_state, channels). saved: (batch, chunks - 1, d_state, channels).
+
+    FULL: T divides the length. `zero` is 0, and because the compiler cannot know that, it gives every thread single
+    channels instead of four neighbouring ones, which would spread the states of a channel over threads.
+    """
     row = tl.program_id(0).to(tl.int64)
     d = tl.program_id(1) * BD + tl.arange(0, BD)
     n = tl.arange(0, N)
     inside = d < channels
-    CHECKED: tl.constexpr = not (EVEN and FULL)
+    CHECKED: tl.constexpr = not (FULL and channels % BD == 0)
     chunks = tl.cdiv(length, T)
 
     a2 = tl.load(a2_ptr + n[:, None] * channels + d[None, :] + zero, mask=inside[None, :], other=0.0)  # (N, BD)
@@ -52,18 +57,24 @@ def scan_forward(
         for i in tl.static_range(T):
             t = chunk * T + i
             here = inside & (t + d * 0 < length)
-            x = load_channels(u_ptr + t * u_bar, d, here, CHECKED)
-            step = load_channels(dt_ptr + t * dt_bar, d, here, CHECKED) + bias
-            b = load_states(b_ptr + t * b_bar, n, t, length, FULL)
-            c = load_states(c_ptr + t * c_bar, n, t, length, FULL)
+            x = load_channels(u_ptr + i * u_bar, d, here, CHECKED)
+            step = load_channels(dt_ptr + i * dt_bar, d, here, CHECKED) + bias
+            b = load_states(b_ptr + i * b_bar, n, t, length, FULL, HARDWARE)
+            c = load_states(c_ptr + i * c_bar, n, t, length, FULL, HARDWARE)
             if SOFTPLUS:
                 step = softplus(step, HARDWARE)
             h = exp2(step[None, :] * a2, HARDWARE) * h + (step * x)[None, :] * b[:, None]
             y = tl.sum(h * c[:, None], axis=0) + x * skip
             if HAS_Z:
-                gate = load_channels(z_ptr + t * z_bar, d, here, CHECKED)
+                gate = load_channels(z_ptr + i * z_bar, d, here, CHECKED)
                 y = y * gate * sigmoid(gate, HARDWARE)
-            tl.store(y_ptr + t * channels + d, y.to(y_ptr.dtype.element_ty), mask=here)
+            tl.store(y_ptr + i * channels + d, y.to(y_ptr.dtype.element_ty), mask=here)
         if SAVE and chunk < chunks - 1:
-            at = chunk * N * channels + n[:, None] * channels + d[None, :] + zero
-            tl.store(saved_ptr + at, h, mask=inside[None, :])
+            tl.store(saved_ptr + n[:, None] * channels + d[None, :] + zero, h.to(saved_ptr.dtype.element_ty), mask=inside[None, :])
+        u_ptr += T * u_bar
+        dt_ptr += T * dt_bar
+        z_ptr += T * z_bar
+        b_ptr += T * b_bar
+        c_ptr += T * c_bar
+        y_ptr += T * channels
+        saved_ptr += N * channels

@@ -54,22 +54,40 @@ def softplus(x, HARDWARE: tl.constexpr):
 
 
 @triton.jit
-def to_bf16(x, HARDWARE: tl.constexpr):
-    """x rounded to bf16. As volatile assembly on purpose: the compiler would otherwise compute everything that x depends
-    on a second time in the register layout of the matrix instruction that consumes it."""
-    if HARDWARE:
-        return tl.inline_asm_elementwise(
+def sum_channels(x, COLUMNS: tl.constexpr, PRECISION: tl.constexpr, HARDWARE: tl.constexpr):
+    """Sums of x (d_state, channels) over the channels, in every column of (d_state, COLUMNS), on the tensor cores.
+
+    "bf16" rounds the terms to bf16 (they are added in float32), as volatile assembly on purpose: the compiler would
+    otherwise compute everything that x depends on a second time in the register layout of the matrix instruction.
+    """
+    if PRECISION == "bf16" and HARDWARE:
+        rounded = tl.inline_asm_elementwise(
             "cvt.rn.bf16x2.f32 $0, $2, $1;", "=r,f,f", [x], dtype=tl.bfloat16, is_pure=False, pack=2
         )
-    return x.to(tl.bfloat16)
+        return tl.dot(rounded, tl.full((x.shape[1], COLUMNS), 1.0, tl.bfloat16))
+    elif PRECISION == "bf16":  # the interpreter's product does not know bf16
+        x = x.to(tl.bfloat16).to(tl.float32)
+        return tl.dot(x, tl.full((x.shape[1], COLUMNS), 1.0, tl.float32))
+    else:
+        return tl.dot(x, tl.full((x.shape[1], COLUMNS), 1.0, tl.float32), input_precision=PRECISION)
 
 
 @triton.jit
-def load_states(pointer, n, t, length, FULL: tl.constexpr):
+def _widen(x, HARDWARE: tl.constexpr):
+    """bf16 to float32, two values with two instructions."""
+    if HARDWARE and x.dtype == tl.bfloat16 and x.shape[0] > 1:
+        return tl.inline_asm_elementwise(
+            "shl.b32 $0, $2, 16; and.b32 $1, $2, 0xffff0000;", "=r,=r,r", [x], dtype=tl.float32, is_pure=True, pack=2
+        )
+    return x.to(tl.float32)
+
+
+@triton.jit
+def load_states(pointer, n, t, length, FULL: tl.constexpr, HARDWARE: tl.constexpr):
     """B or C of bar t as float32; 0 past the end. `FULL`: no bar lies past the end, so nothing is checked."""
     if FULL:
-        return tl.load(pointer + n).to(tl.float32)
-    return tl.load(pointer + n, mask=t + n * 0 < length, other=0.0).to(tl.float32)
+        return _widen(tl.load(pointer + n), HARDWARE)
+    return _widen(tl.load(pointer + n, mask=t + n * 0 < length, other=0.0), HARDWARE)
 
 
 @triton.jit

@@ -33,7 +33,9 @@ class Tiles:
     bars_without_saving: int = 10  # unrolled by the forward when nothing is saved
     rows: int = 4  # of the batch per backward program
     keep_decays: bool = False
-    narrow_to_float32: bool = True  # convert B and C once before instead of once per thread in the kernel
+    saved_in_bf16: bool = False  # the states kept for the backward, not the running state
+    backward_registers: int = 0  # limit per thread, 0 for none: fewer registers, more warps at a time
+    narrow_to_float32: bool = False  # convert B and C once before instead of once per thread in the kernel
 
 
 _forced: list[Tiles] = []
@@ -80,8 +82,16 @@ def _narrow(tensor: Tensor, tiles: Tiles) -> Tensor:
     return tensor.float().contiguous() if tiles.narrow_to_float32 else _unit_channels(tensor)
 
 
-def _strides(*tensors: Tensor) -> list[int]:
-    return [tensor.stride(i) for tensor in tensors for i in (0, 1)]
+def _limit(tiles: Tiles) -> dict[str, int]:
+    return {"maxnreg": tiles.backward_registers} if tiles.backward_registers and not triton_interpreted() else {}
+
+
+def _rows(*tensors: Tensor) -> list[int]:
+    return [tensor.stride(0) for tensor in tensors]
+
+
+def _bars(*tensors: Tensor) -> list[int]:
+    return [tensor.stride(1) for tensor in tensors]
 
 
 @torch.library.custom_op("k4_pipeline::selective_scan_forward", mutates_args=())
@@ -102,7 +112,7 @@ def _forward(
     tiles = choose_tiles(d_inner, d_state, batch)
     bars = tiles.bars if save else tiles.bars_without_saving
     y = torch.empty(u.shape, dtype=u.dtype, device=u.device)
-    saved = _saved_states(u, d_state, save, tiles.bars)
+    saved = _saved_states(u, d_state, save, tiles)
     if y.numel() == 0:
         return y, saved
     u, dt = _unit_channels(u), _unit_channels(dt)
@@ -113,8 +123,8 @@ def _forward(
     with _on_device(u):
         scan_forward[(batch, triton.cdiv(d_inner, channels))](
             u, dt, gate, B, C, a2, D if D is not None else a2, dt_bias if dt_bias is not None else a2, y, saved,
-            length, d_inner, 0, *_strides(u, dt, gate, B, C),
-            N=d_state, BD=channels, T=bars, EVEN=d_inner % channels == 0, FULL=length % bars == 0,
+            length, 0, *_rows(u, dt, gate, B, C), *_bars(u, dt, gate, B, C),
+            channels=d_inner, N=d_state, BD=channels, T=bars, FULL=length % bars == 0,
             HAS_D=D is not None, HAS_Z=z is not None, HAS_BIAS=dt_bias is not None, SOFTPLUS=dt_softplus,
             SAVE=save, HARDWARE=not triton_interpreted(),
             num_warps=_warps(channels, tiles.forward_channels_per_thread), num_stages=1,
@@ -122,16 +132,17 @@ def _forward(
     return y, saved
 
 
-def _saved_states(u: Tensor, d_state: int, save: bool, bars: int) -> Tensor:
+def _saved_states(u: Tensor, d_state: int, save: bool, tiles: Tiles) -> Tensor:
     batch, length, d_inner = u.shape
-    chunks = -(-length // bars) if save else 1
-    return torch.empty((batch, max(chunks - 1, 0), d_state, d_inner), dtype=torch.float32, device=u.device)
+    chunks = -(-length // tiles.bars) if save else 1
+    dtype = torch.bfloat16 if tiles.saved_in_bf16 else torch.float32
+    return torch.empty((batch, max(chunks - 1, 0), d_state, d_inner), dtype=dtype, device=u.device)
 
 
 @_forward.register_fake
 def _(u, dt, A, B, C, D, z, dt_bias, dt_softplus, save):  # type: ignore[no-untyped-def]
     tiles = choose_tiles(u.shape[2], A.shape[1], 1)
-    return torch.empty(u.shape, dtype=u.dtype, device=u.device), _saved_states(u, A.shape[1], save, tiles.bars)
+    return torch.empty(u.shape, dtype=u.dtype, device=u.device), _saved_states(u, A.shape[1], save, tiles)
 
 
 @torch.library.custom_op("k4_pipeline::selective_scan_backward", mutates_args=())
@@ -170,12 +181,11 @@ def _backward(
             scan_backward[(parts, blocks)](
                 x, step, gate, b, c, a2, D if D is not None else a2, dt_bias if dt_bias is not None else a2, saved, dy,
                 du, ddt, dz, db, dc, da, dd, dbias,
-                batch, length, d_inner, 0, *_strides(x, step, gate, b, c, dy),
-                N=d_state, BD=channels, T=tiles.bars, TP=16, ROWS=rows,
-                EVEN=d_inner % channels == 0, FULL=length % tiles.bars == 0,
+                batch, length, 0, *_rows(x, step, gate, b, c, dy), *_bars(x, step, gate, b, c, dy),
+                channels=d_inner, N=d_state, BD=channels, T=tiles.bars, TP=16, ROWS=rows, FULL=length % tiles.bars == 0,
                 HAS_D=D is not None, HAS_Z=z is not None, HAS_BIAS=dt_bias is not None, SOFTPLUS=dt_softplus,
                 DOT=precision, KEEP=tiles.keep_decays, HARDWARE=not triton_interpreted(),
-                num_warps=_warps(channels, tiles.backward_channels_per_thread), num_stages=1,
+                num_warps=_warps(channels, tiles.backward_channels_per_thread), num_stages=1, **_limit(tiles),
             )  # fmt: skip
     return (
         du,
