@@ -24,7 +24,7 @@ class MambaAttention(nn.Module):
             MambaBlock(MambaMixer(d_model, sizes.d_state, sizes.d_conv, sizes.expand, backend=backend), dropout)
             for _ in range(sizes.n_mamba_blocks)
         )
-        self.attention = MaskedSelfAttention(d_model, sizes.n_attention_heads, dropout)
+        self.attention = MaskedSelfAttention(d_model, sizes.n_attention_heads, dropout, backend)
         self.norm = nn.LayerNorm(d_model)
         self.pool = MaskedPool(d_model)
         self.head = DenseHead(d_model, sizes.head, n_classes, dropout)
@@ -41,5 +41,5 @@ class MambaAttention(nn.Module):
         hidden = self.input(x.masked_fill(~mask.unsqueeze(-1), 0.0))  # (batch, length, d_model)
         for block in self.blocks:
             hidden = block(hidden, first_valid)
-        hidden = self.norm(self.attention(hidden, mask))
+        hidden = self.norm(self.attention(hidden, first_valid))
         return self.head(self.pool(hidden, mask))

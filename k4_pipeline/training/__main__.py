@@ -1,7 +1,7 @@
 """`python -m k4_pipeline.training --data DIR --out DIR`: train on a bundle, on this machine, and write a checkpoint.
 
 Needs torch, numpy, pandas, pyarrow, numba and safetensors; neither the store nor Dagster. On CUDA the panel stays on
-the device. With rows to predict in the bundle, their probabilities go to `predictions.safetensors` (`p`, in their order).
+the device. With rows to predict in the bundle, their probabilities go to `predictions.safetensors`, in their order.
 """
 
 from __future__ import annotations
