@@ -44,8 +44,6 @@ def test_a_stamp_keeps_the_date_of_its_own_zone(zone):
     midnight, evening = pd.Timestamp("2015-01-02", tz=zone), pd.Timestamp("2015-01-02 23:30", tz=zone)
     assert _days(pd.Series([midnight, evening])) == [DAY, DAY]  # one column of one zone
     assert _days(pd.Series([midnight, "2015-01-02"], dtype=object)) == [DAY, DAY]
-    arrow = pd.Series(pa.array([midnight], type=pa.timestamp("us", tz=zone)).to_pandas(types_mapper=pd.ArrowDtype))
-    assert _days(arrow) == [DAY]
     assert _days(pd.Series([midnight]).astype(pd.ArrowDtype(pa.timestamp("us", tz=zone)))) == [DAY]
 
 

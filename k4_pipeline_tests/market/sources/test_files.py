@@ -151,6 +151,20 @@ def test_the_file_name_is_the_ticker(name, ticker):
     assert ticker_of_file(Path("x") / name) == ticker
 
 
+@pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo", "Pacific/Kiritimati"])
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_stamps_with_a_time_zone_keep_their_own_date(tmp_path, reference, zone, suffix):
+    frame = _one()
+    frame["date"] = frame["date"].dt.tz_localize(zone)
+    path = tmp_path / "in" / f"AAA{suffix}"
+    path.parent.mkdir()
+    if suffix == ".csv":
+        frame.to_csv(path, index=False)
+    else:
+        frame.to_parquet(path)
+    assert _fingerprint(read_folder(path.parent)) == reference
+
+
 class TestTickers:
     def test_na_nan_null_and_leading_zeros_are_tickers(self, tmp_path):
         names = ["0005", "NA", "NAN", "NULL", "TRUE", "1E5"]
