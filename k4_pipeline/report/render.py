@@ -25,6 +25,7 @@ h1 { font-size: 1.7rem; margin-bottom: .3rem; } h2 { margin-top: 2.2rem; font-si
 th, td { border-bottom: 1px solid var(--line); padding: .32rem .7rem .32rem 0; text-align: left; vertical-align: top; }
 th { color: var(--soft); font-weight: 600; } td { font-variant-numeric: tabular-nums; }
 .plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(440px, 1fr)); gap: 8px; margin: 1.2rem 0; }
+.plots > div { min-width: 0; overflow: hidden; }
 code { font-size: 12.5px; color: var(--soft); }
 """
 
@@ -56,7 +57,7 @@ def render_html(report: dict[str, Any]) -> str:
     title, _, rest = body.partition("</h1>")
     _, _, rest = rest.partition("</p>")
     plots = "".join(
-        f"<div>{figure.to_html(full_html=False, include_plotlyjs='inline' if i == 0 else False)}</div>"
+        f"<div>{figure.to_html(full_html=False, include_plotlyjs=i == 0, config={'responsive': True})}</div>"
         for i, figure in enumerate(all_plots(report))
     )
     state = "ok" if report["passed"] else ""
