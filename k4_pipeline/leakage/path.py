@@ -18,7 +18,7 @@ from torch import nn
 
 from k4_pipeline.config import PipelineConfig
 from k4_pipeline.errors import BadInputError
-from k4_pipeline.evaluation import calibration, metrics, predict_table
+from k4_pipeline.evaluation import calibration, predict_table
 from k4_pipeline.features import compute
 from k4_pipeline.leakage import validation
 from k4_pipeline.market import cleaning, parsing
@@ -27,7 +27,8 @@ from k4_pipeline.market.sources.base import RawBars
 from k4_pipeline.patterns import labels, snapshots
 from k4_pipeline.sequences import assemble, dataset, model_inputs, scaler, windows
 from k4_pipeline.splits import walk_forward
-from k4_pipeline.training import loop, predict as prediction
+from k4_pipeline.training import loop
+from k4_pipeline.training import predict as prediction
 
 KEYS = ["ticker", "start_date", "snapshot_date"]
 
@@ -95,7 +96,7 @@ class PathResult:
 
 
 def cut_raw(raw: RawBars, upto: DayLike) -> RawBars:
-    """Only the rows dated `upto` or earlier, as sent; rows whose date cannot be read stay (they are rejected anyway)."""
+    """Only the rows dated `upto` or earlier, as sent; rows whose date cannot be read stay: cleaning rejects them."""
     day = parsing.days(raw.frame["date"], raw.frame["source"])
     return replace(raw, frame=raw.frame[day <= to_day(upto)].reset_index(drop=True))
 
@@ -141,7 +142,9 @@ def members(path: PathResult, name: str) -> tuple[np.ndarray, pd.DataFrame]:
     numbered = path.sequences[KEYS].assign(_row=np.arange(len(path.sequences), dtype=np.int64))
     joined = wanted.merge(numbered, on=KEYS, how="left", validate="1:1")
     if joined["_row"].isna().any():
-        raise BadInputError(f"{int(joined['_row'].isna().sum())} {name} rows have no sequence; index the sequences again")
+        raise BadInputError(
+            f"{int(joined['_row'].isna().sum())} {name} rows have no sequence; index the sequences again"
+        )
     joined = joined.sort_values("_row", kind="stable").reset_index(drop=True)
     return joined["_row"].to_numpy(dtype=np.int64), joined.drop(columns="_row")
 
@@ -220,21 +223,8 @@ def score(path: PathResult) -> PathResult:
     """Predictions of the test rows, and metrics of those whose label is known (None when there are none)."""
     path.predictions = predict_member(path, "test", path.need_fitted())
     path.scored = validation.score_labelled(path.predictions, path.labeled, path.sequences, path.panel)
-    path.metrics = evaluate_scored(path.scored, path.config) if len(path.scored) else None
+    path.metrics = validation.evaluate_scored(path.scored, path.config) if len(path.scored) else None
     return path
-
-
-def evaluate_scored(scored: pd.DataFrame, config: PipelineConfig) -> dict[str, Any]:
-    """The metrics of the report from its stored rows."""
-    return metrics.evaluate(
-        scored["outcome_class"].to_numpy(),
-        scored[list(predict_table.PROBABILITY_COLUMNS)].to_numpy(),
-        scored["ev"].to_numpy(),
-        scored["volatility"].to_numpy(),
-        scored["ticker"].to_numpy(dtype=object),
-        scored["signal"].to_numpy(dtype=object),
-        config.integrity,
-    )
 
 
 def run_path(

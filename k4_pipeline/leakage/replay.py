@@ -1,0 +1,422 @@
+"""As-of replay of the whole universe: cut the bars at a date, run the path again, compare what is dated by then.
+
+Also with the bars after the date spoilt instead of cut, which keeps tables as long as they were. Everything is compared
+by key, both ways: a row that only exists with the future is a finding, and so is one that the future removed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pandas as pd
+
+from k4_pipeline.features.spec import FEATURE_NAMES, MARKET_NAMES
+from k4_pipeline.leakage import path as production
+from k4_pipeline.leakage.audit import AuditContext, check, day_text
+from k4_pipeline.leakage.compare import Comparison, compare_arrays, compare_tables, differ, key_text
+from k4_pipeline.leakage.path import KEYS, PathResult
+from k4_pipeline.leakage.verdict import Verdict
+from k4_pipeline.market.bars import PRICE_COLUMNS, Bars, to_dates, to_days
+from k4_pipeline.sequences.windows import SEQUENCE_COLUMNS
+
+LABELS = ("outcome_class", "label_end_date", "censored", "label_bars")
+# Row numbers count in the bars of their own run; their distances do not.
+ROW_NUMBERS = ("end_row", "first_row", "start_row", "activation_row")
+MAX_PREDICTED = 512
+
+
+def relative(sequences: pd.DataFrame) -> pd.DataFrame:
+    """The sequences table with row numbers counted from the first row of their ticker."""
+    out = sequences.copy()
+    for name in ROW_NUMBERS:
+        out[name] = sequences[name] - sequences["first_row"]
+    return out
+
+
+def compare_bars(known: PathResult, again: PathResult, day: int, *, when: str) -> tuple[Comparison, bool]:
+    """Bars and market channels dated up to `day`, and whether both runs hold the same bars.
+
+    A ticker that by then has fewer bars than cleaning asks for is not yet in the universe: its first bars appear in
+    hindsight, as history only, and are left out of the comparison.
+    """
+    out = Comparison()
+    past, past_again = known.bars.until(day), again.bars.until(day)
+    young = np.diff(past.offsets) < known.config.cleaning.min_bars
+    young &= ~np.isin(past.tickers, past_again.tickers)
+    keep = (known.bars.date <= day) & ~np.repeat(
+        np.isin(known.bars.tickers, past.tickers[young]), np.diff(known.bars.offsets)
+    )
+    if young.any():
+        past = past.subset(past.tickers[~young])
+    same = (
+        np.array_equal(past.tickers, past_again.tickers)
+        and np.array_equal(past.offsets, past_again.offsets)
+        and np.array_equal(past.date, past_again.date)
+    )
+    values = [*PRICE_COLUMNS, "volume"]
+    if not same or any(differ(getattr(past, c), getattr(past_again, c)).any() for c in values):
+        cause = "cleaning, adjustment or the choice of the universe reads later bars"
+        frames = past.to_frame(), past_again.to_frame()
+        out.merge(compare_tables("daily_bars", *frames, ["ticker", "date"], values, when=when, cause=cause))
+    out.add(len(past) * len(values), 0)
+    if same:
+        mine, theirs = np.asarray(known.panel)[keep], again.panel[again.bars.date <= day]
+        wrong = differ(mine, theirs)
+        out.add(wrong.size, 0)
+        if wrong.any():
+            keys = past.to_frame()[["ticker", "date"]]
+            cause = "the channel reads bars after its own date (shift, centred window, fill, full-sample statistic)"
+            bad = wrong.any(axis=1)
+            out.merge(
+                compare_arrays(
+                    "market_features",
+                    keys[bad],
+                    mine[bad],
+                    theirs[bad],
+                    MARKET_NAMES,
+                    when=when,
+                    cause=cause,
+                    key_columns=("ticker", "date"),
+                )
+            )
+    return out, same
+
+
+def compare_paths(known: PathResult, again: PathResult, day: int, *, when: str, rows_after: bool = False) -> Comparison:
+    """Everything of `known` dated up to `day` against `again`, a run that did not know the bars after `day`.
+
+    `rows_after`: `again` holds later rows (spoilt, not cut), whose dates say nothing about what was known.
+    """
+    stamp = pd.Timestamp(to_dates(np.array([day]))[0])
+    out, same_bars = compare_bars(known, again, day, when=when)
+
+    rows, rows_again = known.snapshots["snapshot_date"] <= stamp, again.snapshots["snapshot_date"] <= stamp
+    columns = [c for c in known.snapshots.columns if c not in KEYS]
+    out.merge(
+        compare_tables(
+            "snapshots",
+            known.snapshots[rows],
+            again.snapshots[rows_again],
+            KEYS,
+            columns,
+            when=when,
+            cause="the scan, its boundaries or the choice of snapshots depends on later bars",
+        )
+    )
+
+    # A label is a row of its own date: it exists from label_end_date on.
+    ended, ended_again = known.labeled["label_end_date"] <= stamp, again.labeled["label_end_date"] <= stamp
+    out.merge(
+        compare_tables(
+            "labeled_snapshots",
+            known.labeled[ended],
+            again.labeled[ended_again],
+            KEYS,
+            LABELS,
+            when=when,
+            cause="the label uses bars after its label_end_date, or is said to be known too early",
+        )
+    )
+    if not rows_after:
+        out.merge(nothing_after(again, day, when=when))
+
+    seq_known, seq_again = relative(known.sequences)[rows], relative(again.sequences)[rows_again]
+    out.merge(
+        compare_tables(
+            "sequences",
+            seq_known,
+            seq_again,
+            KEYS,
+            [c for c in SEQUENCE_COLUMNS if c not in KEYS],
+            when=when,
+            cause="the window, its mask or its geometry depends on later bars",
+        )
+    )
+    if len(seq_known) == len(seq_again) and same_bars and len(seq_known):
+        mine, theirs = np.flatnonzero(rows.to_numpy()), np.flatnonzero(rows_again.to_numpy())
+        recent = slice(max(0, len(mine) - 4000), None)
+        out.merge(compare_tensors(known, again, mine[recent], theirs[recent], when=when))
+    return out
+
+
+def nothing_after(again: PathResult, day: int, *, when: str) -> Comparison:
+    """A run on bars cut at `day` holds no row dated later and no label that is known later or without a date."""
+    out = Comparison()
+    stamp = pd.Timestamp(to_dates(np.array([day]))[0])
+    labeled = again.labeled
+    for text, bad in (
+        (
+            "the class is known without a label_end_date",
+            labeled["label_end_date"].isna() & labeled["outcome_class"].notna(),
+        ),
+        ("label_end_date lies after the last bar there is", labeled["label_end_date"] > stamp),
+        ("the snapshot lies after the last bar there is", labeled["snapshot_date"] > stamp),
+    ):
+        rows = labeled[bad]
+        lines = (f"labeled_snapshots: {key_text(row, KEYS)}: {text} ({when})" for _, row in rows.head(5).iterrows())
+        out.add(len(labeled), len(rows), lines)
+    return out
+
+
+def compare_tensors(
+    known: PathResult, again: PathResult, mine: np.ndarray, theirs: np.ndarray, *, when: str
+) -> Comparison:
+    """Masks, canonical sequences and (with a model) model inputs and predictions of matching rows."""
+    out = Comparison()
+    keys = known.sequences.iloc[mine][KEYS]
+    x, mask = known.canonical(mine)
+    x_again, mask_again = again.canonical(theirs)
+    bars = [f"bar {i + 1}" for i in range(mask.shape[1])]
+    cause = "the sequence holds bars after its snapshot, of another ticker, or padding that is none"
+    out.merge(compare_arrays("mask", keys, mask, mask_again, bars, when=when, cause=cause))
+    out.merge(compare_arrays("canonical sequence", keys, x, x_again, FEATURE_NAMES, when=when, cause=cause))
+    if known.fitted is None:
+        return out
+    z, z_again = known.inputs(mine)[0], again.inputs(theirs, with_scaler=known.fitted.scaler)[0]
+    cause = "the model input is scaled or filled with knowledge of later bars"
+    out.merge(compare_arrays("model inputs", keys, z, z_again, FEATURE_NAMES, when=when, cause=cause))
+    return out
+
+
+def compare_predictions(known: PathResult, again: PathResult, day: int, *, when: str) -> Comparison:
+    """Stored predictions dated up to `day` against the stored model on the replayed sequences."""
+    out = Comparison()
+    if known.predictions is None or known.fitted is None:
+        return out
+    stamp = pd.Timestamp(to_dates(np.array([day]))[0])
+    stored = known.predictions[known.predictions["snapshot_date"] <= stamp]
+    stored = stored.iloc[max(0, len(stored) - MAX_PREDICTED) :]
+    if not len(stored):
+        return out
+    numbered = again.sequences[KEYS].assign(_row=np.arange(len(again.sequences)))
+    joined = stored[[*KEYS, "pattern_id", "split"]].merge(numbered, on=KEYS, how="inner", validate="1:1")
+    made = production.predict(
+        again,
+        joined[["ticker", "pattern_id", *KEYS[1:], "split"]],
+        joined["_row"].to_numpy(dtype=np.int64),
+        known.fitted,
+    )
+    columns = [c for c in stored.columns if c not in (*KEYS, "pattern_id", "split")]
+    return out.merge(
+        compare_tables(
+            "predictions",
+            stored,
+            made,
+            KEYS,
+            columns,
+            when=when,
+            cause="the score depends on later bars, on other rows of its batch, or on a scaler fitted again",
+        )
+    )
+
+
+def rebuilt_at(context: AuditContext, day: int) -> PathResult:
+    """The path on what was known at the close of `day`: raw bars cut when there are raw bars."""
+    full = context.full
+    if full.raw is not None:
+        return production.build_from_raw(production.cut_raw(full.raw, day), full.config, today=context.today)
+    return production.build(full.bars.until(day), full.config)
+
+
+# --- self-tests: one spoilt cell in each table -----------------------------------------------------------------------
+
+
+def _early_row(context: AuditContext) -> int:
+    """A row of the snapshots early enough to be replayed at every cut."""
+    return int(context.full.snapshots["snapshot_date"].to_numpy().argmin())
+
+
+def spoil_panel(context: AuditContext) -> AuditContext:
+    """The last finite market channel on the bar of an early snapshot, by one unit in the last place."""
+    panel = np.array(context.full.panel)
+    row = int(context.full.sequences["end_row"].iloc[_early_row(context)])
+    panel[row, 0] = np.nextafter(panel[row, 0], np.float32(np.inf))
+    return context.with_full(panel=panel)
+
+
+def spoil_snapshot(context: AuditContext) -> AuditContext:
+    """A snapshot boundary, by one unit in the last place."""
+    made = context.full.snapshots.copy()
+    at = made.index[_early_row(context)]
+    made.loc[at, "upper"] = np.nextafter(made.loc[at, "upper"], np.inf)
+    return context.with_full(snapshots=made)
+
+
+def drop_snapshot(context: AuditContext) -> AuditContext:
+    """A snapshot removed, as if its later bars had not pleased."""
+    made = context.full.snapshots.drop(index=context.full.snapshots.index[_early_row(context)])
+    return context.with_full(snapshots=made.reset_index(drop=True))
+
+
+def spoil_label(context: AuditContext) -> AuditContext:
+    """A class changed on the earliest known label."""
+    labeled = context.full.labeled.copy()
+    at = labeled["label_end_date"].idxmin()
+    labeled.loc[at, "outcome_class"] = (int(labeled.loc[at, "outcome_class"]) + 1) % 6
+    return context.with_full(labeled=labeled)
+
+
+def spoil_sequence(context: AuditContext) -> AuditContext:
+    """The mean volume of an early sequence."""
+    sequences = context.full.sequences.copy()
+    sequences.loc[sequences.index[_early_row(context)], "mean_volume"] *= 1.01
+    return context.with_full(sequences=sequences)
+
+
+_SPOILT = (spoil_panel, spoil_snapshot, drop_snapshot, spoil_label, spoil_sequence)
+
+
+def _spoil_prediction(context: AuditContext) -> AuditContext:
+    made = context.full.predictions.copy()  # type: ignore[union-attr]
+    made.loc[made["snapshot_date"].idxmin(), "p_raw_4"] += 1e-9
+    return context.with_full(predictions=made)
+
+
+# --- the checks ------------------------------------------------------------------------------------------------------
+
+
+@check(
+    "replay",
+    proves="Bars, features, snapshots, labels, sequences, masks and model inputs dated up to a cut-off have the same "
+    "bits when the raw bars after it never existed.",
+    misses="A use of the future that leaves every value dated up to the sampled cut-offs unchanged (the cells and "
+    "snapshots of single dates are covered by the exhaustive replays).",
+    tampers=_SPOILT,
+)
+def everything_is_reproduced_from_bars_cut_at_a_date(context: AuditContext) -> Verdict:
+    """Cut the raw bars of the whole universe at sampled dates and run the path again."""
+    name = "everything_is_reproduced_from_bars_cut_at_a_date"
+    out = Comparison()
+    days = context.cut_days(context.sample.cut_dates, 1)
+    for day in days:
+        again = rebuilt_at(context, int(day))
+        when = f"bars cut at {day_text(day)}"
+        out.merge(compare_paths(context.full, again, int(day), when=when))
+    return Verdict.of(
+        name, out.cases, out.findings, cut_dates=len(days), of_sessions=len(context.sessions), differing=out.differing
+    )
+
+
+@check(
+    "replay",
+    proves="Stored predictions come out again, to the bit, from the stored model on bars cut at sampled dates.",
+    misses="A model whose weights themselves know the future (the refit checks look at that).",
+    needs=("fitted", "predictions"),
+    tampers=(_spoil_prediction,),
+)
+def predictions_are_reproduced_from_bars_cut_at_a_date(context: AuditContext) -> Verdict:
+    """Score the sequences of cut bars with the stored model."""
+    name = "predictions_are_reproduced_from_bars_cut_at_a_date"
+    out = Comparison()
+    dates = np.unique(to_days(context.full.predictions["snapshot_date"]))  # type: ignore[index]
+    inner = dates[dates < context.sessions[-1]]
+    days = np.unique(inner[[len(inner) // 3, -1]]) if len(inner) else inner
+    for day in days:
+        again = rebuilt_at(context, int(day))
+        out.merge(compare_predictions(context.full, again, int(day), when=f"bars cut at {day_text(day)}"))
+    return Verdict.of(name, out.cases, out.findings, cut_dates=len(days), differing=out.differing)
+
+
+Spoil = Callable[[dict[str, np.ndarray], np.random.Generator], None]
+
+
+def _shuffled(columns: dict[str, np.ndarray], rng: np.random.Generator) -> None:
+    order = rng.permutation(len(columns["close"]))
+    for values in columns.values():
+        values[:] = values[order]
+
+
+def _million_fold(columns: dict[str, np.ndarray], rng: np.random.Generator) -> None:
+    for name in PRICE_COLUMNS:
+        columns[name] *= 1e6
+
+
+def _reversed(columns: dict[str, np.ndarray], rng: np.random.Generator) -> None:
+    for values in columns.values():
+        values[:] = values[::-1].copy()
+
+
+def _noise(columns: dict[str, np.ndarray], rng: np.random.Generator) -> None:
+    n = len(columns["close"])
+    level = np.exp(rng.normal(0.0, 2.0, n)) * 20.0
+    spread = np.exp(np.abs(rng.normal(0.0, 0.2, n)))
+    columns["high"][:], columns["low"][:] = level * spread, level / spread
+    columns["open"][:], columns["close"][:] = level, level * spread ** rng.uniform(-1, 1, n)
+    columns["volume"][:] = np.floor(np.exp(rng.normal(10.0, 3.0, n)))
+
+
+SPOILERS: dict[str, Spoil] = {
+    "shuffled": _shuffled,
+    "a million fold": _million_fold,
+    "reversed": _reversed,
+    "noise": _noise,
+}
+
+
+def spoil_after(bars: Bars, day: int, how: Spoil, rng: np.random.Generator) -> Bars:
+    """Bars dated after `day` changed by `how`, ticker by ticker; all stay valid bars, so that cleaning keeps them."""
+    columns = {c: getattr(bars, c).copy() for c in (*PRICE_COLUMNS, "volume")}
+    for a, b in zip(bars.offsets[:-1], bars.offsets[1:]):
+        first = int(a + np.searchsorted(bars.date[a:b], day, side="right"))
+        if first < b:
+            how({c: v[first:b] for c, v in columns.items()}, rng)
+    return Bars(tickers=bars.tickers, offsets=bars.offsets, date=bars.date, **columns)
+
+
+@check(
+    "replay",
+    proves="What the bars after a date hold (shuffled, reversed, a million fold, noise) changes nothing before it.",
+    misses="A dependence on dates and lengths alone; the cut replays see those.",
+    tampers=_SPOILT,
+)
+def nothing_changes_when_later_bars_are_spoilt(context: AuditContext) -> Verdict:
+    """Spoil all bars after sampled dates, each way, and run the path again."""
+    name = "nothing_changes_when_later_bars_are_spoilt"
+    out, rng = Comparison(), context.rng(2)
+    days = context.cut_days(context.sample.corrupted_dates, 2)
+    runs = 0
+    for i, day in enumerate(days):
+        for how in list(SPOILERS)[i % 2 :: 2] if len(days) > 1 else SPOILERS:
+            again = production.build(spoil_after(context.full.bars, int(day), SPOILERS[how], rng), context.config)
+            when = f"bars after {day_text(day)} {how}"
+            out.merge(compare_paths(context.full, again, int(day), when=when, rows_after=True))
+            runs += 1
+    return Verdict.of(
+        name, out.cases, out.findings, runs=runs, dates=[day_text(d) for d in days], differing=out.differing
+    )
+
+
+@check(
+    "replay",
+    proves="Train and validation rows, their labels and weights at as_of T are those that bars cut before T give.",
+    misses="Membership of test rows, which exist only later; the split oracle recomputes those from dates.",
+    needs=("split",),
+    tampers=(lambda context: _move_to_train(context),),
+)
+def membership_is_reproduced_from_bars_cut_before_as_of(context: AuditContext) -> Verdict:
+    """Split again at T on bars that end before T."""
+    name = "membership_is_reproduced_from_bars_cut_before_as_of"
+    day = context.as_of_day - 1
+    again = production.split_at(rebuilt_at(context, day), context.as_of_day)
+    fitted = ["train", "validation"]
+    known, split = context.full.split, again.split
+    assert known is not None
+    assert split is not None
+    out = compare_tables(
+        "dataset_split",
+        known[known["split"].isin(fitted)],
+        split[split["split"].isin(fitted)],
+        KEYS,
+        ["pattern_id", "label_end_date", "outcome_class", "split", "weight"],
+        when=f"bars cut at {day_text(day)}",
+        cause="membership, purge or weights depend on rows or labels of as_of and later",
+    )
+    return Verdict.of(name, out.cases, out.findings, differing=out.differing)
+
+
+def _move_to_train(context: AuditContext) -> AuditContext:
+    split = context.full.split.copy()  # type: ignore[union-attr]
+    at = split.index[split["split"] == "test"][0]
+    split.loc[at, "split"] = "train"
+    return context.with_full(split=split)
