@@ -12,80 +12,23 @@ either a temporary folder or a version no pointer names, and both are removed by
 from __future__ import annotations
 
 import datetime as dt
-import hashlib
 import json
 import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from k4_pipeline.errors import BadInputError, StaleArtifactError
+from k4_pipeline.market.artifact_ref import MANIFEST, ArtifactRef, artifact_key, fingerprint_of, list_files
 from k4_pipeline.market.atomic import atomic_write_json, file_lock, fsync_path, sha256_file, try_lock
 
-MANIFEST = "manifest.json"
 STATE = "state.json"
 HISTORY_EVENTS = 500
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
-
-
-def _fingerprint(kind: str, files: dict[str, dict[str, Any]]) -> str:
-    lines = [f"{name}\t{entry['sha256']}" for name, entry in sorted(files.items())]
-    return hashlib.sha256("\n".join([kind, *lines]).encode()).hexdigest()
-
-
-def artifact_key(asset: str, partition: str | None) -> str:
-    """`asset` or `asset@partition`: how inputs are named in a manifest."""
-    return asset if partition is None else f"{asset}@{partition}"
-
-
-@dataclass(frozen=True)
-class ArtifactRef:
-    """One committed version: where it lies and what its manifest says."""
-
-    asset: str
-    partition: str | None
-    version: str
-    dir: Path
-    fingerprint: str
-    kind: str
-    meta: dict[str, Any] = field(hash=False)
-    inputs: dict[str, str] = field(hash=False)
-    files: dict[str, dict[str, Any]] = field(hash=False)  # name -> {"sha256": ..., "bytes": ...}
-
-    @property
-    def key(self) -> str:
-        return artifact_key(self.asset, self.partition)
-
-    def path(self, name: str) -> Path:
-        """A file of this version; `StaleArtifactError` when the manifest does not list it."""
-        if name not in self.files:
-            raise StaleArtifactError(f"{self.key} {self.version} holds no {name!r}; it holds {', '.join(self.files)}")
-        return self.dir / name
-
-    def verify(self) -> None:
-        """Recompute the sha256 of every file; `StaleArtifactError` names the first one that differs."""
-        remedy = "materialize it again"
-        for name, entry in self.files.items():
-            path = self.dir / name
-            if not path.is_file():
-                raise StaleArtifactError(f"{self.key}: {path} is missing; {remedy}")
-            found = sha256_file(path)
-            if found != entry["sha256"]:
-                raise StaleArtifactError(
-                    f"{self.key}: {path} is damaged: sha256 {found[:12]}, expected {entry['sha256'][:12]}; {remedy}"
-                )
-        extra = sorted(set(_list_files(self.dir)) - set(self.files))
-        if extra:
-            raise StaleArtifactError(f"{self.key}: {self.dir} holds {extra[0]}, which its manifest lacks; {remedy}")
-
-
-def _list_files(folder: Path) -> list[str]:
-    names = (p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file())
-    return sorted(name for name in names if name != MANIFEST)
 
 
 @dataclass
@@ -114,7 +57,7 @@ class StagedArtifact:
         """
         if self.ref is not None:
             raise BadInputError(f"{artifact_key(self.asset, self.partition)} is committed already; stage it again")
-        names = _list_files(self.dir)
+        names = list_files(self.dir)
         if not names:
             raise BadInputError(f"{artifact_key(self.asset, self.partition)}: nothing was written into {self.dir}")
         files = {}
@@ -126,7 +69,7 @@ class StagedArtifact:
             "asset": self.asset,
             "partition": self.partition,
             "kind": kind,
-            "fingerprint": _fingerprint(kind, files),
+            "fingerprint": fingerprint_of(kind, files),
             "meta": meta or {},
             "inputs": inputs or {},
             "files": files,
@@ -320,7 +263,7 @@ class ArtifactStore:
             )
         except (OSError, ValueError, KeyError, TypeError) as problem:
             raise StaleArtifactError(f"{key}: {path} is missing or damaged ({problem}); materialize it") from problem
-        if ref.fingerprint != _fingerprint(ref.kind, ref.files):
+        if ref.fingerprint != fingerprint_of(ref.kind, ref.files):
             raise StaleArtifactError(f"{key}: {path} does not match its own fingerprint; materialize {key} again")
         return ref
 
