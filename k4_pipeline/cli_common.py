@@ -57,7 +57,7 @@ def settings_for(home: Path | None) -> Settings:
 
 
 def explained(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn a `K4Error` into its message and exit status 1; with --debug show where it came from."""
+    """Turn an error into one message and exit status 1; with --debug show where it came from."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -67,6 +67,15 @@ def explained(command: Callable[P, R]) -> Callable[P, R]:
             if kwargs.get("debug"):
                 traceback.print_exc()
             typer.secho(f"k4: {type(error).__name__}: {error}", fg="red", err=True)
+            raise typer.Exit(1) from None
+        except (typer.Exit, typer.Abort, KeyboardInterrupt):
+            raise
+        except Exception as error:
+            if kwargs.get("debug"):
+                traceback.print_exc()
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            where = f"{Path(last.filename).name}:{last.lineno}"
+            typer.secho(f"k4: unexpected {type(error).__name__} at {where}: {error}", fg="red", err=True)
             raise typer.Exit(1) from None
 
     return run

@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 
 from k4_pipeline.cli_common import HomeOption, JsonOption, explained, print_json, settings_for
+from k4_pipeline.defs.json_values import with_nan
 from k4_pipeline.errors import StaleArtifactError
-from k4_pipeline.market.storage import ArtifactStore
+from k4_pipeline.market.storage import ArtifactStore, atomic_write_bytes
 
 
 @explained
@@ -37,8 +38,10 @@ def report(
     ref.verify()
     content = json.loads(ref.path("report.json").read_text())
     path = settings.reports_dir / as_of / "report.html"
-    if render or not path.is_file():
-        render_report(content, path.parent)
+    if render:
+        render_report({**content, **{part: with_nan(content[part]) for part in ("metrics", "integrity")}}, path.parent)
+    elif not path.is_file():
+        atomic_write_bytes(path, ref.path("report.html").read_bytes())
     if json_:
         print_json(content)
     else:

@@ -1,0 +1,228 @@
+"""`k4 run` from the shell on a tiny simulated market, and what the other commands make of its results."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from k4_pipeline.defs.export import EXPORTS
+from k4_pipeline.defs.instance import open_instance
+from k4_pipeline.settings import Settings, load_settings
+
+pytestmark = pytest.mark.slow
+
+TINY = ["--tickers", "40", "--bars", "1500", "--preset", "tiny", "--epochs", "2"]
+
+
+def k4(home: Path, *arguments: object, ok: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user does, in a process of its own."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("K4_") or k == "K4_REAL_DATA"}
+    done = subprocess.run(
+        [sys.executable, "-m", "k4_pipeline.cli", *map(str, arguments)],
+        env={**environment, "K4_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=500,
+    )
+    assert (done.returncode == 0) == ok, done.stdout[-3000:] + done.stderr[-3000:]
+    return done
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    """A home folder in which one run succeeded."""
+    home = tmp_path_factory.mktemp("k4") / "home"
+    done = k4(home, "run", *TINY, "--json")
+    (home / "result.json").write_text(done.stdout)
+    return home
+
+
+@pytest.fixture(scope="module")
+def result(home):
+    return json.loads((home / "result.json").read_text())
+
+
+def test_a_run_ends_with_metrics_integrity_tests_signals_and_a_report(result):
+    assert result["success"]
+    assert Path(result["report"]).is_file()
+    assert result["metrics"]["n"] > 0
+    assert {"value", "low", "high", "base_rate"} <= set(result["metrics"]["model"]["k4_auc"])
+    assert "k4_auc" in result["metrics"]["volatility_ranking"]
+    assert len(result["integrity"]) == 5
+    assert {row["split"] for row in result["classes"]} == {"train", "validation", "test"}
+    assert isinstance(result["signals"], list)
+
+
+def test_every_blocking_check_was_evaluated_and_passed(result):
+    assert result["checks"]["passed"] >= 44
+    assert all(name.startswith(("validation_report:", "champion_model:")) for name in result["checks"]["failed"])
+
+
+def test_its_runs_are_in_the_instance_the_ui_opens(home, result):
+    with open_instance(Settings(home)) as instance:
+        runs = {run.run_id: run for run in instance.get_runs()}
+    assert set(result["runs"]) <= set(runs)
+    assert {run.job_name for run in runs.values()} == {"full_pipeline"}
+
+
+def test_the_ui_goes_on_with_the_same_settings_but_with_quarterly_test_spans(home):
+    config = load_settings(home, {}).config
+    assert config.simulation.n_tickers == 40
+    assert config.model.preset == "tiny"
+    assert config.split.test_months == 3
+
+
+@pytest.mark.parametrize("suffix", [".parquet", ".csv"])
+def test_every_table_can_be_exported(home, tmp_path, suffix):
+    from k4_pipeline.defs.export import export_asset
+
+    for name in EXPORTS:
+        if name in ("market_features", "sequences") and suffix == ".csv":
+            continue  # large; sequences as CSV are tried below on their own
+        written = export_asset(Settings(home), name, tmp_path / f"{name}{suffix}", None)
+        table = pd.read_parquet(written["path"]) if suffix == ".parquet" else pd.read_csv(written["path"])
+        assert len(table) == written["rows"]
+
+
+def test_exported_sequences_have_the_original_columns(home, tmp_path):
+    out = tmp_path / "sequences.parquet"
+    written = json.loads(k4(home, "export", "sequences", "--out", out, "--json").stdout)
+    table = pd.read_parquet(out)
+    assert list(table.columns) == [
+        "sequence",
+        "attention_mask",
+        "ticker",
+        "start_date",
+        "snapshot_date",
+        "days_in_pattern",
+        "outcome_class",
+        "sequence_dates",
+    ]
+    assert len(table) == written["rows"] > 100
+    assert table["sequence"].iloc[0].shape == (50,)
+    assert table["sequence"].iloc[0][0].shape == (69,)
+    assert table["outcome_class"].dropna().str.startswith("K").all()
+
+
+def test_sequences_as_csv_hold_the_same_rows(home, tmp_path):
+    out = tmp_path / "sequences.csv"
+    k4(home, "export", "sequences", "--out", out)
+    table = pd.read_csv(out, nrows=3)
+    assert len(json.loads(table["sequence"].iloc[0])) == 50
+    assert not list(tmp_path.glob("*.tmp*"))
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["export", "nosuch", "--out", "x.csv"], "there is no table 'nosuch'"),
+        (["export", "signals", "--out", "x.xlsx"], "write a .parquet or a .csv"),
+        (["export", "predictions", "--out", "x.csv", "--as-of", "1999-01-01"], "there are 20"),
+        (["run", "--source", "table", "--path", "nosuch.parquet"], "nosuch.parquet"),
+        (["run", "--source", "folder"], "needs --path"),
+        (["run", "--preset", "huge"], "use one of tiny, small"),
+        (["champion", "rollback"], "no earlier champion"),
+    ],
+)
+def test_a_mistake_ends_with_status_1_and_one_clear_message(home, tmp_path, arguments, message):
+    # A home of its own for runs, which would replace the stored settings.
+    where = tmp_path if arguments[0] == "run" else home
+    done = k4(where, *arguments, ok=False)
+    assert done.returncode == 1
+    assert message in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+
+
+def test_the_report_is_found_and_rendered_again(home, result):
+    assert k4(home, "report").stdout.strip() == result["report"]
+    Path(result["report"]).unlink()
+    assert k4(home, "report").stdout.strip() == result["report"]
+    assert Path(result["report"]).is_file()
+    content = json.loads(k4(home, "report", "--json", "--render").stdout)
+    assert content["as_of"] == result["as_of"]
+
+
+def test_the_history_of_the_champion_is_listed(home, result):
+    moves = json.loads(k4(home, "champion", "list", "--json").stdout)
+    assert [move["as_of"] for move in moves] == [result["as_of"]]
+
+
+def test_the_same_settings_give_the_same_fingerprints(home, tmp_path):
+    """Everything up to the index of the sequences; training is compared bit by bit in its own tests."""
+    from k4_pipeline.defs.run import DATA_ASSETS, run_graph
+    from k4_pipeline.market.storage import ArtifactStore
+
+    settings = Settings(tmp_path / "again", load_settings(home, {}).config)
+    from k4_pipeline.defs.instance import create_home
+
+    create_home(settings)
+    assert run_graph(settings, DATA_ASSETS, as_of=None, log=tmp_path / "log").success
+    for name in DATA_ASSETS:
+        first = ArtifactStore(home / "artifacts").current(name)
+        assert ArtifactStore(settings.artifacts_dir).current(name).fingerprint == first.fingerprint, name
+
+
+def _original_file(home: Path, out: Path, suffix: str = "") -> pd.DataFrame:
+    """The labelled snapshots of the run as a file in the format of the original system."""
+    from k4_pipeline.config import CLASS_NAMES
+    from k4_pipeline.defs.export import export_asset
+
+    export_asset(Settings(home), "labeled_snapshots", out.with_suffix(".parquet"), None)
+    table = pd.read_parquet(out.with_suffix(".parquet"))
+    table = table[table["outcome_class"].notna()].reset_index(drop=True)
+    dates = table["snapshot_date"]
+    file = pd.DataFrame(
+        {
+            "ticker": table["ticker"] + suffix,
+            "start_date": table["start_date"].dt.strftime("%Y-%m-%d"),
+            "snapshot_date": [
+                f"{d:%Y-%m-%d 00:00:00}+00:00" if i % 2 else f"{d:%Y-%m-%d}" for i, d in enumerate(dates)
+            ],
+            "upper_boundary": table["upper"],
+            "lower_boundary": table["lower"],
+            "power_boundary": table["power"],
+            "outcome_class": [CLASS_NAMES[int(c)] for c in table["outcome_class"]],
+        }
+    )
+    file.to_csv(out, index=False)
+    return table
+
+
+def test_an_external_labelled_snapshot_file_runs_through_the_whole_pipeline(home, tmp_path):
+    table = _original_file(home, tmp_path / "snapshots.csv")
+    own = tmp_path / "home"
+    done = k4(own, "run", *TINY, "--snapshots", tmp_path / "snapshots.csv", "--json")
+    assert json.loads(done.stdout)["success"]
+    k4(own, "export", "labeled_snapshots", "--out", tmp_path / "labels.parquet")
+    got = pd.read_parquet(tmp_path / "labels.parquet")
+    assert len(got) == len(table)
+    assert (got["outcome_class"].to_numpy() == table["outcome_class"].to_numpy()).all()
+
+
+def test_snapshots_of_another_exchange_fail_with_the_counts_and_the_ways_out(home, tmp_path):
+    _original_file(home, tmp_path / "snapshots.csv", suffix=".KL")
+    done = k4(tmp_path / "home", "run", *TINY, "--snapshots", tmp_path / "snapshots.csv", ok=False)
+    text = " ".join(done.stderr.split())
+    assert "KL" in text
+    assert "--missing-tickers filter" in text
+    assert "Traceback" not in text
+
+
+def test_a_few_missing_tickers_fail_by_default_and_can_be_filtered(home, tmp_path):
+    file = tmp_path / "snapshots.csv"
+    _original_file(home, file)
+    text = pd.read_csv(file, dtype=str)
+    one = text["ticker"].iloc[0]
+    text.loc[text["ticker"] == one, "ticker"] = one + ".L"
+    text.to_csv(file, index=False)
+    done = k4(tmp_path / "home", "run", *TINY, "--snapshots", file, ok=False)
+    assert "universe_coverage" in done.stderr
+    assert f"{one}.L" in done.stderr
+    k4(tmp_path / "home", "run", *TINY, "--snapshots", file, "--missing-tickers", "filter")

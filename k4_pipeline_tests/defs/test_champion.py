@@ -1,0 +1,115 @@
+"""The champion: when it moves, what is kept, and the way back."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+
+from k4_pipeline.config import PipelineConfig
+from k4_pipeline.errors import BadInputError
+from k4_pipeline.evaluation import champion
+from k4_pipeline.evaluation.champion import Record, decide
+from k4_pipeline.market.storage import ArtifactStore
+from k4_pipeline.options import apply_options
+
+NOW = Record("2020-01-01", "model-a", "market")
+
+
+def _candidate(**changes):
+    return dataclasses.replace(Record("2020-04-01", "model-b", "market"), **changes)
+
+
+@pytest.mark.parametrize(
+    "current, candidate, moves",
+    [
+        (None, _candidate(), True),
+        (None, _candidate(failed=("ev",)), True),  # provisionally
+        (NOW, None, False),
+        (NOW, _candidate(), True),
+        (NOW, _candidate(failed=("ev",)), False),
+        (dataclasses.replace(NOW, failed=("ev",)), _candidate(failed=("ev",)), True),
+        (NOW, _candidate(as_of="2019-10-01"), False),
+        (NOW, _candidate(as_of="2020-01-01"), True),  # the same as_of, trained again
+        (NOW, _candidate(market="other", as_of="2010-01-01", failed=("ev",)), True),
+        (NOW, _candidate(model_fingerprint="model-a"), False),
+        (dataclasses.replace(NOW, failed=("ev",)), _candidate(model_fingerprint="model-a"), True),  # validated since
+        (dataclasses.replace(NOW, held_back=("model-b",)), _candidate(), False),
+    ],
+)
+def test_the_champion_moves_by_the_rule(current, candidate, moves):
+    decision = decide(current, candidate)
+    assert decision.moves is moves
+    assert decision.why
+
+
+def test_without_champion_and_candidate_there_is_an_error_with_a_remedy():
+    with pytest.raises(BadInputError, match="materialize"):
+        decide(None, None)
+
+
+def test_a_move_in_spite_of_a_failed_check_names_it():
+    assert "ev_correlation" in decide(None, _candidate(failed=("ev_correlation",))).why
+
+
+def test_two_markets_or_label_rules_are_not_the_same_and_model_settings_do_not_matter():
+    base = PipelineConfig()
+    identity = champion.market_identity(base)
+    for options in ({"world": "null"}, {"labels": "rare_30"}, {"patterns": "strict"}, {"source": "table", "path": "x"}):
+        assert champion.market_identity(apply_options(base, options)) != identity
+    assert champion.market_identity(apply_options(base, {"preset": "tiny", "epochs": 3, "seed": 4})) == identity
+
+
+@pytest.fixture
+def store(tmp_path):
+    """A store in which two models served one after the other."""
+    store = ArtifactStore(tmp_path)
+    moves: list[dict] = []
+    for as_of, text in (("2020-01-01", "old"), ("2020-04-01", "new")):
+        with store.stage("trained_model", as_of) as staged:
+            (staged.dir / "model.safetensors").write_text(text)
+            model = staged.commit(kind="trained_model")
+        store.promote("trained_model", as_of, model.fingerprint, {})
+        record = Record(as_of, model.fingerprint, "market", ("ev",))
+        champion.archive(store, model, record)
+        moves.append(champion.move_entry(record, "moved"))
+        with store.stage(champion.CHAMPION) as staged:
+            champion.copy_version(model, staged.dir)
+            record.write(staged.dir)
+            ref = staged.commit(kind=champion.CHAMPION, meta={"history": list(moves)})
+        store.promote(champion.CHAMPION, None, ref.fingerprint, {})
+    return store
+
+
+def test_roll_back_serves_the_earlier_model_and_holds_the_later_one_back(store):
+    rolled_from = Record.read(champion.serving(store))
+    record = champion.roll_back(store)
+    ref = store.current(champion.CHAMPION)
+    assert record.as_of == "2020-01-01"
+    assert (ref.dir / "model.safetensors").read_text() == "old"
+    assert Record.read(ref) == record
+    assert record.held_back == (rolled_from.model_fingerprint,)
+    assert not decide(record, rolled_from).moves, "the model rolled back from is not chosen again"
+    assert [m["as_of"] for m in champion.history(store)] == ["2020-01-01", "2020-04-01", "2020-01-01"]
+
+
+def test_roll_back_to_a_date_that_never_served_names_those_that_did(store):
+    with pytest.raises(BadInputError, match="2020-01-01, 2020-04-01"):
+        champion.roll_back(store, "1999-01-01")
+
+
+def test_roll_back_without_a_champion_says_so(tmp_path):
+    with pytest.raises(BadInputError, match="no champion yet"):
+        champion.roll_back(ArtifactStore(tmp_path))
+    assert champion.history(ArtifactStore(tmp_path)) == []
+
+
+def test_the_archive_survives_many_later_champions(store):
+    first = champion.history(store)[0]["archive"]
+    for text in "abc":
+        with store.stage(champion.CHAMPION) as staged:
+            (staged.dir / champion.RECORD).write_text(json.dumps({"x": text}))
+            ref = staged.commit(kind=champion.CHAMPION)
+        store.promote(champion.CHAMPION, None, ref.fingerprint, {})
+    assert (store.current(champion.ARCHIVE, first).dir / "model.safetensors").read_text() == "old"
