@@ -20,6 +20,7 @@ from k4_pipeline.kernels.selective_scan.triton_math import (
     sigmoid,
     softplus,
     sum_channels,
+    widen,
 )
 
 _LN_2 = tl.constexpr(0.6931471805599453)
@@ -83,21 +84,38 @@ def scan_backward(
                     mask=(inside & (chunk + d * 0 > 0))[None, :],
                     other=0.0,
                 ).to(tl.float32)
+                # all loads of the chunk come in front of its first store: the compiler may not move a load across a
+                # store that could overlap it, and would wait for memory at every bar
+                inputs = ()
+                raw_steps = ()
+                weights = ()
+                gates = ()
+                for i in tl.static_range(T):
+                    here = inside & (first + i + d * 0 < length)
+                    inputs = inputs + (load_channels(u_at + i * u_bar, d, here, CHECKED),)
+                    raw_steps = raw_steps + (load_channels(dt_at + i * dt_bar, d, here, CHECKED),)
+                    weights = weights + (load_channels(dy_at + i * dy_bar, d, here, CHECKED),)
+                    if HAS_Z:
+                        gates = gates + (load_channels(z_at + i * z_bar, d, here, CHECKED),)
+                next_b = load_states(b_at, n, first, length, FULL)
+                next_c = load_states(c_at, n, first, length, FULL)
+
                 states = ()  # the state in front of each bar of the chunk
                 decays = ()
-                weights = ()
-                inputs = ()
+                upstream = ()  # gradients of the ungated output
                 steps = ()
                 slopes = ()
                 sums_c = tl.zeros((N, TP), tl.float32)
                 for i in tl.static_range(T):
                     t = first + i
                     here = inside & (t + d * 0 < length)
-                    x = load_channels(u_at + i * u_bar, d, here, CHECKED)
-                    step = load_channels(dt_at + i * dt_bar, d, here, CHECKED) + bias
-                    weight = load_channels(dy_at + i * dy_bar, d, here, CHECKED)
-                    b = load_states(b_at + i * b_bar, n, t, length, FULL, HARDWARE)
-                    c = load_states(c_at + i * c_bar, n, t, length, FULL, HARDWARE)
+                    x = inputs[i].to(tl.float32)
+                    step = raw_steps[i].to(tl.float32) + bias
+                    weight = weights[i].to(tl.float32)
+                    b, c = widen(next_b, HARDWARE), widen(next_c, HARDWARE)
+                    if i < T - 1:
+                        next_b = load_states(b_at + (i + 1) * b_bar, n, t + 1, length, FULL)
+                        next_c = load_states(c_at + (i + 1) * c_bar, n, t + 1, length, FULL)
                     if SOFTPLUS:
                         slopes = slopes + (sigmoid(step, HARDWARE),)
                         step = softplus(step, HARDWARE)
@@ -107,14 +125,13 @@ def scan_backward(
                     if KEEP:
                         decays = decays + (e,)
                     if HAS_Z:
-                        gate = load_channels(z_at + i * z_bar, d, here, CHECKED)
+                        gate = gates[i].to(tl.float32)
                         s = sigmoid(gate, HARDWARE)
                         y = tl.sum(h * c[:, None], axis=0) + x * skip
                         dz = weight * y * s * (1.0 + gate * (1.0 - s))
                         tl.store(dz_ptr + full + i * channels + d, dz.to(dz_ptr.dtype.element_ty), mask=here)
                         weight = weight * gate * s
-                    weights = weights + (weight,)
-                    inputs = inputs + (x,)
+                    upstream = upstream + (weight,)
                     steps = steps + (step,)
                     to_c = h * weight[None, :]
                     if DOT == "":
@@ -127,11 +144,13 @@ def scan_backward(
                 for k in tl.static_range(T):
                     t = first + (T - 1 - k)
                     here = inside & (t + d * 0 < length)
-                    b = load_states(b_at + (T - 1 - k) * b_bar, n, t, length, FULL, HARDWARE)
-                    c = load_states(c_at + (T - 1 - k) * c_bar, n, t, length, FULL, HARDWARE)
-                    x = inputs[T - 1 - k]
+                    b, c = widen(next_b, HARDWARE), widen(next_c, HARDWARE)
+                    if k < T - 1:
+                        next_b = load_states(b_at + (T - 2 - k) * b_bar, n, t - 1, length, FULL)
+                        next_c = load_states(c_at + (T - 2 - k) * c_bar, n, t - 1, length, FULL)
+                    x = inputs[T - 1 - k].to(tl.float32)
                     step = steps[T - 1 - k]
-                    weight = weights[T - 1 - k]
+                    weight = upstream[T - 1 - k]
                     # past the end of the row nothing flows: weight = 0 there and g is still zero
                     g = g + weight[None, :] * c[:, None]
                     to_b = g * (step * x)[None, :]

@@ -12,7 +12,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from k4_pipeline.kernels.selective_scan.triton_math import exp2, load_channels, load_states, sigmoid, softplus
+from k4_pipeline.kernels.selective_scan.triton_math import exp2, load_channels, load_states, sigmoid, softplus, widen
 
 
 @triton.jit(do_not_specialize=["zero"])
@@ -52,21 +52,35 @@ def scan_forward(
     y_ptr += row * length * channels
     saved_ptr += row * (chunks - 1) * N * channels
 
+    # each bar's operands are fetched one bar ahead, in front of the store of the bar at hand: the compiler may not move a
+    # load across a store that could overlap it, and would wait for memory at every bar
+    here = inside & (d * 0 < length)
+    next_x = load_channels(u_ptr, d, here, CHECKED)
+    next_step = load_channels(dt_ptr, d, here, CHECKED)
+    next_gate = load_channels(z_ptr, d, here, CHECKED)
+    next_b = load_states(b_ptr, n, 0, length, True)
+    next_c = load_states(c_ptr, n, 0, length, True)
+
     h = tl.zeros((N, BD), tl.float32)
     for chunk in range(chunks):
         for i in tl.static_range(T):
             t = chunk * T + i
             here = inside & (t + d * 0 < length)
-            x = load_channels(u_ptr + i * u_bar, d, here, CHECKED)
-            step = load_channels(dt_ptr + i * dt_bar, d, here, CHECKED) + bias
-            b = load_states(b_ptr + i * b_bar, n, t, length, FULL, HARDWARE)
-            c = load_states(c_ptr + i * c_bar, n, t, length, FULL, HARDWARE)
+            x, step, gate = next_x.to(tl.float32), next_step.to(tl.float32) + bias, next_gate.to(tl.float32)
+            b, c = widen(next_b, HARDWARE), widen(next_c, HARDWARE)
+            ahead = inside & (t + 1 + d * 0 < length)
+            # behind the last bar of a chunk there may be none
+            next_x = load_channels(u_ptr + (i + 1) * u_bar, d, ahead, CHECKED or i == T - 1)
+            next_step = load_channels(dt_ptr + (i + 1) * dt_bar, d, ahead, CHECKED or i == T - 1)
+            if HAS_Z:
+                next_gate = load_channels(z_ptr + (i + 1) * z_bar, d, ahead, CHECKED or i == T - 1)
+            next_b = load_states(b_ptr + (i + 1) * b_bar, n, t + 1, length, not (CHECKED or i == T - 1))
+            next_c = load_states(c_ptr + (i + 1) * c_bar, n, t + 1, length, not (CHECKED or i == T - 1))
             if SOFTPLUS:
                 step = softplus(step, HARDWARE)
             h = exp2(step[None, :] * a2, HARDWARE) * h + (step * x)[None, :] * b[:, None]
             y = tl.sum(h * c[:, None], axis=0) + x * skip
             if HAS_Z:
-                gate = load_channels(z_ptr + i * z_bar, d, here, CHECKED)
                 y = y * gate * sigmoid(gate, HARDWARE)
             tl.store(y_ptr + i * channels + d, y.to(y_ptr.dtype.element_ty), mask=here)
         if SAVE and chunk < chunks - 1:

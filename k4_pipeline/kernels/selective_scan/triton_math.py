@@ -73,7 +73,7 @@ def sum_channels(x, COLUMNS: tl.constexpr, PRECISION: tl.constexpr, HARDWARE: tl
 
 
 @triton.jit
-def _widen(x, HARDWARE: tl.constexpr):
+def widen(x, HARDWARE: tl.constexpr):
     """bf16 to float32, two values with two instructions."""
     if HARDWARE and x.dtype == tl.bfloat16 and x.shape[0] > 1:
         return tl.inline_asm_elementwise(
@@ -83,16 +83,16 @@ def _widen(x, HARDWARE: tl.constexpr):
 
 
 @triton.jit
-def load_states(pointer, n, t, length, FULL: tl.constexpr, HARDWARE: tl.constexpr):
-    """B or C of bar t as float32; 0 past the end. `FULL`: no bar lies past the end, so nothing is checked."""
+def load_states(pointer, n, t, length, FULL: tl.constexpr):
+    """B or C of bar t; 0 past the end. `FULL`: no bar lies past the end, so nothing is checked."""
     if FULL:
-        return _widen(tl.load(pointer + n), HARDWARE)
-    return _widen(tl.load(pointer + n, mask=t + n * 0 < length, other=0.0), HARDWARE)
+        return tl.load(pointer + n)
+    return tl.load(pointer + n, mask=t + n * 0 < length, other=0.0)
 
 
 @triton.jit
 def load_channels(pointer, d, here, CHECKED: tl.constexpr):
-    """One bar's channels as float32; 0 outside when `CHECKED`."""
+    """One bar's channels; 0 outside when `CHECKED`."""
     if CHECKED:
-        return tl.load(pointer + d, mask=here, other=0.0).to(tl.float32)
-    return tl.load(pointer + d).to(tl.float32)
+        return tl.load(pointer + d, mask=here, other=0.0)
+    return tl.load(pointer + d)
