@@ -10,10 +10,13 @@ from safetensors import safe_open
 
 from k4_pipeline.errors import BadInputError, StaleArtifactError
 from k4_pipeline.features import panel as panel_module
+from k4_pipeline.features import stream as stream_module
 from k4_pipeline.features.compute import compute_market_features
 from k4_pipeline.features.panel import PANEL_FILE, FeaturePanel, read_panel, ticker_chunks, write_panel
 from k4_pipeline.features.panel import write_panel_stream as write_stream
+from k4_pipeline.features.stream import bars_in_chunks
 from k4_pipeline.market.bars import Bars
+from k4_pipeline.market.storage import write_parquet
 
 
 def test_a_panel_reads_back_bit_for_bit_whatever_the_chunk(made_up_bars: Bars, tmp_path: Path) -> None:
@@ -83,3 +86,30 @@ def test_tickers_out_of_order_and_an_empty_stream_are_refused_and_leave_nothing(
     with pytest.raises(BadInputError, match="no bars"):
         write_stream([], tmp_path, bars_fingerprint="x")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_bars_streamed_from_parquet_make_the_same_panel(made_up_bars: Bars, tmp_path: Path) -> None:
+    table = tmp_path / "bars.parquet"
+    write_parquet(made_up_bars.to_frame(), table)
+    for chunk_bars in (1, 900, 10_000):
+        chunks = list(bars_in_chunks(table, chunk_bars=chunk_bars))
+        assert [t for c in chunks for t in c.tickers] == made_up_bars.tickers.tolist()
+        assert sum(map(len, chunks)) == len(made_up_bars)
+        write_stream(chunks, tmp_path / str(chunk_bars), bars_fingerprint="x")
+        panel = read_panel(tmp_path / str(chunk_bars))
+        assert panel.values.tobytes() == compute_market_features(made_up_bars).tobytes()
+    table.write_bytes(table.read_bytes()[:-100])
+    with pytest.raises(BadInputError, match="cannot be read"):
+        list(bars_in_chunks(table))
+
+
+def test_streaming_is_split_inside_a_file_of_many_batches(
+    made_up_bars: Bars, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream_module, "_BATCH_ROWS", 100)
+    table = tmp_path / "bars.parquet"
+    write_parquet(made_up_bars.to_frame(), table)
+    chunks = list(bars_in_chunks(table, chunk_bars=250))
+    assert len(chunks) > 3
+    assert np.concatenate([c.close for c in chunks]).tobytes() == made_up_bars.close.tobytes()
+    assert np.concatenate([np.diff(c.offsets) for c in chunks]).tolist() == np.diff(made_up_bars.offsets).tolist()

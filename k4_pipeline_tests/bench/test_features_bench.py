@@ -1,0 +1,49 @@
+"""The feature benchmark: the rivals compute the same channels, and a wrong result is not timed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from k4_pipeline.bench import features, panel_memory
+from k4_pipeline.errors import BadInputError
+from k4_pipeline.market.storage import write_parquet
+from k4_pipeline_tests.features.conftest import bars_of, random_ticker
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three tickers as one long table."""
+    bars = bars_of({f"T{i}": random_ticker(i, 700) for i in range(3)})
+    return write_parquet(bars.to_frame(), tmp_path_factory.mktemp("bars") / "bars.parquet")
+
+
+def test_polars_and_pandas_agree_and_the_result_is_json(table: Path) -> None:
+    result = json.loads(json.dumps(features.run(table, repeats=2)))
+    assert result["agreement_polars"] > 0.999
+    assert result["agreement_pandas"] > 0.999
+    assert result["channels_ours"] == 55
+    assert result["channels_shared"] + len(result["channels_ours_alone"]) == 55
+    for key in ("ratio_polars", "ratio_pandas", "rows_features_per_s"):
+        assert result[key] > 0
+
+
+def test_a_rival_that_computes_something_else_stops_the_benchmark(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = features.features_pandas.compute
+
+    def wrong(frame, names):  # type: ignore[no-untyped-def]
+        out = real(frame, names)
+        out["ma_20"] *= 1.001
+        return out
+
+    monkeypatch.setattr(features.features_pandas, "compute", wrong)
+    with pytest.raises(BadInputError, match="ma_20"):
+        features.run(table, repeats=1)
+
+
+def test_the_panel_memory_benchmark_counts_every_copy(table: Path) -> None:
+    result = panel_memory.run(table, copies=(1, 3))
+    assert result["bars_growth"] == 3
+    assert result["sizes"]["3x"]["checksum"] == pytest.approx(3 * result["sizes"]["1x"]["checksum"])
