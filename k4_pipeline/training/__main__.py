@@ -37,7 +37,16 @@ def _sources(bundle: Bundle, device: torch.device) -> list[BatchSource | None]:
     panel = torch.from_numpy(bundle.panel).to(device)
 
     def on_device(m: Member) -> DeviceBatches:
-        return DeviceBatches(panel, bundle.index, m.rows, bundle.scaler, m.targets, m.weights, device=device)
+        return DeviceBatches(
+            panel,
+            bundle.index,
+            m.rows,
+            bundle.scaler,
+            m.targets,
+            m.weights,
+            device=device,
+            compile=bundle.training.compile and m is bundle.train,
+        )
 
     return [None if m is None else on_device(m) for m in members]
 

@@ -18,8 +18,10 @@ from torch import Tensor, nn
 
 from k4_pipeline.config import K4, N_CLASSES, LossConfig, ModelConfig, TrainConfig
 from k4_pipeline.errors import ConfigError, K4Error
-from k4_pipeline.losses import AsymmetricLoss, weighted_log_prior
+from k4_pipeline.losses import AsymmetricLoss, LossResult, weighted_log_prior
 from k4_pipeline.models import build_model, check_mask
+from k4_pipeline.training.device_batches import DeviceBatches
+from k4_pipeline.training.graphs import GraphedStep
 from k4_pipeline.training.monitor import Monitor, validation_metrics
 from k4_pipeline.training.optimiser import learning_rate_at
 from k4_pipeline.training.predict import predict_logits
@@ -68,7 +70,7 @@ class _Sums:
     rows: int = 0
     steps: int = 0
 
-    def add(self, result: Any, norm: Tensor, rows: int) -> None:
+    def add(self, result: LossResult, norm: Tensor, rows: int) -> None:
         self.loss = self.loss + result.loss * rows
         self.k4_loss = self.k4_loss + torch.nan_to_num(result.k4_loss) * result.k4_count
         self.k4_found = self.k4_found + torch.nan_to_num(result.k4_accuracy) * result.k4_count
@@ -144,9 +146,16 @@ class _Run:
     ) -> None:
         self.config, self.step, self.monitor, self.progress = config, step, monitor, progress
         self.train_set, self.validation_set, self.y_validation = train_set, validation_set, y_validation
-        self.steps_per_epoch = len(split_evenly(np.arange(len(train_set)), config.batch_size))
+        self.graphed: GraphedStep | None = None
+        if step.fast and isinstance(train_set, DeviceBatches) and len(train_set) >= config.batch_size:
+            step.model.train()
+            self.graphed = GraphedStep(step, train_set, config.batch_size)
+        self.steps_per_epoch = len(self._batches(np.arange(len(train_set))))
         self.total_steps = self.steps_per_epoch * config.epochs
         self.train_seconds = 0.0
+
+    def _batches(self, order: np.ndarray) -> list[np.ndarray]:
+        return split_evenly(order, self.config.batch_size, equal=self.graphed is not None)
 
     def fit(self, class_counts: np.ndarray) -> TrainResult:
         begin = time.perf_counter()
@@ -197,28 +206,35 @@ class _Run:
 
     def _epoch(self, epoch: int) -> tuple[_Sums, float]:
         begin = time.perf_counter()
-        device, sums, rate = self.step.device, _Sums(), 0.0
+        sums, rate = _Sums(), 0.0
         self.step.model.train()
         order = epoch_order(len(self.train_set), self.config.seed, epoch)
-        for i, rows in enumerate(split_evenly(order, self.config.batch_size)):
+        for i, rows in enumerate(self._batches(order)):
             done = (epoch - 1) * self.steps_per_epoch + i
             rate = learning_rate_at(done, self.total_steps, self.config.learning_rate, self.config.warmup_frac)
-            x, mask, y, weight = self.train_set.batch(rows)
-            if mask.device.type == "cpu":
-                check_mask(mask)
-            assert y is not None  # targets_of has seen them
-            x, mask, y = (t.to(device, non_blocking=True) for t in (x, mask, y))
-            result, norm = self.step(x, mask, y, None if weight is None else weight.to(device), rate)
-            sums.add(result, norm, len(rows))
-            # Reading a value waits for a GPU: there the check comes once an epoch.
-            if device.type == "cpu" and not math.isfinite(float(result.loss)):
-                self._diverged(epoch, i + 1, x[mask], rate)
+            if self.graphed is not None:
+                sums.add(*self.graphed(rows, rate), len(rows))
+            else:
+                sums.add(*self._step(epoch, i, rows, rate), len(rows))
             if self.progress is not None:
                 self.progress(done + 1, self.total_steps)
         if not math.isfinite(float(sums.loss)):
             self._diverged(epoch, self.steps_per_epoch, None, rate)
         self.train_seconds += time.perf_counter() - begin
         return sums, rate
+
+    def _step(self, epoch: int, i: int, rows: np.ndarray, rate: float) -> tuple[LossResult, Tensor]:
+        device = self.step.device
+        x, mask, y, weight = self.train_set.batch(rows)
+        if mask.device.type == "cpu":
+            check_mask(mask)
+        assert y is not None  # targets_of has seen them
+        x, mask, y = (t.to(device, non_blocking=True) for t in (x, mask, y))
+        result, norm = self.step(x, mask, y, None if weight is None else weight.to(device), rate)
+        # Reading a value waits for a GPU: there the check comes once an epoch.
+        if device.type == "cpu" and not math.isfinite(float(result.loss)):
+            self._diverged(epoch, i + 1, x[mask], rate)
+        return result, norm
 
     def _validate(self, epoch: int) -> dict[str, float]:
         logits = predict_logits(self.step.model, self.validation_set, precision=self.config.precision)

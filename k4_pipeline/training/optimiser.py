@@ -41,7 +41,7 @@ def set_learning_rate(optimiser: torch.optim.Optimizer, rate: float) -> None:
     """Set the rate of all groups, in place where it is a tensor."""
     for group in optimiser.param_groups:
         if isinstance(group["lr"], torch.Tensor):
-            group["lr"].fill_(rate)
+            group["lr"].fill_(rate)  # its address is what a captured graph reads
         else:
             group["lr"] = rate
 

@@ -30,7 +30,9 @@ class TrainStep:
         (AdamW does not see the scale of its gradients)."""
         self.model, self.loss, self.config, self.loss_scale = model, loss, config, loss_scale
         self.device = next(model.parameters()).device
-        self.optimiser = build_optimiser(model, config)
+        self.fast = config.compile and self.device.type == "cuda"
+        self.forward = torch.compile(model, dynamic=False) if self.fast else model
+        self.optimiser = build_optimiser(model, config, capturable=self.fast)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
 
     def __call__(
@@ -38,8 +40,12 @@ class TrainStep:
     ) -> tuple[LossResult, Tensor]:
         """One update on x (b, bars, features), mask (b, bars), y (b,), weight (b,) or None."""
         set_learning_rate(self.optimiser, learning_rate)
+        return self.update(x, mask, y, weight)
+
+    def update(self, x: Tensor, mask: Tensor, y: Tensor, weight: Tensor | None) -> tuple[LossResult, Tensor]:
+        """The step at the rate that is set: what a CUDA graph captures."""
         with autocast(self.device, self.config.precision):
-            logits = self.model(x, mask)
+            logits = self.forward(x, mask)
         result = self.loss(logits, y, weight)
         self.optimiser.zero_grad(set_to_none=True)
         (result.loss * self.loss_scale).backward()
