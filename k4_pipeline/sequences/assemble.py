@@ -6,6 +6,7 @@ docs/features.md tabulates, NaN included; what the model sees is made by model_i
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ from k4_pipeline._numba import n_threads, njit, run_chunks
 from k4_pipeline.config import MIN_VALID_HISTORY_BARS, N_FEATURES, N_MARKET_FEATURES, SEQUENCE_BARS
 from k4_pipeline.errors import BadInputError
 from k4_pipeline.features.spec import FEATURE_NAMES, MARKET_CHANNELS, MARKET_COLUMN
-from k4_pipeline.sequences.streaming import alignment_shift, fence, prefetch, stream_copy
+from k4_pipeline.sequences.streaming import alignment_shift, copy_items, fence, prefetch, stream_copy
 
 # Columns of `SequenceIndex.rows` and of `SequenceIndex.geometry`.
 ROW_COLUMNS = ("end_row", "n_valid", "start_row", "activation_row")
@@ -37,7 +38,7 @@ SEQUENCE_ITEMS = SEQUENCE_BARS * N_FEATURES
 STREAM_FROM_BYTES = 16 << 20
 _MIN_CHUNK = 64  # sequences; less is not worth a thread
 
-_CURRENT_PRICE = MARKET_COLUMN["current_price"]
+CURRENT_PRICE = MARKET_COLUMN["current_price"]
 _AT = {name: i for i, name in enumerate(FEATURE_NAMES)}
 _SINCE_ACTIVATION = _AT["days_since_activation"]
 _IN_PATTERN = _AT["days_in_pattern"]
@@ -54,11 +55,11 @@ _POWER = _AT["power_boundary"]
 _NARROWING = _AT["channel_narrowing_pct"]
 _QUALIFICATION = _AT["days_in_qualification"]
 
-# Market channels lie in runs: panel columns RUN_FROM .. + RUN_LENGTH go to canonical positions RUN_TO .. + RUN_LENGTH.
-_BREAKS = np.flatnonzero(np.diff(MARKET_CHANNELS) != 1) + 1
-RUN_FROM = np.concatenate([[0], _BREAKS]).astype(np.int64)
-RUN_LENGTH = np.diff(np.concatenate([RUN_FROM, [N_MARKET_FEATURES]])).astype(np.int64)
-RUN_TO = MARKET_CHANNELS[RUN_FROM].astype(np.int64)
+# Market channels lie in four runs: panel columns FROM .. + LENGTH go to canonical positions TO .. + LENGTH.
+_BREAKS = [0, *(np.flatnonzero(np.diff(MARKET_CHANNELS) != 1) + 1).tolist(), N_MARKET_FEATURES]
+_FROM_0, _FROM_1, _FROM_2, _FROM_3 = _BREAKS[:-1]
+_LENGTH_0, _LENGTH_1, _LENGTH_2, _LENGTH_3 = (b - a for a, b in itertools.pairwise(_BREAKS))
+_TO_0, _TO_1, _TO_2, _TO_3 = (int(MARKET_CHANNELS[b]) for b in _BREAKS[:-1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,45 +101,47 @@ class SequenceIndex:
 
 
 @njit
-def pattern_row(r: int, price: float, rows: np.ndarray, geometry: np.ndarray, out: np.ndarray) -> None:
-    """Write the 14 pattern channels of bar `r` with close `price` into `out` (69,); a division by zero gives NaN."""
-    upper, lower, power = geometry[UPPER], geometry[LOWER], geometry[POWER]
-    width, prior = upper - lower, geometry[PRIOR_WIDTH]
-    out[_SINCE_ACTIVATION] = r - rows[ACTIVATION]
-    out[_IN_PATTERN] = r - rows[START]
-    out[_WIDTH_PCT] = width / lower * 100.0 if lower != 0.0 else np.nan
-    out[_PERIOD] = max(0, r - rows[START] + 1)
-    out[_POSITION] = (price - lower) / width if width != 0.0 else np.nan
-    if price != 0.0:
-        out[_FROM_UPPER] = (upper - price) / price * 100.0
-        out[_FROM_LOWER] = (price - lower) / price * 100.0
-        out[_FROM_POWER] = (power - price) / price * 100.0
-    else:
-        out[_FROM_UPPER] = out[_FROM_LOWER] = out[_FROM_POWER] = np.nan
-    out[_START_PRICE] = geometry[START_PRICE]
-    out[_UPPER] = upper
-    out[_LOWER] = lower
-    out[_POWER] = power
-    out[_NARROWING] = (prior - width) / prior * 100.0 if prior != 0.0 else np.nan
-    out[_QUALIFICATION] = geometry[QUALIFYING]
+def pattern_constants(geometry: np.ndarray, k: int) -> tuple:
+    """What is the same for all bars of sequence `k`: upper, lower, power, width, and channels 3, 49, 67 and 69."""
+    upper, lower, prior = geometry[k, UPPER], geometry[k, LOWER], geometry[k, PRIOR_WIDTH]
+    width = upper - lower
+    width_pct = width / lower * 100.0 if lower != 0.0 else np.nan
+    narrowing = (prior - width) / prior * 100.0 if prior != 0.0 else np.nan
+    start_price, qualifying = geometry[k, START_PRICE], geometry[k, QUALIFYING]
+    return upper, lower, geometry[k, POWER], width, width_pct, start_price, narrowing, qualifying
 
 
 @njit
-def market_row(panel: np.ndarray, r: int, out: np.ndarray) -> None:
-    """Copy the 55 market channels of panel row `r` to their canonical positions in `out` (69,)."""
-    for run in range(len(RUN_TO)):
-        to, start = RUN_TO[run], RUN_FROM[run]
-        for c in range(RUN_LENGTH[run]):
-            out[to + c] = panel[r, start + c]
+def pattern_row(
+    since_activation: int, since_start: int, price: float, constants: tuple, out: np.ndarray, at: int
+) -> None:
+    """Write the 14 pattern channels of a bar with close `price` into out[at : at + 69]; NaN for a division by zero."""
+    upper, lower, power, width, width_pct, start_price, narrowing, qualifying = constants
+    out[at + _SINCE_ACTIVATION] = since_activation
+    out[at + _IN_PATTERN] = since_start
+    out[at + _WIDTH_PCT] = width_pct
+    out[at + _PERIOD] = max(0, since_start + 1)
+    out[at + _POSITION] = (price - lower) / width if width != 0.0 else np.nan
+    safe = price if price != 0.0 else np.nan
+    out[at + _FROM_UPPER] = (upper - price) / safe * 100.0
+    out[at + _FROM_LOWER] = (price - lower) / safe * 100.0
+    out[at + _FROM_POWER] = (power - price) / safe * 100.0
+    out[at + _START_PRICE] = start_price
+    out[at + _UPPER] = upper
+    out[at + _LOWER] = lower
+    out[at + _POWER] = power
+    out[at + _NARROWING] = narrowing
+    out[at + _QUALIFICATION] = qualifying
 
 
 @njit
-def prefetch_sequence(panel_flat: np.ndarray, close: np.ndarray, rows: np.ndarray) -> None:
-    """Ask for the panel rows (and closes) of the sequence that is assembled next."""
-    first, last = rows[END] - rows[N_VALID] + 1, rows[END] + 1
-    prefetch(panel_flat, first * N_MARKET_FEATURES, last * N_MARKET_FEATURES)
-    if len(close) > 0:
-        prefetch(close, first, last)
+def market_row(panel_flat: np.ndarray, source: int, out: np.ndarray, at: int) -> None:
+    """Copy panel_flat[source : source + 55] to their canonical positions in out[at : at + 69]; one dtype."""
+    # Written out run by run: lengths known to the compiler become a few vector moves.
+    copy_items(out, at + _TO_0, panel_flat, source + _FROM_0, _LENGTH_0)
+    copy_items(out, at + _TO_1, panel_flat, source + _FROM_1, _LENGTH_1)
+    copy_items(out, at + _TO_2, panel_flat, source + _FROM_2, _LENGTH_2)
+    copy_items(out, at + _TO_3, panel_flat, source + _FROM_3, _LENGTH_3)
 
 
 @njit
@@ -156,26 +159,49 @@ def _assemble(
     stream: bool,
 ) -> None:
     panel_flat, out_flat = panel.reshape(-1), out.reshape(-1)
-    tile = np.empty((SEQUENCE_BARS, N_FEATURES), out.dtype)
-    tile_flat = tile.reshape(-1)
+    tile = np.empty(SEQUENCE_ITEMS, out.dtype)
     for i in range(begin, end):
-        k = rows[i]
-        prefetch_sequence(panel_flat, close, index_rows[rows[min(i + 2, end - 1)]])
+        k, following = rows[i], rows[min(i + 1, end - 1)]
         pad = SEQUENCE_BARS - index_rows[k, N_VALID]
         first = index_rows[k, END] - (SEQUENCE_BARS - 1)
-        tile[:pad] = 0.0
+        ahead = index_rows[following, END] - (SEQUENCE_BARS - 1)
+        start, activation = index_rows[k, START], index_rows[k, ACTIVATION]
+        constants = pattern_constants(geometry, k)
+        tile[: pad * N_FEATURES] = 0.0
+        prefetch_closes(close, ahead)
         for j in range(pad, SEQUENCE_BARS):
+            prefetch_row(panel_flat, ahead + j)
             r = first + j
-            price = close[r] if len(close) > 0 else np.float64(panel[r, _CURRENT_PRICE])
-            market_row(panel, r, tile[j])
-            pattern_row(r, price, index_rows[k], geometry[k], tile[j])
+            source, at = r * N_MARKET_FEATURES, j * N_FEATURES
+            price = close[r] if len(close) > 0 else np.float64(panel_flat[source + CURRENT_PRICE])
+            market_row(panel_flat, source, tile, at)
+            pattern_row(r - activation, r - start, price, constants, tile, at)
         mask[i, :pad] = False
         mask[i, pad:] = True
-        if stream:
-            stream_copy(out_flat, i * SEQUENCE_ITEMS, shift, tile_flat, SEQUENCE_ITEMS)
-        else:
-            out[i] = tile
+        write_tile(out_flat, i, shift, tile, stream)
     fence()
+
+
+@njit
+def prefetch_row(panel_flat: np.ndarray, r: int) -> None:
+    """Ask for panel row `r`, a bar of the sequence that comes next."""
+    prefetch(panel_flat, r * N_MARKET_FEATURES, N_MARKET_FEATURES)
+
+
+@njit
+def prefetch_closes(close: np.ndarray, first: int) -> None:
+    """Ask for the closes of the sequence that comes next, if there are closes."""
+    if len(close) > 0:
+        prefetch(close, first, SEQUENCE_BARS)
+
+
+@njit
+def write_tile(out_flat: np.ndarray, i: int, shift: int, tile: np.ndarray, stream: bool) -> None:
+    """Put one finished sequence at position `i` of the batch."""
+    if stream:
+        stream_copy(out_flat, i * SEQUENCE_ITEMS, shift, tile, SEQUENCE_ITEMS)
+    else:
+        out_flat[i * SEQUENCE_ITEMS : (i + 1) * SEQUENCE_ITEMS] = tile
 
 
 def assemble_canonical(

@@ -22,31 +22,36 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from k4_pipeline._numba import njit, run_chunks
-from k4_pipeline.config import N_FEATURES, SEQUENCE_BARS
-from k4_pipeline.features.spec import FEATURE_NAMES, FEATURES, MARKET_COLUMN, FeatureSpec
+from k4_pipeline.config import N_FEATURES, N_MARKET_FEATURES, SEQUENCE_BARS
+from k4_pipeline.features.spec import FEATURE_NAMES, FEATURES, FeatureSpec
 from k4_pipeline.sequences.assemble import (
+    ACTIVATION,
     CLOSE,
+    CURRENT_PRICE,
     END,
     MEAN_VOLUME,
     N_VALID,
     SEQUENCE_ITEMS,
+    START,
     STREAM_FROM_BYTES,
     SequenceIndex,
     chunk_size,
     market_row,
+    pattern_constants,
     pattern_row,
-    prefetch_sequence,
+    prefetch_closes,
+    prefetch_row,
     prepare,
     read_only,
+    write_tile,
 )
-from k4_pipeline.sequences.streaming import alignment_shift, fence, stream_copy
+from k4_pipeline.sequences.streaming import alignment_shift, copy_items, fence
 
 if TYPE_CHECKING:
     from k4_pipeline.sequences.scaler import Scaler
 
 VOLUME_FLOOR = 0.01  # a bar without volume is log(0.01) = -4.6, not minus infinity
 
-_PRICE_COLUMN = MARKET_COLUMN["current_price"]
 _PRICE, _MA_5, _MA_10, _MA_20 = (FEATURE_NAMES.index(n) for n in ("current_price", "ma_5", "ma_10", "ma_20"))
 
 
@@ -126,34 +131,38 @@ def _assemble_inputs(
     stream: bool,
 ) -> None:
     panel_flat, out_flat = panel.reshape(-1), out.reshape(-1)
-    tile = np.empty((SEQUENCE_BARS, N_FEATURES), out.dtype)
-    tile_flat = tile.reshape(-1)
+    tile = np.empty(SEQUENCE_ITEMS, out.dtype)
+    canonical, bar = np.zeros(N_FEATURES, panel.dtype), np.empty(N_FEATURES, out.dtype)
     x = np.empty(N_FEATURES, np.float64)
-    constant = np.empty(len(_PATTERN_LEVELS), np.float64)
+    level = np.empty(len(_PATTERN_LEVELS), np.float64)
     for i in range(begin, end):
-        k = rows[i]
-        prefetch_sequence(panel_flat, close, index_rows[rows[min(i + 2, end - 1)]])
-        anchor, mean_volume = geometry[k, CLOSE], geometry[k, MEAN_VOLUME]
-        if not anchor > 0.0:
-            anchor = np.nan
-        if not mean_volume > 0.0:
-            mean_volume = np.nan
+        k, following = rows[i], rows[min(i + 1, end - 1)]
         pad = SEQUENCE_BARS - index_rows[k, N_VALID]
         first = index_rows[k, END] - (SEQUENCE_BARS - 1)
-        tile[:pad] = 0.0
+        ahead = index_rows[following, END] - (SEQUENCE_BARS - 1)
+        start, activation = index_rows[k, START], index_rows[k, ACTIVATION]
+        constants = pattern_constants(geometry, k)
+        anchor = geometry[k, CLOSE] if geometry[k, CLOSE] > 0.0 else np.nan
+        mean_volume = geometry[k, MEAN_VOLUME] if geometry[k, MEAN_VOLUME] > 0.0 else np.nan
+        tile[: pad * N_FEATURES] = 0.0
+        prefetch_closes(close, ahead)
         for j in range(pad, SEQUENCE_BARS):
+            prefetch_row(panel_flat, ahead + j)
             r = first + j
-            price = close[r] if len(close) > 0 else np.float64(panel[r, _PRICE_COLUMN])
-            market_row(panel, r, x)
-            pattern_row(r, price, index_rows[k], geometry[k], x)
+            source = r * N_MARKET_FEATURES
+            price = close[r] if len(close) > 0 else np.float64(panel_flat[source + CURRENT_PRICE])
+            market_row(panel_flat, source, canonical, 0)
+            for c in range(N_FEATURES):
+                x[c] = canonical[c]
+            pattern_row(r - activation, r - start, price, constants, x, 0)
             if len(close) > 0:
                 _exact_closes(close, r, x)
             for q in range(len(_MARKET_LEVELS)):
                 x[_MARKET_LEVELS[q]] = math.log(x[_MARKET_LEVELS[q]] / anchor)
             for q in range(len(_PATTERN_LEVELS)):
                 if j == pad:
-                    constant[q] = math.log(x[_PATTERN_LEVELS[q]] / anchor)
-                x[_PATTERN_LEVELS[q]] = constant[q]
+                    level[q] = math.log(x[_PATTERN_LEVELS[q]] / anchor)
+                x[_PATTERN_LEVELS[q]] = level[q]
             for q in range(len(_WIDTHS)):
                 x[_WIDTHS[q]] = x[_WIDTHS[q]] / price
             for q in range(len(_VOLUMES)):
@@ -165,13 +174,11 @@ def _assemble_inputs(
                 clipped = min(max(value, clip_lower[c]), clip_upper[c])
                 z = min(max((clipped - center[c]) * inverse_scale[c], -bound), bound)
                 # value - value is 0 for finite numbers and NaN for all others
-                tile[j, c] = z if value - value == 0.0 else missing
+                bar[c] = z if value - value == 0.0 else missing
+            copy_items(tile, j * N_FEATURES, bar, 0, N_FEATURES)
         mask[i, :pad] = False
         mask[i, pad:] = True
-        if stream:
-            stream_copy(out_flat, i * SEQUENCE_ITEMS, shift, tile_flat, SEQUENCE_ITEMS)
-        else:
-            out[i] = tile
+        write_tile(out_flat, i, shift, tile, stream)
     fence()
 
 

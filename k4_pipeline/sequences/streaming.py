@@ -1,8 +1,9 @@
-"""Two memory instructions numba has no name for: prefetch, and stores that bypass the cache.
+"""Memory instructions numba has no name for: prefetch, stores that bypass the cache, and a bare copy.
 
 Sequences of a shuffled batch lie anywhere in a panel of hundreds of megabytes, so their lines are asked for one
 sequence ahead; a batch larger than the cache is written without first reading the lines it overwrites, as memcpy does.
-Both are hints that LLVM drops on machines without them: results never depend on them.
+Both are hints that LLVM drops on machines without them: results never depend on them. The bare copy spares the inner
+loops the array views of numpy slicing, each of which costs an atomic reference count.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from k4_pipeline._numba import njit
 
 _intrinsic: Any = intrinsic  # its calls are typed by numba, not by a type checker
 STREAM_BYTES = 32  # one streaming store; its address is a multiple of this
-CACHE_LINE_BYTES = 64
+_READ_ONCE = (0, 0, 1)  # for reading, no later use, data
 
 
 @_intrinsic
@@ -32,7 +33,7 @@ def _prefetch_at(typing_context: Any, array: Any, index: Any) -> Any:
         address = builder.bitcast(builder.gep(data, [args[1]]), byte_pointer)
         kind = ir.FunctionType(ir.VoidType(), [byte_pointer, i32, i32, i32])
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        builder.call(function, [address, ir.Constant(i32, 0), ir.Constant(i32, 3), ir.Constant(i32, 1)])
+        builder.call(function, [address, *(ir.Constant(i32, value) for value in _READ_ONCE)])
         return context.get_dummy_value()
 
     return types.void(array, types.intp), codegen
@@ -57,6 +58,23 @@ def _stream_32_bytes(typing_context: Any, target: Any, at: Any, source: Any, sta
 
 
 @_intrinsic
+def copy_items(typing_context: Any, target: Any, at: Any, source: Any, start: Any, n: Any) -> Any:
+    """target[at : at + n] = source[start : start + n] for arrays of one dtype, unchecked."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        to = context.make_array(signature.args[0])(context, builder, args[0]).data
+        of = context.make_array(signature.args[2])(context, builder, args[2]).data
+        item_bytes = signature.args[0].dtype.bitwidth // 8
+        target_at, source_at = builder.gep(to, [args[1]]), builder.gep(of, [args[3]])
+        cgutils.raw_memcpy(builder, target_at, source_at, args[4], item_bytes)
+        return context.get_dummy_value()
+
+    if target.dtype != source.dtype:
+        return None
+    return types.void(target, types.intp, source, types.intp, types.intp), codegen
+
+
+@_intrinsic
 def fence(typing_context: Any) -> Any:
     """Make streamed stores visible to other threads before what follows."""
 
@@ -68,11 +86,10 @@ def fence(typing_context: Any) -> Any:
 
 
 @njit
-def prefetch(flat: np.ndarray, start: int, stop: int) -> None:
-    """Ask for `flat[start:stop]`, one request per cache line."""
-    step = CACHE_LINE_BYTES // flat.itemsize
-    for i in range(start, stop + step - 1, step):
-        _prefetch_at(flat, min(i, stop - 1))
+def prefetch(flat: np.ndarray, start: int, n: int) -> None:
+    """Ask for `flat[start : start + n]`, one request per 16 items: a cache line of float32. Any start is harmless."""
+    for i in range(0, n, 16):
+        _prefetch_at(flat, start + i)
 
 
 @njit
