@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import dagster as dg
@@ -13,6 +12,8 @@ from k4_pipeline.settings import Settings
 CONFIG_FILE = "dagster.yaml"
 # A run that never ended (power cut) would hold its slot for ever: it is failed after a day, its slot freed.
 DAGSTER_YAML = """\
+nux:
+  enabled: false
 telemetry:
   enabled: false
 run_monitoring:
@@ -60,6 +61,5 @@ def create_home(settings: Settings) -> Path:
 
 
 def open_instance(settings: Settings) -> dg.DagsterInstance:
-    """The instance below this home, also made known to child processes of this one."""
-    os.environ["DAGSTER_HOME"] = str(settings.dagster_dir)
+    """The instance below this home."""
     return dg.DagsterInstance.from_config(str(settings.dagster_dir))

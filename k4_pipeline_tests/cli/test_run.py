@@ -10,9 +10,15 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from click.testing import Result
+from typer.testing import CliRunner
 
+from k4_pipeline.cli import app
 from k4_pipeline.defs.export import EXPORTS
-from k4_pipeline.defs.instance import open_instance
+from k4_pipeline.defs.instance import create_home, open_instance
+from k4_pipeline.defs.run import DATA_ASSETS, RunOutcome, run_graph
+from k4_pipeline.market.storage import ArtifactStore
+from k4_pipeline.options import apply_options
 from k4_pipeline.settings import Settings, load_settings
 
 pytestmark = pytest.mark.slow
@@ -20,18 +26,11 @@ pytestmark = pytest.mark.slow
 TINY = ["--tickers", "40", "--bars", "1500", "--preset", "tiny", "--epochs", "2"]
 
 
-def k4(home: Path, *arguments: object, ok: bool = True) -> subprocess.CompletedProcess[str]:
-    """Run the command as a user does, in a process of its own."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("K4_") or k == "K4_REAL_DATA"}
-    done = subprocess.run(
-        [sys.executable, "-m", "k4_pipeline.cli", *map(str, arguments)],
-        env={**environment, "K4_HOME": str(home)},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=500,
-    )
-    assert (done.returncode == 0) == ok, done.stdout[-3000:] + done.stderr[-3000:]
+def k4(home: Path, *arguments: object, ok: bool = True) -> Result:
+    """Run the command in this process; numba compiles once for all tests that way."""
+    unset = {name: None for name in os.environ if name.startswith("K4_")}
+    done = CliRunner().invoke(app, [str(a) for a in arguments], env={**unset, "K4_HOME": str(home)})
+    assert (done.exit_code == 0) == ok, done.output[-3000:]
     return done
 
 
@@ -39,7 +38,15 @@ def k4(home: Path, *arguments: object, ok: bool = True) -> subprocess.CompletedP
 def home(tmp_path_factory) -> Path:
     """A home folder in which one run succeeded."""
     home = tmp_path_factory.mktemp("k4") / "home"
-    done = k4(home, "run", *TINY, "--json")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("K4_")}
+    done = subprocess.run(
+        [sys.executable, "-m", "k4_pipeline.cli", "run", *TINY, "--json"],
+        env={**environment, "K4_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     (home / "result.json").write_text(done.stdout)
     return home
 
@@ -135,7 +142,7 @@ def test_a_mistake_ends_with_status_1_and_one_clear_message(home, tmp_path, argu
     # A home of its own for runs, which would replace the stored settings.
     where = tmp_path if arguments[0] == "run" else home
     done = k4(where, *arguments, ok=False)
-    assert done.returncode == 1
+    assert done.exit_code == 1
     assert message in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
 
@@ -156,12 +163,7 @@ def test_the_history_of_the_champion_is_listed(home, result):
 
 def test_the_same_settings_give_the_same_fingerprints(home, tmp_path):
     """Everything up to the index of the sequences; training is compared bit by bit in its own tests."""
-    from k4_pipeline.defs.run import DATA_ASSETS, run_graph
-    from k4_pipeline.market.storage import ArtifactStore
-
     settings = Settings(tmp_path / "again", load_settings(home, {}).config)
-    from k4_pipeline.defs.instance import create_home
-
     create_home(settings)
     assert run_graph(settings, DATA_ASSETS, as_of=None, log=tmp_path / "log").success
     for name in DATA_ASSETS:
@@ -206,13 +208,21 @@ def test_an_external_labelled_snapshot_file_runs_through_the_whole_pipeline(home
     assert (got["outcome_class"].to_numpy() == table["outcome_class"].to_numpy()).all()
 
 
+def _data_run(home: Path, file: Path, missing_tickers: str) -> RunOutcome:
+    """The first half of a run, up to the sequences: enough to see what becomes of a snapshot file."""
+    config = load_settings(home, {}).config
+    options = {"snapshots": file, "missing_tickers": missing_tickers}
+    settings = Settings(file.parent / "home", apply_options(config, options))
+    create_home(settings)
+    return run_graph(settings, DATA_ASSETS, as_of=None, log=file.parent / "log")
+
+
 def test_snapshots_of_another_exchange_fail_with_the_counts_and_the_ways_out(home, tmp_path):
     _original_file(home, tmp_path / "snapshots.csv", suffix=".KL")
-    done = k4(tmp_path / "home", "run", *TINY, "--snapshots", tmp_path / "snapshots.csv", ok=False)
-    text = " ".join(done.stderr.split())
-    assert "KL" in text
-    assert "--missing-tickers filter" in text
-    assert "Traceback" not in text
+    outcome = _data_run(home, tmp_path / "snapshots.csv", "fail")
+    assert not outcome.success
+    assert ".KL" in outcome.errors[0]
+    assert "--missing-tickers filter" in outcome.errors[0]
 
 
 def test_a_few_missing_tickers_fail_by_default_and_can_be_filtered(home, tmp_path):
@@ -222,7 +232,8 @@ def test_a_few_missing_tickers_fail_by_default_and_can_be_filtered(home, tmp_pat
     one = text["ticker"].iloc[0]
     text.loc[text["ticker"] == one, "ticker"] = one + ".L"
     text.to_csv(file, index=False)
-    done = k4(tmp_path / "home", "run", *TINY, "--snapshots", file, ok=False)
-    assert "universe_coverage" in done.stderr
-    assert f"{one}.L" in done.stderr
-    k4(tmp_path / "home", "run", *TINY, "--snapshots", file, "--missing-tickers", "filter")
+    outcome = _data_run(home, file, "fail")
+    assert not outcome.success
+    assert outcome.errors[0].startswith("check universe_coverage on snapshots does not hold")
+    assert f"{one}.L" in outcome.errors[0]
+    assert _data_run(home, file, "filter").success
