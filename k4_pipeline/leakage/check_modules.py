@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-MODULES = ("replay", "provenance")
+MODULES = ("replay", "cells", "provenance")
 
 
 def import_all() -> None:

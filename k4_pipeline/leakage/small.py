@@ -1,6 +1,6 @@
 """A small, quick universe with the settings that go with it: what the audit of the code itself runs on.
 
-The thresholds are loosened so that 27 tickers of 900 bars hold about a thousand snapshots with every class, and spans
+The thresholds are loosened so that 24 tickers of 760 bars hold about a thousand snapshots with every class, and spans
 are shortened in proportion; every function is the production one.
 """
 
@@ -19,8 +19,8 @@ from k4_pipeline.config import (
     TrainConfig,
 )
 
-SMALL_TICKERS = 27
-SMALL_BARS = 900
+SMALL_TICKERS = 24
+SMALL_BARS = 760
 SMALL_AS_OF = "2024-04-01"
 
 
@@ -38,10 +38,8 @@ def small_config(seed: int = 0, **simulation: object) -> PipelineConfig:
             qualifying_bars=6,
             max_active_bars=40,
             min_history_bars=150,
-            sample_probability=0.5,
-            sample_probability_late=0.7,
         ),
-        labels=LabelConfig(horizon_bars=30, gain_thresholds=(0.03, 0.06, 0.10, 0.15), stop_loss=0.05),
+        labels=LabelConfig(horizon_bars=30, gain_thresholds=(0.02, 0.04, 0.06, 0.09), stop_loss=0.05),
         split=SplitConfig(validation_months=7, test_months=6, min_train_rows=30),
         model=ModelConfig(preset="tiny"),
         training=TrainConfig(epochs=2, batch_size=128, patience=2, device="cpu", monitor="k4_average_precision"),
