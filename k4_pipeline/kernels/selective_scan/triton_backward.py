@@ -26,6 +26,16 @@ from k4_pipeline.kernels.selective_scan.triton_math import (
 _LN_2 = tl.constexpr(0.6931471805599453)
 
 
+@triton.jit
+def _load_chunk(pointer, bar: tl.constexpr, first, d, inside, length, T: tl.constexpr, CHECKED: tl.constexpr):
+    """The channels of bars first .. first + T - 1, pointer at the first, in the dtype they are stored in."""
+    values = ()
+    for i in tl.static_range(T):
+        here = inside & (first + i + d * 0 < length) & (first + d * 0 >= 0)
+        values = values + (load_channels(pointer + i * bar, d, here, CHECKED),)
+    return values
+
+
 @triton.jit(do_not_specialize=["zero"])
 def scan_backward(
     u_ptr, dt_ptr, z_ptr, b_ptr, c_ptr, a2_ptr, d_ptr, bias_ptr, saved_ptr, dy_ptr,
@@ -67,36 +77,32 @@ def scan_backward(
         row = tl.program_id(0).to(tl.int64) * ROWS + r
         if row < batch:
             g = tl.zeros((N, BD), tl.float32)
+            # The operands of a chunk are fetched while the chunk behind it is at work, B and C (small, soon in the cache)
+            # a bar ahead, and always in front of a store: the compiler may not move a load across a store that could
+            # overlap it, and would wait for memory.
+            last = (chunks - 1) * T
+            u_at = u_ptr + row * u_row + last * u_bar
+            dt_at = dt_ptr + row * dt_row + last * dt_bar
+            z_at = z_ptr + row * z_row + last * z_bar
+            dy_at = dy_ptr + row * dy_row + last * dy_bar
+            b_at = b_ptr + row * b_row + last * b_bar
+            c_at = c_ptr + row * c_row + last * c_bar
+            ahead_u = _load_chunk(u_at, u_bar, last, d, inside, length, T, CHECKED)
+            ahead_dt = _load_chunk(dt_at, dt_bar, last, d, inside, length, T, CHECKED)
+            ahead_dy = _load_chunk(dy_at, dy_bar, last, d, inside, length, T, CHECKED)
+            ahead_z = _load_chunk(z_at, z_bar, last, d, inside, length, T, CHECKED)
+            saved = saved_ptr + (row * (chunks - 1) + chunks - 2) * N * channels
             for back in range(chunks):
                 chunk = chunks - 1 - back
                 first = chunk * T
-                u_at = u_ptr + row * u_row + first * u_bar
-                dt_at = dt_ptr + row * dt_row + first * dt_bar
-                z_at = z_ptr + row * z_row + first * z_bar
-                b_at = b_ptr + row * b_row + first * b_bar
-                c_at = c_ptr + row * c_row + first * c_bar
-                dy_at = dy_ptr + row * dy_row + first * dy_bar
                 full = (row * length + first) * channels
                 narrow = ((block * batch + row) * length + first) * N
-                saved = saved_ptr + (row * (chunks - 1) + chunk - 1) * N * channels
                 h = tl.load(
                     saved + n[:, None] * channels + d[None, :] + zero,
                     mask=(inside & (chunk + d * 0 > 0))[None, :],
                     other=0.0,
                 ).to(tl.float32)
-                # all loads of the chunk come in front of its first store: the compiler may not move a load across a
-                # store that could overlap it, and would wait for memory at every bar
-                inputs = ()
-                raw_steps = ()
-                weights = ()
-                gates = ()
-                for i in tl.static_range(T):
-                    here = inside & (first + i + d * 0 < length)
-                    inputs = inputs + (load_channels(u_at + i * u_bar, d, here, CHECKED),)
-                    raw_steps = raw_steps + (load_channels(dt_at + i * dt_bar, d, here, CHECKED),)
-                    weights = weights + (load_channels(dy_at + i * dy_bar, d, here, CHECKED),)
-                    if HAS_Z:
-                        gates = gates + (load_channels(z_at + i * z_bar, d, here, CHECKED),)
+                inputs, raw_steps, weights, gates = ahead_u, ahead_dt, ahead_dy, ahead_z
                 next_b = load_states(b_at, n, first, length, FULL)
                 next_c = load_states(c_at, n, first, length, FULL)
 
@@ -140,6 +146,15 @@ def scan_backward(
                         # every column of the product holds the sum; the bar keeps its own
                         sums_c = tl.where(column[None, :] == i, sum_channels(to_c, TP, DOT, HARDWARE), sums_c)
 
+                u_at -= T * u_bar
+                dt_at -= T * dt_bar
+                z_at -= T * z_bar
+                dy_at -= T * dy_bar
+                saved -= N * channels
+                ahead_u = _load_chunk(u_at, u_bar, first - T, d, inside, length, T, True)
+                ahead_dt = _load_chunk(dt_at, dt_bar, first - T, d, inside, length, T, True)
+                ahead_dy = _load_chunk(dy_at, dy_bar, first - T, d, inside, length, T, True)
+                ahead_z = _load_chunk(z_at, z_bar, first - T, d, inside, length, T, True)
                 sums_b = tl.zeros((N, TP), tl.float32)
                 for k in tl.static_range(T):
                     t = first + (T - 1 - k)
@@ -178,6 +193,8 @@ def scan_backward(
                     at = full + (T - 1 - k) * channels + d
                     tl.store(du_ptr + at, du.to(du_ptr.dtype.element_ty), mask=here)
                     tl.store(ddt_ptr + at, ddt.to(ddt_ptr.dtype.element_ty), mask=here)
+                b_at -= T * b_bar
+                c_at -= T * c_bar
                 if DOT != "":
                     at = narrow + column[None, :] * N + n[:, None]
                     keep = ((column < T) & (first + column < length))[None, :]

@@ -52,28 +52,31 @@ def scan_forward(
     y_ptr += row * length * channels
     saved_ptr += row * (chunks - 1) * N * channels
 
-    # each bar's operands are fetched one bar ahead, in front of the store of the bar at hand: the compiler may not move a
-    # load across a store that could overlap it, and would wait for memory at every bar
-    here = inside & (d * 0 < length)
-    next_x = load_channels(u_ptr, d, here, CHECKED)
-    next_step = load_channels(dt_ptr, d, here, CHECKED)
-    next_gate = load_channels(z_ptr, d, here, CHECKED)
+    # Operands are fetched ahead, channels by a chunk, B and C (small, soon in the cache) by a bar, and always in front of
+    # a store: the compiler may not move a load across a store that could overlap it, and would wait for memory.
+    ahead_x, ahead_step, ahead_gate = (), (), ()
+    for i in tl.static_range(T):
+        here = inside & (i + d * 0 < length)
+        ahead_x = ahead_x + (load_channels(u_ptr + i * u_bar, d, here, CHECKED),)
+        ahead_step = ahead_step + (load_channels(dt_ptr + i * dt_bar, d, here, CHECKED),)
+        ahead_gate = ahead_gate + (load_channels(z_ptr + i * z_bar, d, here, CHECKED),)
     next_b = load_states(b_ptr, n, 0, length, True)
     next_c = load_states(c_ptr, n, 0, length, True)
 
     h = tl.zeros((N, BD), tl.float32)
     for chunk in range(chunks):
+        xs, raw_steps, gates = ahead_x, ahead_step, ahead_gate
+        ahead_x, ahead_step, ahead_gate = (), (), ()
+        for i in tl.static_range(T):
+            here = inside & ((chunk + 1) * T + i + d * 0 < length)  # behind the last chunk there is none
+            ahead_x = ahead_x + (load_channels(u_ptr + (T + i) * u_bar, d, here, True),)
+            ahead_step = ahead_step + (load_channels(dt_ptr + (T + i) * dt_bar, d, here, True),)
+            ahead_gate = ahead_gate + (load_channels(z_ptr + (T + i) * z_bar, d, here, True),)
         for i in tl.static_range(T):
             t = chunk * T + i
             here = inside & (t + d * 0 < length)
-            x, step, gate = next_x.to(tl.float32), next_step.to(tl.float32) + bias, next_gate.to(tl.float32)
+            x, step, gate = xs[i].to(tl.float32), raw_steps[i].to(tl.float32) + bias, gates[i].to(tl.float32)
             b, c = widen(next_b, HARDWARE), widen(next_c, HARDWARE)
-            ahead = inside & (t + 1 + d * 0 < length)
-            # behind the last bar of a chunk there may be none
-            next_x = load_channels(u_ptr + (i + 1) * u_bar, d, ahead, CHECKED or i == T - 1)
-            next_step = load_channels(dt_ptr + (i + 1) * dt_bar, d, ahead, CHECKED or i == T - 1)
-            if HAS_Z:
-                next_gate = load_channels(z_ptr + (i + 1) * z_bar, d, ahead, CHECKED or i == T - 1)
             next_b = load_states(b_ptr + (i + 1) * b_bar, n, t + 1, length, not (CHECKED or i == T - 1))
             next_c = load_states(c_ptr + (i + 1) * c_bar, n, t + 1, length, not (CHECKED or i == T - 1))
             if SOFTPLUS:
@@ -84,7 +87,11 @@ def scan_forward(
                 y = y * gate * sigmoid(gate, HARDWARE)
             tl.store(y_ptr + i * channels + d, y.to(y_ptr.dtype.element_ty), mask=here)
         if SAVE and chunk < chunks - 1:
-            tl.store(saved_ptr + n[:, None] * channels + d[None, :] + zero, h.to(saved_ptr.dtype.element_ty), mask=inside[None, :])
+            tl.store(
+                saved_ptr + n[:, None] * channels + d[None, :] + zero,
+                h.to(saved_ptr.dtype.element_ty),
+                mask=inside[None, :],
+            )
         u_ptr += T * u_bar
         dt_ptr += T * dt_bar
         z_ptr += T * z_bar

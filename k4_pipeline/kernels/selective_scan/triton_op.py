@@ -55,10 +55,15 @@ def choose_tiles(d_inner: int, d_state: int, batch: int) -> Tiles:
     """Sizes for a shape: few enough chunk states that a thread's share stays in its registers."""
     if _forced:
         return _forced[-1]
-    channels = min(128, max(16, triton.next_power_of_2(d_inner)))
+    channels = max(16, triton.next_power_of_2(d_inner))
     bars = {1: 10, 2: 10, 4: 10, 8: 8, 16: 5, 32: 2}.get(d_state, 1)
-    rows = 4 if batch >= 2048 else 1
-    return Tiles(forward_channels=channels, backward_channels=channels, bars=bars, rows=rows)
+    return Tiles(
+        forward_channels=min(128, channels),
+        backward_channels=min(64, channels),
+        bars=bars,
+        bars_without_saving=bars,
+        rows=1 if batch <= 4096 else 2,
+    )
 
 
 def _warps(channels: int, per_thread: int) -> int:
