@@ -6,9 +6,10 @@ import numpy as np
 
 from k4_pipeline._numba import njit
 from k4_pipeline.features import adx as _adx
-from k4_pipeline.features.layout import HELPER_ROW, row, work_rows
+from k4_pipeline.features.layout import channel_row, helper_row, row, work_rows
 from k4_pipeline.features.rolling import (
     clip,
+    copy,
     divide,
     equal_run,
     filled_run,
@@ -21,47 +22,46 @@ from k4_pipeline.features.rolling import (
     sum_to_exact_mean,
     sum_to_mean,
 )
-from k4_pipeline.features.spec import MARKET_COLUMN
 
-BAND_BARS = 20
-PERCENTILE_BARS = 100
-BASELINE_BARS = 30  # bars t-49 .. t-20
-BASELINE_LAG = 20
-SLOPE_BARS = 20
+BAND_BARS = np.int64(20)
+PERCENTILE_BARS = np.int64(100)
+BASELINE_BARS = np.int64(30)  # bars t-49 .. t-20
+BASELINE_LAG = np.int64(20)
+SLOPE_BARS = np.int64(20)
 BBW_DECIMALS = 1e9  # comparisons see bbw_20 rounded to 9 decimals
 
-_PRICE = MARKET_COLUMN["current_price"]
-_HIGH = MARKET_COLUMN["current_high"]
-_LOW = MARKET_COLUMN["current_low"]
-_VOLUME = MARKET_COLUMN["current_volume"]
-_BBW = MARKET_COLUMN["current_bbw_20"]
-_PERCENTILE = MARKET_COLUMN["current_bbw_percentile"]
-_ADX = MARKET_COLUMN["current_adx"]
-_VOLUME_RATIO = MARKET_COLUMN["current_volume_ratio_20"]
-_RANGE_RATIO = MARKET_COLUMN["current_range_ratio"]
-_BASE_BBW = MARKET_COLUMN["baseline_bbw_avg"]
-_BASE_VOLUME = MARKET_COLUMN["baseline_volume_avg"]
-_BASE_STD = MARKET_COLUMN["baseline_volatility"]
-_BBW_COMPRESSION = MARKET_COLUMN["bbw_compression_ratio"]
-_VOLUME_COMPRESSION = MARKET_COLUMN["volume_compression_ratio"]
-_STD_COMPRESSION = MARKET_COLUMN["volatility_compression_ratio"]
-_BBW_SLOPE = MARKET_COLUMN["bbw_slope_20d"]
-_ADX_SLOPE = MARKET_COLUMN["adx_slope_20d"]
-_QUALITY = MARKET_COLUMN["consolidation_quality_score"]
-_MA20 = MARKET_COLUMN["ma_20"]
-_STD20 = MARKET_COLUMN["price_volatility_20d"]
-_MEAN_RANGE = MARKET_COLUMN["avg_range_20d"]
-_KEY = HELPER_ROW["bbw_key"]
-_FILLED = HELPER_ROW["bbw_filled"]
-_RANGE = HELPER_ROW["range"]
-_TRUE_RANGE = HELPER_ROW["true_range"]
-_MEAN_V20 = HELPER_ROW["mean_v20"]
-_EQUAL_CLOSE = HELPER_ROW["equal_close"]
-_EQUAL_VOLUME = HELPER_ROW["equal_volume"]
-_TEMP_A = HELPER_ROW["a"]
-_TEMP_B = HELPER_ROW["b"]
-_TEMP_C = HELPER_ROW["c"]
-_TEMP_D = HELPER_ROW["d"]
+_PRICE = channel_row("current_price")
+_HIGH = channel_row("current_high")
+_LOW = channel_row("current_low")
+_VOLUME = channel_row("current_volume")
+_BBW = channel_row("current_bbw_20")
+_PERCENTILE = channel_row("current_bbw_percentile")
+_ADX = channel_row("current_adx")
+_VOLUME_RATIO = channel_row("current_volume_ratio_20")
+_RANGE_RATIO = channel_row("current_range_ratio")
+_BASE_BBW = channel_row("baseline_bbw_avg")
+_BASE_VOLUME = channel_row("baseline_volume_avg")
+_BASE_STD = channel_row("baseline_volatility")
+_BBW_COMPRESSION = channel_row("bbw_compression_ratio")
+_VOLUME_COMPRESSION = channel_row("volume_compression_ratio")
+_STD_COMPRESSION = channel_row("volatility_compression_ratio")
+_BBW_SLOPE = channel_row("bbw_slope_20d")
+_ADX_SLOPE = channel_row("adx_slope_20d")
+_QUALITY = channel_row("consolidation_quality_score")
+_MA20 = channel_row("ma_20")
+_STD20 = channel_row("price_volatility_20d")
+_MEAN_RANGE = channel_row("avg_range_20d")
+_KEY = helper_row("bbw_key")
+_FILLED = helper_row("bbw_filled")
+_RANGE = helper_row("range")
+_TRUE_RANGE = helper_row("true_range")
+_MEAN_V20 = helper_row("mean_v20")
+_EQUAL_CLOSE = helper_row("equal_close")
+_EQUAL_VOLUME = helper_row("equal_volume")
+_TEMP_A = helper_row("a")
+_TEMP_B = helper_row("b")
+_TEMP_C = helper_row("c")
+_TEMP_D = helper_row("d")
 
 
 @njit
@@ -116,10 +116,10 @@ def core_rows(
 ) -> None:
     """Fill features 5-22; `criteria_rows` must have run."""
     n = len(close)
-    shift(close, 0, row(buffer, _PRICE, stride, n))
-    shift(high, 0, row(buffer, _HIGH, stride, n))
-    shift(low, 0, row(buffer, _LOW, stride, n))
-    shift(volume, 0, row(buffer, _VOLUME, stride, n))
+    copy(close, row(buffer, _PRICE, stride, n))
+    copy(high, row(buffer, _HIGH, stride, n))
+    copy(low, row(buffer, _LOW, stride, n))
+    copy(volume, row(buffer, _VOLUME, stride, n))
 
     bbw, adx = row(buffer, _BBW, stride, n), row(buffer, _ADX, stride, n)
     volume_ratio, std20 = row(buffer, _VOLUME_RATIO, stride, n), row(buffer, _STD20, stride, n)

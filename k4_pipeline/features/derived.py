@@ -11,7 +11,7 @@ import numpy as np
 
 from k4_pipeline._numba import njit
 from k4_pipeline.features.elementary import log
-from k4_pipeline.features.layout import HELPER_ROW, row, work_rows
+from k4_pipeline.features.layout import channel_row, helper_row, row, work_rows
 from k4_pipeline.features.rolling import (
     divide,
     rolling_slope,
@@ -21,38 +21,38 @@ from k4_pipeline.features.rolling import (
     sum_to_exact_mean,
     sum_to_mean,
 )
-from k4_pipeline.features.spec import MARKET_COLUMN
 
-SHORT_BARS = 5
-TREND_BARS = 10
-MONTH_BARS = 20
-QUARTER_BARS = 50
-ACCELERATION_BARS = 4
+ONE_BAR = np.int64(1)
+SHORT_BARS = np.int64(5)
+TREND_BARS = np.int64(10)
+MONTH_BARS = np.int64(20)
+QUARTER_BARS = np.int64(50)
+ACCELERATION_BARS = np.int64(4)
 
-_BBW = MARKET_COLUMN["current_bbw_20"]
-_BBW_STD = MARKET_COLUMN["bbw_std_20d"]
-_VOLUME_TREND = MARKET_COLUMN["volume_trend_10d"]
-_SPIKE = MARKET_COLUMN["volume_spike"]
-_VS_50D = MARKET_COLUMN["volume_vs_50d"]
-_DAILY_VOLATILITY = MARKET_COLUMN["daily_volatility"]
-_SPREAD = MARKET_COLUMN["high_low_spread"]
-_VS_VWAP = MARKET_COLUMN["close_vs_vwap"]
-_MA5 = MARKET_COLUMN["ma_5"]
-_MA10 = MARKET_COLUMN["ma_10"]
-_MA20 = MARKET_COLUMN["ma_20"]
-_VS_MA5 = MARKET_COLUMN["price_vs_ma5"]
-_VS_MA20 = MARKET_COLUMN["price_vs_ma20"]
-_MOMENTUM = MARKET_COLUMN["price_momentum_20d"]
-_ACCELERATION = MARKET_COLUMN["bbw_acceleration"]
-_RANGE = HELPER_ROW["range"]
-_MEAN_V20 = HELPER_ROW["mean_v20"]
-_MEAN_V50 = HELPER_ROW["mean_v50"]
-_EQUAL_CLOSE = HELPER_ROW["equal_close"]
-_EQUAL_VOLUME = HELPER_ROW["equal_volume"]
-_TEMP_A = HELPER_ROW["a"]
-_TEMP_B = HELPER_ROW["b"]
-_TEMP_C = HELPER_ROW["c"]
-_TEMP_D = HELPER_ROW["d"]
+_BBW = channel_row("current_bbw_20")
+_BBW_STD = channel_row("bbw_std_20d")
+_VOLUME_TREND = channel_row("volume_trend_10d")
+_SPIKE = channel_row("volume_spike")
+_VS_50D = channel_row("volume_vs_50d")
+_DAILY_VOLATILITY = channel_row("daily_volatility")
+_SPREAD = channel_row("high_low_spread")
+_VS_VWAP = channel_row("close_vs_vwap")
+_MA5 = channel_row("ma_5")
+_MA10 = channel_row("ma_10")
+_MA20 = channel_row("ma_20")
+_VS_MA5 = channel_row("price_vs_ma5")
+_VS_MA20 = channel_row("price_vs_ma20")
+_MOMENTUM = channel_row("price_momentum_20d")
+_ACCELERATION = channel_row("bbw_acceleration")
+_RANGE = helper_row("range")
+_MEAN_V20 = helper_row("mean_v20")
+_MEAN_V50 = helper_row("mean_v50")
+_EQUAL_CLOSE = helper_row("equal_close")
+_EQUAL_VOLUME = helper_row("equal_volume")
+_TEMP_A = helper_row("a")
+_TEMP_B = helper_row("b")
+_TEMP_C = helper_row("c")
+_TEMP_D = helper_row("d")
 
 
 @njit
@@ -88,7 +88,7 @@ def derived_rows(
     rolling_sum(volume, TREND_BARS, work, c)
     sum_to_exact_mean(volume, equal_volume, TREND_BARS, c)
     rolling_slope(volume, TREND_BARS, trend)
-    shift(mean_v20, 1, d)
+    shift(mean_v20, ONE_BAR, d)
     for i in range(n):
         trend[i] = divide(trend[i], c[i])
         spike[i] = divide(volume[i], d[i])
@@ -120,7 +120,7 @@ def derived_rows(
         momentum[i] = divide(close[i], a[i]) - 1.0
 
     acceleration = row(buffer, _ACCELERATION, stride, n)
-    shift(bbw, 1, a)
+    shift(bbw, ONE_BAR, a)
     for i in range(n):
         a[i] = bbw[i] - a[i]
     shift(a, ACCELERATION_BARS, b)

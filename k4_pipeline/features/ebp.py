@@ -6,7 +6,7 @@ import numpy as np
 
 from k4_pipeline._numba import njit
 from k4_pipeline.features.elementary import exp, log
-from k4_pipeline.features.layout import HELPER_ROW, row, work_rows
+from k4_pipeline.features.layout import channel_row, helper_row, row, work_rows
 from k4_pipeline.features.rolling import (
     clip,
     divide,
@@ -20,43 +20,47 @@ from k4_pipeline.features.rolling import (
     sum_to_exact_mean,
     sum_to_mean,
 )
-from k4_pipeline.features.spec import MARKET_COLUMN
 
-RANK_BARS = 100
-LONG_BARS = 60
-YEAR_BARS = 250
+ONE_BAR = np.int64(1)
+WEEK_BARS = np.int64(5)
+TREND_BARS = np.int64(10)
+MONTH_BARS = np.int64(20)
+QUARTER_BARS = np.int64(50)
+RANK_BARS = np.int64(100)
+LONG_BARS = np.int64(60)
+YEAR_BARS = np.int64(250)
 
-_BBW = MARKET_COLUMN["current_bbw_20"]
-_CCI_BBW = MARKET_COLUMN["cci_bbw_compression"]
-_CCI_ATR = MARKET_COLUMN["cci_atr_compression"]
-_CCI_DAYS = MARKET_COLUMN["cci_days_factor"]
-_CCI = MARKET_COLUMN["cci_score"]
-_VAR_RAW = MARKET_COLUMN["var_raw"]
-_VAR = MARKET_COLUMN["var_score"]
-_MASS = MARKET_COLUMN["nes_inactive_mass"]
-_WAVELET = MARKET_COLUMN["nes_wavelet_energy"]
-_RSA = MARKET_COLUMN["nes_rsa_proxy"]
-_NES = MARKET_COLUMN["nes_score"]
-_BID = MARKET_COLUMN["lpf_bid_pressure"]
-_PRESSURE = MARKET_COLUMN["lpf_volume_pressure"]
-_FTA = MARKET_COLUMN["lpf_fta_proxy"]
-_LPF = MARKET_COLUMN["lpf_score"]
-_TSF = MARKET_COLUMN["tsf_score"]
-_EBP_RAW = MARKET_COLUMN["ebp_raw"]
-_EBP = MARKET_COLUMN["ebp_composite"]
-_SIGNAL = MARKET_COLUMN["ebp_signal"]
-_MOMENTUM = MARKET_COLUMN["price_momentum_20d"]
-_FILLED = HELPER_ROW["bbw_filled"]
-_RANGE = HELPER_ROW["range"]
-_TRUE_RANGE = HELPER_ROW["true_range"]
-_RETURN = HELPER_ROW["return"]
-_MEAN_V5 = HELPER_ROW["mean_v5"]
-_MEAN_V20 = HELPER_ROW["mean_v20"]
-_MEAN_V50 = HELPER_ROW["mean_v50"]
-_TEMP_A = HELPER_ROW["a"]
-_EQUAL_VOLUME = HELPER_ROW["equal_volume"]
-_TEMP_C = HELPER_ROW["c"]
-_TEMP_D = HELPER_ROW["d"]
+_BBW = channel_row("current_bbw_20")
+_CCI_BBW = channel_row("cci_bbw_compression")
+_CCI_ATR = channel_row("cci_atr_compression")
+_CCI_DAYS = channel_row("cci_days_factor")
+_CCI = channel_row("cci_score")
+_VAR_RAW = channel_row("var_raw")
+_VAR = channel_row("var_score")
+_MASS = channel_row("nes_inactive_mass")
+_WAVELET = channel_row("nes_wavelet_energy")
+_RSA = channel_row("nes_rsa_proxy")
+_NES = channel_row("nes_score")
+_BID = channel_row("lpf_bid_pressure")
+_PRESSURE = channel_row("lpf_volume_pressure")
+_FTA = channel_row("lpf_fta_proxy")
+_LPF = channel_row("lpf_score")
+_TSF = channel_row("tsf_score")
+_EBP_RAW = channel_row("ebp_raw")
+_EBP = channel_row("ebp_composite")
+_SIGNAL = channel_row("ebp_signal")
+_MOMENTUM = channel_row("price_momentum_20d")
+_FILLED = helper_row("bbw_filled")
+_RANGE = helper_row("range")
+_TRUE_RANGE = helper_row("true_range")
+_RETURN = helper_row("return")
+_MEAN_V5 = helper_row("mean_v5")
+_MEAN_V20 = helper_row("mean_v20")
+_MEAN_V50 = helper_row("mean_v50")
+_TEMP_A = helper_row("a")
+_EQUAL_VOLUME = helper_row("equal_volume")
+_TEMP_C = helper_row("c")
+_TEMP_D = helper_row("d")
 
 
 @njit
@@ -81,8 +85,8 @@ def compression_rows(buffer: np.ndarray, stride: int, n: int) -> None:
         by_bbw[i] = clip(1.0 - divide(bbw[i], c[i]), 0.0, 1.0)
     true_range = row(buffer, _TRUE_RANGE, stride, n)
     equal_run(true_range, a)
-    rolling_sum(true_range, 20, work, c)
-    sum_to_exact_mean(true_range, a, 20, c)
+    rolling_sum(true_range, MONTH_BARS, work, c)
+    sum_to_exact_mean(true_range, a, MONTH_BARS, c)
     rolling_sum(true_range, LONG_BARS, work, d)
     sum_to_exact_mean(true_range, a, LONG_BARS, d)
     for i in range(n):
@@ -97,7 +101,7 @@ def asymmetry_rows(close: np.ndarray, volume: np.ndarray, buffer: np.ndarray, st
     r = row(buffer, _RETURN, stride, n)
     a, c, d = row(buffer, _TEMP_A, stride, n), row(buffer, _TEMP_C, stride, n), row(buffer, _TEMP_D, stride, n)
     work = work_rows(buffer, stride, n)
-    shift(close, 1, a)
+    shift(close, ONE_BAR, a)
     for i in range(n):
         r[i] = divide(close[i], a[i]) - 1.0
     for i in range(n):
@@ -105,12 +109,12 @@ def asymmetry_rows(close: np.ndarray, volume: np.ndarray, buffer: np.ndarray, st
         c[i] = volume[i] * (r[i] if r[i] > 0.0 else 0.0 * r[i])
         d[i] = volume[i] * (-r[i] if r[i] < 0.0 else 0.0 * r[i])
     raw, score = row(buffer, _VAR_RAW, stride, n), row(buffer, _VAR, stride, n)
-    rolling_sum(c, 20, work, raw)
-    rolling_sum(d, 20, work, c)
+    rolling_sum(c, MONTH_BARS, work, raw)
+    rolling_sum(d, MONTH_BARS, work, c)
     for i in range(n):
         raw[i] = divide(raw[i], c[i])
-    rolling_sum(raw, 20, work, c)
-    sum_to_mean(c, 20)
+    rolling_sum(raw, MONTH_BARS, work, c)
+    sum_to_mean(c, MONTH_BARS)
     for i in range(n):
         score[i] = clip(divide(raw[i], c[i]), 0.5, 3.0)
 
@@ -135,21 +139,21 @@ def energy_rows(close: np.ndarray, volume: np.ndarray, buffer: np.ndarray, strid
     r = row(buffer, _RETURN, stride, n)
     for i in range(n):
         wavelet[i] = 0.0
-    for window in (5, 10, 20):
+    for window in (WEEK_BARS, TREND_BARS, MONTH_BARS):
         rolling_sum(r, window, work, c)
         sum_to_mean(c, window)
         rolling_std(r, c, window, d)
-        rolling_sum(d, 50, work, a)
-        sum_to_mean(a, 50)
+        rolling_sum(d, QUARTER_BARS, work, a)
+        sum_to_mean(a, QUARTER_BARS)
         for i in range(n):
             wavelet[i] += divide(d[i], a[i])
     for i in range(n):
         wavelet[i] = wavelet[i] / 3.0
 
     momentum = row(buffer, _MOMENTUM, stride, n)
-    rolling_sum(momentum, 100, work, c)
-    sum_to_mean(c, 100)
-    rolling_std(momentum, c, 100, d)
+    rolling_sum(momentum, RANK_BARS, work, c)
+    sum_to_mean(c, RANK_BARS)
+    rolling_std(momentum, c, RANK_BARS, d)
     for i in range(n):
         rsa[i] = clip(divide(momentum[i] - c[i], d[i]), -3.0, 3.0)
     for i in range(n):
@@ -173,10 +177,10 @@ def pressure_rows(low: np.ndarray, close: np.ndarray, volume: np.ndarray, buffer
     for i in range(n):
         # A bar without range has no place within it; a missing close still leaves it missing.
         c[i] = (close[i] - low[i]) / spread[i] if spread[i] != 0.0 else 0.5 + 0.0 * close[i]
-    rolling_sum(c, 5, work, bid)
-    sum_to_mean(bid, 5)
-    rolling_sum(volume, 5, work, mean_v5)
-    sum_to_exact_mean(volume, row(buffer, _EQUAL_VOLUME, stride, n), 5, mean_v5)
+    rolling_sum(c, WEEK_BARS, work, bid)
+    sum_to_mean(bid, WEEK_BARS)
+    rolling_sum(volume, WEEK_BARS, work, mean_v5)
+    sum_to_exact_mean(volume, row(buffer, _EQUAL_VOLUME, stride, n), WEEK_BARS, mean_v5)
     for i in range(n):
         pressure[i] = divide(mean_v5[i], mean_v50[i])
         fta[i] = clip(divide(mean_v5[i] - mean_v20[i], mean_v20[i]), -1.0, 3.0)

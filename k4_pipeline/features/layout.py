@@ -10,6 +10,7 @@ import numpy as np
 
 from k4_pipeline._numba import njit
 from k4_pipeline.config import N_MARKET_FEATURES
+from k4_pipeline.features.spec import MARKET_COLUMN
 
 _HELPERS = (
     "bbw_key",  # bbw_20 * 1e9, rounded: what comparisons, ranks, medians and minima read
@@ -32,8 +33,20 @@ _HELPERS = (
     "work_3",
 )
 HELPER_ROW: dict[str, int] = {name: N_MARKET_FEATURES + i for i, name in enumerate(_HELPERS)}
-_WORK = HELPER_ROW["work_0"]
 N_ROWS = N_MARKET_FEATURES + len(_HELPERS)
+
+
+def channel_row(name: str) -> np.int64:
+    """Scratch row of a market channel. A numpy integer: numba compiles a kernel anew for every plain literal."""
+    return np.int64(MARKET_COLUMN[name])
+
+
+def helper_row(name: str) -> np.int64:
+    """Scratch row of a helper series."""
+    return np.int64(HELPER_ROW[name])
+
+
+_WORK = helper_row("work_0")
 
 
 def scratch_stride(n_bars: int) -> int:

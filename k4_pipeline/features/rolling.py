@@ -48,6 +48,13 @@ def _blank(out: np.ndarray, bars: int) -> int:
 
 
 @njit
+def copy(x: np.ndarray, out: np.ndarray) -> None:
+    """x."""
+    for i in range(len(x)):
+        out[i] = x[i]
+
+
+@njit
 def shift(x: np.ndarray, bars: int, out: np.ndarray) -> None:
     """x[t - bars]: the value `bars` earlier."""
     first = _blank(out, bars)
@@ -79,7 +86,7 @@ def rolling_sum(x: np.ndarray, window: int, work: np.ndarray, out: np.ndarray) -
         if rest % 2 == 1:
             goal = out if rest == 1 else total_to
             if covered == 0:
-                shift(power, 0, goal)
+                copy(power, goal)
             else:
                 _add(power, total, width, goal)
             total, total_to = goal, total

@@ -7,24 +7,23 @@ import math
 import numpy as np
 
 from k4_pipeline._numba import njit
-from k4_pipeline.features.layout import HELPER_ROW, row, work_rows
+from k4_pipeline.features.layout import channel_row, helper_row, row, work_rows
 from k4_pipeline.features.rolling import rolling_count_le, rolling_min_age
-from k4_pipeline.features.spec import MARKET_COLUMN
 
-MEDIAN_BARS = 60
-LOW_BARS = 60
-SPIKE_CAP = 60
+MEDIAN_BARS = np.int64(60)
+LOW_BARS = np.int64(60)
+SPIKE_CAP = np.int64(60)
 SPIKE_RATIO = 2.0
 
-_DAYS_FACTOR = MARKET_COLUMN["cci_days_factor"]
-_RUN = MARKET_COLUMN["tsf_days_in_consolidation"]
-_TSF_SCORE = MARKET_COLUMN["tsf_score"]
-_SINCE_LOW = MARKET_COLUMN["days_since_bbw_low"]
-_SINCE_SPIKE = MARKET_COLUMN["days_since_volume_spike"]
-_SPIKE = MARKET_COLUMN["volume_spike"]
-_KEY = HELPER_ROW["bbw_key"]
-_FILLED = HELPER_ROW["bbw_filled"]
-_TEMP_A = HELPER_ROW["a"]
+_DAYS_FACTOR = channel_row("cci_days_factor")
+_RUN = channel_row("tsf_days_in_consolidation")
+_TSF_SCORE = channel_row("tsf_score")
+_SINCE_LOW = channel_row("days_since_bbw_low")
+_SINCE_SPIKE = channel_row("days_since_volume_spike")
+_SPIKE = channel_row("volume_spike")
+_KEY = helper_row("bbw_key")
+_FILLED = helper_row("bbw_filled")
+_TEMP_A = helper_row("a")
 
 
 @njit
