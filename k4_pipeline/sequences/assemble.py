@@ -161,7 +161,7 @@ def _assemble(
     panel_flat, out_flat = panel.reshape(-1), out.reshape(-1)
     tile = np.empty(SEQUENCE_ITEMS, out.dtype)
     for i in range(begin, end):
-        k, following = rows[i], rows[min(i + 1, end - 1)]
+        k, following = rows[i], rows[min(i + 2, end - 1)]
         pad = SEQUENCE_BARS - index_rows[k, N_VALID]
         first = index_rows[k, END] - (SEQUENCE_BARS - 1)
         ahead = index_rows[following, END] - (SEQUENCE_BARS - 1)
@@ -184,13 +184,13 @@ def _assemble(
 
 @njit
 def prefetch_row(panel_flat: np.ndarray, r: int) -> None:
-    """Ask for panel row `r`, a bar of the sequence that comes next."""
+    """Ask for panel row `r`, a bar of a sequence that comes soon."""
     prefetch(panel_flat, r * N_MARKET_FEATURES, N_MARKET_FEATURES)
 
 
 @njit
 def prefetch_closes(close: np.ndarray, first: int) -> None:
-    """Ask for the closes of the sequence that comes next, if there are closes."""
+    """Ask for the closes of a sequence that comes soon, if there are closes."""
     if len(close) > 0:
         prefetch(close, first, SEQUENCE_BARS)
 

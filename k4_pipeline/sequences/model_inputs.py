@@ -136,7 +136,7 @@ def _assemble_inputs(
     x = np.empty(N_FEATURES, np.float64)
     level = np.empty(len(_PATTERN_LEVELS), np.float64)
     for i in range(begin, end):
-        k, following = rows[i], rows[min(i + 1, end - 1)]
+        k, following = rows[i], rows[min(i + 2, end - 1)]
         pad = SEQUENCE_BARS - index_rows[k, N_VALID]
         first = index_rows[k, END] - (SEQUENCE_BARS - 1)
         ahead = index_rows[following, END] - (SEQUENCE_BARS - 1)

@@ -1,7 +1,7 @@
 """Memory instructions numba has no name for: prefetch, stores that bypass the cache, and a bare copy.
 
-Sequences of a shuffled batch lie anywhere in a panel of hundreds of megabytes, so their lines are asked for one
-sequence ahead; a batch larger than the cache is written without first reading the lines it overwrites, as memcpy does.
+Sequences of a shuffled batch lie anywhere in a panel of hundreds of megabytes, so their lines are asked for two
+sequences ahead; a batch larger than the cache is written without first reading the lines it overwrites, as memcpy does.
 Both are hints that LLVM drops on machines without them: results never depend on them. The bare copy spares the inner
 loops the array views of numpy slicing, each of which costs an atomic reference count.
 """
