@@ -188,6 +188,7 @@ class IntegrityConfig:
     ev_correlation_tripwire: float = 0.25
     average_precision_tripwire_ratio: float = 2.0
     drift_max_kl: float = 0.5
+    duplicate_return_correlation: float = 0.999  # two tickers this alike are one listing under two names
     budget_fracs: tuple[float, ...] = (0.05, 0.10)
     min_rows: int = 100
     min_k4: int = 10

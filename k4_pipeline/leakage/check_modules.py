@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-MODULES = ("replay", "cells", "provenance")
+MODULES = ("split_checks", "label_checks", "replay", "cells", "provenance")
 
 
 def import_all() -> None:
