@@ -15,8 +15,6 @@ import typer
 from k4_pipeline.cli_common import HomeOption, explained, settings_for
 from k4_pipeline.errors import ConfigError
 
-CODE_LOCATION = "k4_pipeline.definitions"
-
 
 @explained
 def init(home: Path | None = HomeOption) -> None:
@@ -39,7 +37,7 @@ def ui(
 
     The daemon runs schedules, backfills and the alert sensor. Stop with Ctrl-C.
     """
-    from k4_pipeline.defs.instance import create_home
+    from k4_pipeline.defs.instance import create_home, workspace_file
 
     settings = settings_for(home)
     create_home(settings)
@@ -53,6 +51,6 @@ def ui(
     dagster = str(beside) if beside.exists() else shutil.which("dagster")
     if dagster is None or importlib.util.find_spec("dagster_webserver") is None:
         raise ConfigError("dagster-webserver is not installed here; run `make setup`")
-    command = [dagster, "dev", "-m", CODE_LOCATION, "-h", host, "-p", str(port)]
+    command = [dagster, "dev", "-w", str(workspace_file(settings)), "-h", host, "-p", str(port)]
     typer.echo(f"UI: http://{host}:{port}  (home folder {settings.home})")
     raise typer.Exit(subprocess.run(command, env=environment, check=False).returncode)

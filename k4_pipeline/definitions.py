@@ -14,6 +14,12 @@ from k4_pipeline.defs.resources import K4Resource
 from k4_pipeline.defs.schedules import SCHEDULES
 from k4_pipeline.defs.sensors import SENSORS
 
+# Each step has a process of its own (its memory goes back when it ends), forked from one that has imported the rest.
+PRELOADED = ["k4_pipeline.definitions", "pandera.pandas"]
+EXECUTOR = dg.multiprocess_executor.configured(
+    {"max_concurrent": 2, "start_method": {"forkserver": {"preload_modules": PRELOADED}}}
+)
+
 
 def build_defs(
     resource_overrides: Mapping[str, Any] | None = None, *, loggers: Mapping[str, dg.LoggerDefinition] | None = None
@@ -27,7 +33,7 @@ def build_defs(
         sensors=SENSORS,
         resources={"k4": K4Resource(), **(resource_overrides or {})},
         loggers=loggers,
-        executor=dg.multiprocess_executor.configured({"max_concurrent": 2}),
+        executor=EXECUTOR,
     )
 
 

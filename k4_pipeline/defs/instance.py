@@ -41,6 +41,14 @@ retention:
 """
 
 
+WORKSPACE_YAML = """\
+load_from:
+  - python_module:
+      module_name: k4_pipeline.definitions
+      location_name: k4_pipeline
+"""
+
+
 def create_home(settings: Settings) -> Path:
     """Make K4_HOME with its folders and the Dagster database; safe to call again and from several processes.
 
@@ -53,11 +61,17 @@ def create_home(settings: Settings) -> Path:
         config = settings.dagster_dir / CONFIG_FILE
         if not config.is_file():
             atomic_write_text(config, DAGSTER_YAML)
+        atomic_write_text(workspace_file(settings), WORKSPACE_YAML)
         with open_instance(settings) as instance:
             instance.get_runs(limit=1)
             instance.get_asset_keys(limit=1)
             instance.all_instigator_state()
     return settings.home
+
+
+def workspace_file(settings: Settings) -> Path:
+    """What `k4 ui` loads: the same code location under the same name as workspace.yaml and `dg dev`."""
+    return settings.dagster_dir / "workspace.yaml"
 
 
 def open_instance(settings: Settings) -> dg.DagsterInstance:

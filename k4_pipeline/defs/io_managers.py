@@ -169,8 +169,8 @@ def _stage(
 
 def _still_owner(context: dg.AssetExecutionContext) -> None:
     """A step process can outlive its killed run; such a writer must not replace the work of the run that followed."""
-    run = context.instance.get_run_by_id(context.run_id)
+    run = context.instance.get_run_by_id(context.run.run_id)
     if run is not None and run.is_finished:
         raise StaleArtifactError(
-            f"run {context.run_id} has ended as {run.status.value} while this step still worked; its result is dropped"
+            f"run {context.run.run_id} has ended as {run.status.value} while this step still worked; its result is dropped"
         )

@@ -14,7 +14,7 @@ from k4_pipeline.defs.resources import K4Resource
 from k4_pipeline.defs.run_events import alerts_of_run, runs_to_look_at
 from k4_pipeline.errors import ConfigError
 
-INTERVAL_S = 30
+INTERVAL_S = 15
 
 
 @dg.sensor(

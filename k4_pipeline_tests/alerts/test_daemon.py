@@ -1,0 +1,93 @@
+"""The alert sensor as it runs for a user: failed runs in the home folder, the Dagster daemon, a local HTTP receiver."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from k4_pipeline.config import PipelineConfig
+from k4_pipeline.defs.instance import create_home, workspace_file
+from k4_pipeline.defs.run import DATA_ASSETS, run_graph
+from k4_pipeline.defs.sensors import INTERVAL_S
+from k4_pipeline.options import apply_options
+from k4_pipeline.settings import Settings
+
+pytestmark = pytest.mark.slow
+PATIENCE_S = 180.0
+
+
+@pytest.fixture
+def received():
+    """(url, list of messages as received)."""
+    messages: list[dict] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            messages.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"json://127.0.0.1:{server.server_port}/", messages
+    server.shutdown()
+    server.server_close()
+
+
+def _run(home: Path, **options: object):
+    settings = Settings(home, apply_options(PipelineConfig(), options))
+    return run_graph(settings, DATA_ASSETS, as_of=None, log=home / "log")
+
+
+def test_the_daemon_sends_one_message_per_failed_check_and_failed_run(tmp_path, received):
+    url, messages = received
+    home = tmp_path / "home"
+    create_home(Settings(home))
+    # Too few bars for a pattern: the checks of the empty snapshot table find no evidence and fail.
+    checks = _run(home, tickers=8, bars=300)
+    failed_checks = [c for c in checks.checks if not c.passed]
+    assert len(failed_checks) >= 2
+    # An unreadable source: the run fails without any check.
+    broken = _run(home, source="table", path="/nosuch/bars.parquet")
+    assert not broken.success
+    assert not broken.checks
+
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("K4_")}
+    daemon = subprocess.Popen(
+        [Path(sys.executable).with_name("dagster-daemon"), "run", "-w", workspace_file(Settings(home))],
+        env={
+            **environment,
+            "DAGSTER_HOME": str(Settings(home).dagster_dir),
+            "K4_HOME": str(home),
+            "K4_ALERT_URLS": url,
+        },
+        stdout=(tmp_path / "daemon.log").open("w"),
+        stderr=subprocess.STDOUT,
+    )
+    expected = len(failed_checks) + 1
+    try:
+        deadline = time.monotonic() + PATIENCE_S
+        while len(messages) < expected and time.monotonic() < deadline:
+            time.sleep(0.5)
+        assert len(messages) == expected, (tmp_path / "daemon.log").read_text()[-3000:]
+        time.sleep(2 * INTERVAL_S)  # at least one more look, and nothing twice
+    finally:
+        daemon.terminate()
+        daemon.wait(30)
+    titles = sorted(m["title"] for m in messages)
+    assert len(titles) == expected
+    assert titles == sorted(
+        [f"K4: check failed (error): {c.check} on {c.asset}" for c in failed_checks] + ["K4: run failed: full_pipeline"]
+    )
+    assert any("nosuch" in m["message"] for m in messages)
