@@ -34,7 +34,7 @@ class AuditSample:
     cut_dates: int = 6  # dates at which the whole universe is cut and rebuilt
     corrupted_dates: int = 2  # dates after which the bars are spoilt, each in several ways
     label_rows: int | None = None  # labels raced again by the oracle
-    input_rows: int | None = 400  # model inputs recomputed by the oracle
+    input_rows: int | None = 150  # model inputs recomputed by the oracle
     refits: int = 1  # 1: the fit again from the permitted rows alone; 2: also after the bars from as_of on are noise
     seed: int = 0
 
@@ -195,6 +195,8 @@ def what_is_there(context: AuditContext) -> set[str]:
         "predictions": full.predictions is not None,
         "metrics": full.metrics is not None,
         "provenance": "provenance" in context.extra,
+        "refit": context.sample.refits >= 1,
+        "second refit": context.sample.refits >= 2,
     }
     return {name for name, there in have.items() if there}
 

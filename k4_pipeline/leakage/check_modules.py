@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import importlib
 
-MODULES = ("split_checks", "label_checks", "replay", "cells", "provenance")
+MODULES = (
+    "split_checks",
+    "label_checks",
+    "input_checks",
+    "prediction_checks",
+    "fitted_checks",
+    "replay",
+    "cells",
+    "provenance",
+)
 
 
 def import_all() -> None:
