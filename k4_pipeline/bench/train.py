@@ -180,7 +180,7 @@ def _graphed(bench: _Bench, architecture: str) -> dict[str, Callable[[], Any]]:
 
 def _cuda_variants(bench: _Bench) -> Variants:
     out: Variants = {"bilstm": _plain(bench, "bilstm")}
-    for backend in ("mamba_ssm", "triton"):
+    for backend in ("mamba_ssm", "triton"):  # mamba_ssm through the adapter, its transposes included
         if backend in available_backends(bench.device):
             out[f"mamba_{backend}"] = _plain(bench, "mamba_attention", backend)
     if "mamba_triton" in out:
