@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +16,9 @@ import pandas as pd
 from k4_pipeline.config import PipelineConfig, to_dict
 from k4_pipeline.defs.rows import KEYS, align, rows_of
 from k4_pipeline.errors import StaleArtifactError
+
+if TYPE_CHECKING:
+    from k4_pipeline.features.panel import FeaturePanel
 
 CALIBRATOR = "calibrator.json"
 Progress = Callable[[int, int], None] | None
@@ -26,7 +29,7 @@ def train_candidate(
     *,
     split: pd.DataFrame,
     sequences: pd.DataFrame,
-    panel_values: np.ndarray,
+    panel: FeaturePanel,
     scaler_json: str,
     config: PipelineConfig,
     fingerprints: dict[str, str],
@@ -45,14 +48,14 @@ def train_candidate(
     from k4_pipeline.training.loop import train
     from k4_pipeline.training.predict import predict_probabilities
 
-    index, scaler = SequenceIndex.from_frame(sequences), Scaler.from_json(scaler_json)
+    index, scaler = SequenceIndex.from_frame(sequences, panel.close), Scaler.from_json(scaler_json)
 
     def member(name: str) -> tuple[SequenceDataset, np.ndarray, pd.DataFrame]:
         rows, keys = rows_of(sequences, split[split["split"] == name])
         known = align(keys, split, ["outcome_class", "weight"])
         y = known["outcome_class"].to_numpy(dtype=np.int64)
         weights = known["weight"].to_numpy(dtype=np.float32)
-        return SequenceDataset(panel_values, index, rows, scaler, targets=y, weights=weights), y, keys
+        return SequenceDataset(panel.values, index, rows, scaler, targets=y, weights=weights), y, keys
 
     train_set, _, train_keys = member("train")
     validation_set, y_validation, validation_keys = member("validation")
@@ -100,7 +103,7 @@ def score_snapshots(
     *,
     wanted: pd.DataFrame,
     sequences: pd.DataFrame,
-    panel_values: np.ndarray,
+    panel: FeaturePanel,
     config: PipelineConfig,
     progress: Progress = None,
 ) -> pd.DataFrame:
@@ -129,7 +132,7 @@ def score_snapshots(
         if stored != expected:
             raise StaleArtifactError(f"{folder}: {what} is {stored}, expected {expected}; train the model again")
     rows, keys = rows_of(sequences, wanted)
-    dataset = SequenceDataset(panel_values, SequenceIndex.from_frame(sequences), rows, scaler)
+    dataset = SequenceDataset(panel.values, SequenceIndex.from_frame(sequences, panel.close), rows, scaler)
     p_raw = predict_probabilities(model, dataset, progress=progress)
     full_keys = keys.merge(wanted[[*KEYS, "pattern_id", "split"]], on=KEYS, how="left", validate="1:1")
     return build_predictions(full_keys, p_raw, calibrator, config.signals)

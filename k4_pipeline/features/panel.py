@@ -28,10 +28,11 @@ from k4_pipeline.market.bars import Bars
 from k4_pipeline.market.storage import atomic_path
 
 PANEL_FILE = "panel.safetensors"
-_FORMAT = "k4_pipeline market features 1"
+_FORMAT = "k4_pipeline market features 2"
 _HEADER_BYTES = 4096  # room for the header, its 8-byte length included; values start on a page
 _DTYPES: dict[str, np.dtype[Any]] = {
     "F32": np.dtype("<f4"),
+    "F64": np.dtype("<f8"),
     "I32": np.dtype("<i4"),
     "I64": np.dtype("<i8"),
     "U8": np.dtype("u1"),
@@ -46,6 +47,7 @@ class FeaturePanel:
     tickers: np.ndarray  # (n_tickers,) object
     offsets: np.ndarray  # (n_tickers + 1,) int64
     date: np.ndarray  # (n_bars,) int32 days since 1970-01-01
+    close: np.ndarray  # (n_bars,) float64: model inputs subtract prices, which float32 would blur
     bars_fingerprint: str
 
     def __len__(self) -> int:
@@ -57,7 +59,7 @@ class FeaturePanel:
     ) -> FeaturePanel:
         """Computed in memory, for universes that fit."""
         values = compute_market_features(bars, threads=threads, progress=progress)
-        return cls(values, bars.tickers, bars.offsets, bars.date, bars.fingerprint())
+        return cls(values, bars.tickers, bars.offsets, bars.date, bars.close, bars.fingerprint())
 
     def fingerprint(self) -> str:
         """sha256 over the declarations, the bars' fingerprint, keys and values; equal only for equal panels."""
@@ -65,6 +67,7 @@ class FeaturePanel:
         digest.update("\x00".join(map(str, self.tickers)).encode())
         digest.update(np.ascontiguousarray(self.offsets, dtype=np.int64).data)
         digest.update(np.ascontiguousarray(self.date, dtype=np.int32).data)
+        digest.update(np.ascontiguousarray(self.close, dtype=np.float64).data)
         for start in range(0, len(self.values), 65536):
             digest.update(np.ascontiguousarray(self.values[start : start + 65536]).view(np.uint8).data)
         return digest.hexdigest()
@@ -114,6 +117,7 @@ def write_panel_stream(
     with (
         atomic_path(Path(dir) / PANEL_FILE) as temporary,
         temporary.open("wb") as file,
+        tempfile.TemporaryFile(dir=dir) as closes,
         tempfile.TemporaryFile(dir=dir) as dates,
     ):
         file.write(b"\0" * _HEADER_BYTES)
@@ -126,6 +130,7 @@ def write_panel_stream(
                 scratch = np.empty((len(chunk), N_MARKET_FEATURES), dtype=np.float32)
             values = compute_market_features(chunk, out=scratch[: len(chunk)], threads=threads)
             file.write(values.data)
+            closes.write(np.ascontiguousarray(chunk.close, dtype="<f8").data)
             dates.write(np.ascontiguousarray(chunk.date, dtype="<i4").data)
             names.extend(map(str, chunk.tickers))
             offsets.extend((chunk.offsets[1:] + offsets[-1]).tolist())
@@ -133,8 +138,9 @@ def write_panel_stream(
                 progress(offsets[-1], n_bars if n_bars is not None else offsets[-1])
         if not names:
             raise BadInputError("no bars: a panel needs at least one ticker with a bar")
-        dates.seek(0)
-        shutil.copyfileobj(dates, file, 1 << 20)
+        for column in (closes, dates):
+            column.seek(0)
+            shutil.copyfileobj(column, file, 1 << 20)
         _write_keys_and_header(file, names, offsets, bars_fingerprint)
 
 
@@ -158,6 +164,7 @@ def _write_keys_and_header(file: IO[bytes], names: list[str], offsets: list[int]
     end = 0
     for name, dtype, shape in (
         ("values", "F32", [n_bars, N_MARKET_FEATURES]),
+        ("close", "F64", [n_bars]),
         ("date", "I32", [n_bars]),
         ("offsets", "I64", [len(offsets)]),
         ("ticker_offsets", "I64", [len(lengths)]),
@@ -219,5 +226,6 @@ def read_panel(dir: Path) -> FeaturePanel:
         tickers=tickers,
         offsets=np.array(tensor("offsets"), dtype=np.int64),
         date=np.array(tensor("date"), dtype=np.int32),
+        close=tensor("close"),
         bars_fingerprint=meta["bars_fingerprint"],
     )

@@ -189,7 +189,7 @@ def every_snapshot_is_reproduced_as_the_last_bar(context: AuditContext) -> Verdi
         )
         if len(ends) == now.sum() and len(ends):
             panel = compute.compute_market_features(bars)
-            index = assemble.SequenceIndex.from_frame(again)
+            index = assemble.SequenceIndex.from_frame(again, bars.close)
             made_tensors = [*assemble.assemble_canonical(panel, index, ends)]
             if scope.fitted is not None:
                 made_tensors.append(model_inputs.assemble_inputs(panel, index, ends, scope.fitted.scaler)[0])

@@ -49,7 +49,7 @@ class InputOracle:
                 continue
             mask[j] = True
             x[j, self.market] = self.panel[r]
-            price = float(self.panel[r][self.market.index(4)])  # current_price is channel 5
+            price = float(close[r])
             with np.errstate(all="ignore"):
                 values = {
                     1: r - activation,

@@ -73,7 +73,7 @@ class PathResult:
     def index(self) -> assemble.SequenceIndex:
         """The sequences as arrays, as production indexes them."""
         if "index" not in self._cache:
-            self._cache["index"] = assemble.SequenceIndex.from_frame(self.sequences)
+            self._cache["index"] = assemble.SequenceIndex.from_frame(self.sequences, self.bars.close)
         return self._cache["index"]
 
     def canonical(self, rows: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from k4_pipeline.config import N_CLASSES, SEQUENCE_BARS, LabelConfig, ScalerConfig, SplitConfig
+from k4_pipeline.features.panel import FeaturePanel
 from k4_pipeline.leakage.verdict import Verdict
 from k4_pipeline.market.bars import Bars, to_day, to_days
 from k4_pipeline.patterns.labels import label_snapshots
@@ -146,7 +147,7 @@ def no_pattern_in_two_splits(split: pd.DataFrame) -> Verdict:
 
 
 def scaler_was_fitted_on_train_only(
-    scaler: Any, panel_values: np.ndarray, sequences: pd.DataFrame, split: pd.DataFrame, config: ScalerConfig
+    scaler: Any, panel: FeaturePanel, sequences: pd.DataFrame, split: pd.DataFrame, config: ScalerConfig
 ) -> Verdict:
     """Refit on the train rows alone: the stored scaler must come out again, to the bit of its hash."""
     from k4_pipeline.sequences.assemble import SequenceIndex
@@ -156,7 +157,7 @@ def scaler_was_fitted_on_train_only(
     index = sequences.merge(train[KEYS], on=KEYS, how="left", validate="1:1", indicator=True)
     rows = np.flatnonzero((index["_merge"] == "both").to_numpy())
     keys = sequences.iloc[rows][["ticker", "start_date", "snapshot_date"]]
-    again = fit_scaler(panel_values, SequenceIndex.from_frame(sequences), rows, config, keys=keys)
+    again = fit_scaler(panel.values, SequenceIndex.from_frame(sequences, panel.close), rows, config, keys=keys)
     findings = []
     if again.hash() != scaler.hash():
         findings.append(

@@ -32,7 +32,7 @@ def predictions(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Materia
             work.inputs["trained_model"].dir,
             wanted=split[split["split"] == "test"],
             sequences=work.table("sequences"),
-            panel_values=work.panel().values,
+            panel=work.panel(),
             config=work.config,
             progress=work.progress("scoring"),
         )

@@ -31,7 +31,7 @@ def signals(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Materialize
             work.inputs["champion_model"].dir,
             wanted=open_now.assign(split="open"),
             sequences=index_sequences(bars, open_now),
-            panel_values=work.panel().values,
+            panel=work.panel(),
             config=work.config,
             progress=work.progress("scoring"),
         )

@@ -30,7 +30,7 @@ def trained_model(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Mater
             work.dir,
             split=work.table("dataset_split"),
             sequences=work.table("sequences"),
-            panel_values=work.panel().values,
+            panel=work.panel(),
             scaler_json=work.inputs["dataset_split"].path("scaler.json").read_text(),
             config=work.config,
             fingerprints={name: ref.fingerprint for name, ref in work.inputs.items()},

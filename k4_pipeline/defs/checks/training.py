@@ -54,7 +54,7 @@ def _scaler(evidence: Evidence) -> Verdict:
 
     return scaler_was_fitted_on_train_only(
         Scaler.from_json(evidence.ref.path("scaler.json").read_text()),
-        load_panel(evidence.input("market_features")).values,
+        load_panel(evidence.input("market_features")),
         evidence.input_table("sequences"),
         evidence.table,
         from_dict(ScalerConfig, evidence.json("config.json")["scaler"]),
