@@ -151,10 +151,6 @@ register(
 )
 
 
-def _rolling(x: np.ndarray, n: int) -> Any:
-    return pd.Series(x).rolling(n)
-
-
 register(
     "rank_over_the_full_sample",
     stage="features",
@@ -162,8 +158,8 @@ register(
     description="the rank of each value among all values of its ticker",
     expected=_CELLS,
     leak=_each("current_adx", lambda x, bars, rows: pd.Series(x).rank(pct=True).to_numpy()),
-    twin=_each("current_adx", lambda x, bars, rows: _rolling(x, 60).rank(pct=True).round(6).to_numpy()),
-    twin_does="the rank among the last 60 values",
+    twin=_each("current_adx", lambda x, bars, rows: x / pd.Series(x).rolling(60).max().to_numpy()),
+    twin_does="relative to the highest of the last 60 values",
 )
 register(
     "mean_over_the_full_sample",
@@ -171,9 +167,10 @@ register(
     where=COMPUTE,
     description="the ticker's mean of all years is subtracted",
     expected=_CELLS,
-    leak=_each("adx_slope_20d", lambda x, bars, rows: x - np.nanmean(x) if np.isfinite(x).any() else x),
-    twin=_each("adx_slope_20d", lambda x, bars, rows: x - _mean_of(x, range(0, 30))),
-    twin_does="the mean of the last 30 bars is subtracted",
+    leak=_each("current_adx", lambda x, bars, rows: x - np.nanmean(x) if np.isfinite(x).any() else x),
+    # A ratio, because a difference would magnify the float32 rounding that the warm-up leaves.
+    twin=_each("current_adx", lambda x, bars, rows: x / _mean_of(x, range(0, 30))),
+    twin_does="divided by the mean of the last 30 bars",
 )
 
 
@@ -188,8 +185,8 @@ register(
     description="a channel is standardised with mean and deviation of all tickers and years",
     expected=_CELLS,
     leak=_whole("current_adx", _standardised_over_all),
-    twin=_whole("current_adx", lambda values, bars: (values - 25.0) / 10.0),
-    twin_does="standardised with fixed numbers",
+    twin=_whole("current_adx", lambda values, bars: values / 10.0),
+    twin_does="divided by a fixed number",
 )
 register(
     "full_sample_imputation",

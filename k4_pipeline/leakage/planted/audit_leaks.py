@@ -1,0 +1,67 @@
+"""Mutations of the proof itself: a check weakened until it always passes, or a verifier that finds nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from unittest import mock
+
+from k4_pipeline.leakage.planted.registry import Plant, register
+from k4_pipeline.leakage.verdict import Verdict
+
+_SELF_TEST = ("every_check_can_fail",)
+
+
+def _checks_called(match: Callable[[str], bool], weakened: bool) -> Plant:
+    """Replace the checks whose stage matches by ones that always pass, or by wrappers of themselves."""
+
+    @contextmanager
+    def plant() -> Iterator[None]:
+        from k4_pipeline.leakage import audit
+
+        changed = {}
+        for name, item in audit.load_checks().items():
+            if match(item.stage):
+                always = lambda context, name=name: Verdict(name, True, 1)  # noqa: E731
+                same = lambda context, item=item: item.function(context)  # noqa: E731
+                changed[name] = dataclasses.replace(item, function=always if weakened else same)
+        with mock.patch.dict(audit.CHECKS, changed):
+            yield
+
+    return plant
+
+
+for _stage, _what in (("split", "the checks of the split"), ("replay", "the replays"), ("labels", "the label checks")):
+    register(
+        f"checks_weakened_{_stage}",
+        stage="audit",
+        where="leakage.audit.CHECKS",
+        description=f"{_what} are edited so that they always pass",
+        expected=_SELF_TEST,
+        leak=_checks_called(lambda stage, mine=_stage: stage == mine, True),
+        twin=_checks_called(lambda stage, mine=_stage: stage == mine, False),
+        twin_does="the checks are called by a wrapper",
+        plants=True,
+    )
+
+register(
+    "comparison_finds_no_difference",
+    stage="audit",
+    where="leakage.compare.compare_tables",
+    description="the comparison of two tables is edited so that it never sees a difference",
+    expected=_SELF_TEST,
+    leak=lambda original, table, known, again, *args, **kwargs: original(table, again, again, *args, **kwargs),
+    twin=lambda original, *args, **kwargs: original(*args, **kwargs),
+    twin_does="the production function is called by a wrapper",
+)
+register(
+    "split_verifier_finds_nothing",
+    stage="audit",
+    where="splits.verify.verify_split",
+    description="the verifier of the split is edited so that it returns no violation",
+    expected=_SELF_TEST,
+    leak=lambda original, *args, **kwargs: [],
+    twin=lambda original, *args, **kwargs: list(original(*args, **kwargs)),
+    twin_does="the list of violations is copied",
+)

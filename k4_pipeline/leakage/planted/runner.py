@@ -1,0 +1,272 @@
+"""Runs the audit on every planted leak, on its clean twin and on clean universes, and counts what was noticed.
+
+A leak is detected when at least one check of the audit fails while it is planted; a false alarm is a clean run, or a
+twin, in which a check fails. `quick` stops at the first check that fires; the published table runs every check.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from k4_pipeline.errors import ConfigError
+from k4_pipeline.leakage.planted.registry import PlantedLeak, load_planted
+from k4_pipeline.leakage.planted.universe import KINDS, available_kinds, make_universe
+
+Progress = Callable[[int, int], None]
+PATH = "the_path_runs"
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run: a leak ("planted"), its clean twin ("twin"), or the unmodified pipeline ("clean")."""
+
+    what: str
+    leak: str
+    kind: str
+    seed: int
+    quick: bool
+
+    @property
+    def varied(self) -> bool:
+        """Clean runs vary the world, the number of tickers and the length of the history."""
+        return self.what == "clean"
+
+
+@dataclass
+class Outcome:
+    """What the audit said in one run."""
+
+    task: Task
+    fired: list[str]
+    seconds: dict[str, float]
+    findings: dict[str, str] = field(default_factory=dict)  # the first finding of each check that fired
+    error: str = ""
+    asked: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return asdict(self)
+
+
+def _order(leak: PlantedLeak | None, names: Iterable[str]) -> list[str]:
+    """Checks with the expected ones first; the check of the checks last, being the slowest."""
+    expected = leak.expected_checks if leak is not None else ()
+    if leak is not None and leak.stage == "audit":
+        return sorted(names, key=lambda n: n not in expected)
+    return sorted(names, key=lambda n: (n not in expected, n == "every_check_can_fail"))
+
+
+def run_task(task: Task) -> Outcome:
+    """Plant, run the path and the audit on it, and report. Never raises for what the pipeline does."""
+    from k4_pipeline.leakage import audit
+
+    universe = make_universe(task.kind, task.seed, task.varied)
+    leak = load_planted()[task.leak] if task.leak else None
+    planted: Any = contextlib.nullcontext
+    if leak is not None:
+        planted = leak.plant if task.what == "planted" else leak.clean_twin
+    sample = audit.AuditSample.named("small")
+    outcome = Outcome(task, [], {})
+    with planted():
+        # Most leaks show in the tables; only if none of the checks of tables fires is a model worth training.
+        stages: tuple[Any, ...] = ("train",)
+        if task.quick and leak is not None and not leak.needs_model and task.what == "planted":
+            stages = (None, "train")
+        for model in stages:
+            report = audit.run_audit(
+                universe.raw,
+                universe.config,
+                universe.as_of,
+                sample=sample,
+                model=model,
+                today=universe.today,
+                checks=_order(leak, audit.load_checks()),
+                stop_at_failure=task.quick and task.what == "planted",
+            )
+            for name, spent in report.seconds.items():
+                outcome.seconds[name] = outcome.seconds.get(name, 0.0) + spent
+            outcome.asked += [v.name for v in report.verdicts]
+            outcome.fired = report.failed
+            outcome.error = report.error
+            outcome.findings = {v.name: v.findings[0] if v.findings else "" for v in report.verdicts if not v.passed}
+            if outcome.fired:
+                break
+    return outcome
+
+
+def _start_worker() -> None:
+    import torch
+
+    torch.set_num_threads(1)
+
+
+@contextlib.contextmanager
+def _single_threaded() -> Iterator[None]:
+    """One thread a process: the universes are so small that threads only wait for each other."""
+    import torch
+
+    before, environment = torch.get_num_threads(), {k: os.environ.get(k) for k in ("K4_THREADS", "OMP_NUM_THREADS")}
+    os.environ.update({"K4_THREADS": "1", "OMP_NUM_THREADS": "1"})
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        for name, value in environment.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def run_tasks(tasks: list[Task], *, jobs: int = 1, progress: Progress | None = None) -> list[Outcome]:
+    """All tasks, in `jobs` processes (1: in this one); outcomes in the order of the tasks."""
+    with _single_threaded():
+        if jobs <= 1:
+            outcomes = []
+            for done, task in enumerate(tasks, start=1):
+                outcomes.append(run_task(task))
+                if progress is not None:
+                    progress(done, len(tasks))
+            return outcomes
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker) as pool:
+            outcomes = []
+            for done, outcome in enumerate(pool.map(run_task, tasks, chunksize=4), start=1):
+                outcomes.append(outcome)
+                if progress is not None:
+                    progress(done, len(tasks))
+            return outcomes
+
+
+def choose(names: list[str], sample: int | None) -> list[str]:
+    """All leaks, or `sample` of them spread over the stages in turn."""
+    if sample is None or sample >= len(names):
+        return names
+    if sample < 1:
+        raise ConfigError(f"a sample of {sample} leaks proves nothing; ask for one or more")
+    registry = load_planted()
+    queues: dict[str, list[str]] = {}
+    for name in names:
+        queues.setdefault(registry[name].stage, []).append(name)
+    chosen: list[str] = []
+    while len(chosen) < sample:
+        for queue in queues.values():
+            if queue and len(chosen) < sample:
+                chosen.append(queue.pop(0))
+    return [name for name in names if name in chosen]
+
+
+def run_planted(
+    seeds: int | Iterable[int] = 3,
+    universes: tuple[str, ...] = KINDS,
+    sample: int | None = None,
+    *,
+    leaks: Iterable[str] | None = None,
+    clean_runs: int = 200,
+    twins: bool = True,
+    table: bool = True,
+    jobs: int = 1,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Every leak (or a `sample`, or those named) on every seed and universe, twins on the first seed, and clean runs.
+
+    `table`: on the first seed of the first universe every check is run on every leak, for the table by mutation and
+    check; the other runs stop at the first check that fires. Universes that cannot be made here (no real bars) are left
+    out and named. Returns a JSON-able dict, see `summarise`.
+    """
+    begin = time.perf_counter()
+    seed_list = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    kinds = available_kinds(tuple(universes))
+    if not seed_list or not kinds:
+        raise ConfigError("planting needs at least one seed and one universe that can be made here")
+    known = load_planted()
+    names = list(known) if leaks is None else list(leaks)
+    unknown = [n for n in names if n not in known]
+    if unknown:
+        raise ConfigError(f"no such planted leak: {', '.join(unknown)}; there are {', '.join(known)}")
+    names = choose(names, sample)
+    tasks = []
+    for kind in kinds:
+        for seed in seed_list:
+            first = kind == kinds[0] and seed == seed_list[0]
+            tasks += [Task("planted", name, kind, seed, quick=not (table and first)) for name in names]
+            if twins and seed == seed_list[0]:
+                tasks += [Task("twin", name, kind, seed, quick=False) for name in names]
+    for i in range(clean_runs):
+        tasks.append(Task("clean", "", kinds[i % len(kinds)], 1000 + i // len(kinds), quick=False))
+    outcomes = run_tasks(tasks, jobs=jobs, progress=progress)
+    return summarise(outcomes, tuple(k for k in universes if k not in kinds), time.perf_counter() - begin)
+
+
+def summarise(outcomes: list[Outcome], left_out: tuple[str, ...], seconds: float) -> dict[str, Any]:
+    """Counts and tables of a suite.
+
+    `planted`: leaks tried; `detected`: leaks detected in every run; `planted_runs`, `detected_runs`: counted by run;
+    `clean_runs`, `false_alarms`: unmodified runs, and those in which a check fired; `twin_runs`, `twin_alarms` likewise;
+    `not_detected`, `alarms`: which, with findings; `by_mutation`: one row per leak, with the checks that fired;
+    `seconds_per_check`: mean.
+    """
+    registry = load_planted()
+    planted = [o for o in outcomes if o.task.what == "planted"]
+    rows = []
+    for name in dict.fromkeys(o.task.leak for o in planted):
+        mine = [o for o in planted if o.task.leak == name]
+        whole = [o for o in mine if not o.task.quick]
+        fired = list(dict.fromkeys(c for o in (whole or mine) for c in o.fired))
+        first = next((o for o in mine if o.fired), None)
+        rows.append(
+            {
+                "name": name,
+                "stage": registry[name].stage,
+                "where": registry[name].where,
+                "description": registry[name].description,
+                "twin": registry[name].twin,
+                "runs": len(mine),
+                "detected": sum(bool(o.fired) for o in mine),
+                "fired": fired,
+                "expected_fired": bool(set(fired) & set(registry[name].expected_checks)),
+                "all_checks_run": bool(whole),
+                "finding": next(iter(first.findings.values()), "") if first else "",
+            }
+        )
+    per_check: dict[str, list[float]] = {}
+    for outcome in outcomes:
+        for check, spent in outcome.seconds.items():
+            per_check.setdefault(check, []).append(spent)
+    clean = [o for o in outcomes if o.task.what == "clean"]
+    twin = [o for o in outcomes if o.task.what == "twin"]
+    return {
+        "planted": len(rows),
+        "detected": sum(r["detected"] == r["runs"] for r in rows),
+        "planted_runs": len(planted),
+        "detected_runs": sum(bool(o.fired) for o in planted),
+        "clean_runs": len(clean),
+        "false_alarms": sum(bool(o.fired) for o in clean),
+        "twin_runs": len(twin),
+        "twin_alarms": sum(bool(o.fired) for o in twin),
+        "not_detected": [f"{o.task.leak} ({o.task.kind} {o.task.seed})" for o in planted if not o.fired],
+        "alarms": [
+            {
+                "what": o.task.what,
+                "leak": o.task.leak,
+                "universe": f"{o.task.kind} {o.task.seed}",
+                "findings": o.findings,
+            }
+            for o in (*clean, *twin)
+            if o.fired
+        ],
+        "universes": sorted({o.task.kind for o in outcomes}),
+        "universes_left_out": list(left_out),
+        "seeds": sorted({o.task.seed for o in planted}),
+        "by_mutation": rows,
+        "seconds_per_check": {c: round(sum(s) / len(s), 3) for c, s in sorted(per_check.items())},
+        "seconds": round(seconds, 1),
+    }

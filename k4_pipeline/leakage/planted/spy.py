@@ -1,0 +1,95 @@
+"""Listens to the pipeline for leaks that combine things of different steps; changes nothing itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from k4_pipeline.leakage.planted.registry import Plant, Wrapper, replaced
+from k4_pipeline.sequences.dataset import SequenceDataset
+
+
+@dataclass
+class Seen:
+    """What passed last: the split table, the training set (panel, index and scaler), the model, the calibrator."""
+
+    split: pd.DataFrame | None = None
+    train_set: Any = None
+    model: Any = None
+    calibrator: Any = None
+
+    def rows(self, name: str) -> np.ndarray:
+        """Positions of the labelled rows of one member; sequences have the order of the split table."""
+        if self.split is None:
+            return np.zeros(0, dtype=np.int64)
+        wanted = (self.split["split"] == name) & self.split["outcome_class"].notna()
+        return np.flatnonzero(wanted.to_numpy())
+
+    def classes(self, rows: np.ndarray) -> np.ndarray:
+        """Outcome classes of labelled rows, int64."""
+        assert self.split is not None
+        return self.split["outcome_class"].iloc[rows].to_numpy(dtype=np.int64)
+
+    def dataset(self, rows: np.ndarray, like: Any = None) -> SequenceDataset:
+        """Any labelled rows as a training set, with the panel, index and scaler of the one that passed."""
+        base = self.train_set if like is None else like
+        return SequenceDataset(base.panel_values, base.index, rows, base.scaler, targets=self.classes(rows))
+
+
+@contextmanager
+def spying(seen: Seen) -> Iterator[None]:
+    """Keep `seen` up to date while the pipeline runs."""
+
+    def split(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        result = original(*args, **kwargs)
+        seen.split = result[0]
+        return result
+
+    def train(
+        original: Callable[..., Any], a: Any, b: Any, c: Any, train_set: Any, validation_set: Any, **k: Any
+    ) -> Any:
+        seen.train_set = train_set
+        result = original(a, b, c, train_set, validation_set, **k)
+        seen.model = result.model
+        return result
+
+    def calibrate(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        seen.calibrator = original(*args, **kwargs)
+        return seen.calibrator
+
+    with ExitStack() as stack:
+        stack.enter_context(replaced("splits.walk_forward.split_snapshots", split))
+        stack.enter_context(replaced("training.loop.train", train))
+        stack.enter_context(replaced("evaluation.calibration.fit_calibrator", calibrate))
+        yield
+
+
+def informed(where: str, wrapper: Callable[..., Any]) -> Plant:
+    """A plant whose wrapper gets `Seen` as its first argument: `wrapper(seen, original, *args, **kwargs)`."""
+
+    @contextmanager
+    def plant() -> Iterator[None]:
+        seen = Seen()
+
+        def instead(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+            return wrapper(seen, original, *args, **kwargs)
+
+        with spying(seen), replaced(where, instead):
+            yield
+
+    return plant
+
+
+def uninformed(wrapper: Wrapper) -> Callable[..., Any]:
+    """A wrapper for `informed` that ignores what was seen: the twin listens as well, and uses nothing of it."""
+    return lambda seen, original, *args, **kwargs: wrapper(original, *args, **kwargs)
+
+
+def passed_on(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """The production function called as it is."""
+    return original(*args, **kwargs)
