@@ -12,7 +12,11 @@ MODULES = (
     "fitted_checks",
     "replay",
     "cells",
+    "invariance",
+    "bar_checks",
+    "signs",
     "provenance",
+    "self_test",
 )
 
 

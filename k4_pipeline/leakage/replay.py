@@ -121,6 +121,8 @@ def compare_paths(known: PathResult, again: PathResult, day: int, *, when: str, 
     if not rows_after:
         out.merge(nothing_after(again, day, when=when))
 
+    rows = (known.sequences["snapshot_date"] <= stamp).to_numpy()
+    rows_again = (again.sequences["snapshot_date"] <= stamp).to_numpy()
     seq_known, seq_again = relative(known.sequences)[rows], relative(again.sequences)[rows_again]
     out.merge(
         compare_tables(
@@ -134,7 +136,7 @@ def compare_paths(known: PathResult, again: PathResult, day: int, *, when: str, 
         )
     )
     if len(seq_known) == len(seq_again) and same_bars and len(seq_known):
-        mine, theirs = np.flatnonzero(rows.to_numpy()), np.flatnonzero(rows_again.to_numpy())
+        mine, theirs = np.flatnonzero(rows), np.flatnonzero(rows_again)
         recent = slice(max(0, len(mine) - 4000), None)
         out.merge(compare_tensors(known, again, mine[recent], theirs[recent], when=when))
     return out

@@ -1,0 +1,75 @@
+"""The check of the checks: each must fire on inputs that are known to be bad.
+
+Every registered check carries ways to spoil a context. A check that passes on a spoilt one has been weakened (or was
+never able to fail) and its silence elsewhere proves nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from k4_pipeline.leakage.audit import CHECKS, AuditContext, Check, check, what_is_there
+from k4_pipeline.leakage.cells import scoped
+from k4_pipeline.leakage.verdict import Verdict, guarded
+
+NAME = "every_check_can_fail"
+# These look at a handful of tickers as well as at all; the others need the whole universe (a fit, a split).
+_SMALL_SCOPE = ("replay", "isolation", "invariance")
+_TICKERS = 4
+
+
+def few_tickers(context: AuditContext) -> AuditContext:
+    """The context of the busiest tickers and of the ticker of the earliest snapshot, for spoiling one of their cells."""
+    made = context.full.snapshots
+    if made["ticker"].nunique() <= _TICKERS:
+        return context
+    busy = made["ticker"].value_counts().index[: _TICKERS - 1]
+    last = context.full.bars.tickers[-1]
+    names = sorted({*map(str, busy), str(made.loc[made["snapshot_date"].idxmin(), "ticker"]), str(last)})
+    full = scoped(context.full, names)
+    sample = dataclasses.replace(context.sample, tickers=None, cut_dates=2, corrupted_dates=1)
+    return AuditContext(full, sample, context.today, dict(context.extra))
+
+
+def failures_to_fail(item: Check, context: AuditContext) -> tuple[int, list[str]]:
+    """How many spoilt contexts were tried on a check, and a finding for each on which it did not fire."""
+    small = few_tickers(context) if item.stage in _SMALL_SCOPE and item.needs <= {"fitted"} else context
+    findings = []
+    for spoil in item.tampers:
+        name = getattr(spoil, "__name__", "spoil").strip("_")
+        try:
+            spoilt = spoil(small)
+        except Exception as error:
+            findings.append(f"{item.name}: its self-test {name} could not be prepared: {type(error).__name__}: {error}")
+            continue
+        if guarded(item.name, lambda spoilt=spoilt: item(spoilt)).passed:  # type: ignore[misc]
+            findings.append(f"{item.name} passes on inputs spoilt by {name}: it has been weakened and proves nothing")
+    if not item.tampers:
+        findings.append(f"{item.name} has no self-test: nothing shows that it can fail")
+    return len(item.tampers), findings
+
+
+@check(
+    "self-test",
+    proves="Every check of this audit fires on inputs spoilt on purpose, so that a check weakened to always pass is found.",
+    misses="A check that is blind to the leak at hand but not to its own self-test.",
+    tampers=(lambda context: dataclasses.replace(context, extra={**context.extra, "weakened": True}),),
+)
+def every_check_can_fail(context: AuditContext) -> Verdict:
+    """Feed spoilt contexts to every other check that applies here."""
+    if context.extra.get("weakened"):  # its own self-test: one check that always passes stands among the others
+        blind = dataclasses.replace(
+            CHECKS["nothing_lies_in_two_members"], function=lambda _: Verdict.of("blind", 1, []), name="blind"
+        )
+        tried, findings = failures_to_fail(blind, context)
+        return Verdict.of(NAME, tried, findings)
+    there = what_is_there(context)
+    cases, findings, checks = 0, [], 0
+    for item in list(CHECKS.values()):
+        if item.name == NAME or not item.needs <= there:
+            continue
+        tried, found = failures_to_fail(item, context)
+        cases, checks = cases + tried, checks + 1
+        findings += found
+    tried, found = failures_to_fail(CHECKS[NAME], context)
+    return Verdict.of(NAME, cases + tried, [*findings, *found], checks=checks)
