@@ -19,8 +19,8 @@ from k4_pipeline.bench.environment import environment
 from k4_pipeline.kernels.selective_scan import available_backends, selective_scan
 
 Inputs = dict[str, Tensor]
-# relative error ||x - exact|| / ||exact||: float32 arithmetic stays under 1e-5; bf16 inputs are the same numbers on both
-# sides, so what is left is the rounding of results (2**-9) and, for sums over channels, of their bf16 terms
+# relative error ||x - exact|| / ||exact||: float32 arithmetic stays under 1e-5; bf16 inputs are the same numbers on
+# both sides, so what is left is the rounding of results (2**-9) and, for sums over channels, of their bf16 terms
 _LIMITS = {torch.float32: 1e-5, torch.bfloat16: 8e-3}
 # mamba-ssm's own bf16 arithmetic (gated output rounded before it is used again) is a little coarser
 _LIMITS_MAMBA_SSM = {torch.float32: 1e-4, torch.bfloat16: 2e-2}
@@ -126,7 +126,7 @@ def _mamba_ssm_native(inputs: Inputs) -> tuple[Callable[..., Tensor], Inputs]:
 
 
 def _floors(inputs: Inputs, device: torch.device) -> dict[str, float]:
-    """Least bytes of either pass (every operand read once, every result written once) at the copy bandwidth measured."""
+    """Least bytes of either pass (operands read once, results written once) at the copy bandwidth measured."""
     wide = inputs["u"].numel() * inputs["u"].element_size()
     narrow = inputs["B"].numel() * inputs["B"].element_size()
     source = torch.empty(2**28, dtype=torch.float32, device=device).normal_()

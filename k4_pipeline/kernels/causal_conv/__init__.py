@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from k4_pipeline.errors import BadInputError
@@ -40,10 +39,6 @@ def causal_conv(
         from k4_pipeline.kernels.causal_conv.cpu import causal_conv_cpu
 
         return causal_conv_cpu(x, weight, bias, first_valid, activation)
-    if name == "triton" and not (backend != "triton" and (weight.shape[1] > 4 or x.dtype == torch.float64)):
-        from k4_pipeline.kernels.causal_conv.triton_op import causal_conv_triton
-
-        return causal_conv_triton(x, weight, bias, first_valid, activation)
     if name == "triton":
         from k4_pipeline.kernels.causal_conv.triton_op import causal_conv_triton, fits
 

@@ -14,6 +14,11 @@ from k4_pipeline.kernels.causal_conv.triton_kernels import conv_backward, conv_f
 TAPS = 4
 
 
+def fits(x: Tensor, weight: Tensor) -> bool:
+    """Whether the kernels take these operands; the naive version takes the rest."""
+    return weight.shape[1] <= TAPS and torch.float64 not in (x.dtype, weight.dtype)
+
+
 def _on_device(tensor: Tensor) -> Any:
     return torch.cuda.device(tensor.device) if tensor.is_cuda else contextlib.nullcontext()
 
@@ -35,6 +40,10 @@ def _tile(length: int, channels: int) -> tuple[int, int]:
     return min(64, triton.next_power_of_2(length)), min(64, triton.next_power_of_2(channels))
 
 
+def _warps(bars: int, channels: int) -> int:
+    return max(1, min(8, bars * channels // 512))  # sixteen values per thread
+
+
 @torch.library.custom_op("k4_pipeline::causal_conv_forward", mutates_args=())
 def _forward(
     x: Tensor,
@@ -54,7 +63,7 @@ def _forward(
         conv_forward[(batch, triton.cdiv(channels, bd), triton.cdiv(length, bt))](
             x, taps, shift, first_valid if first_valid is not None else taps, y, length, x.stride(0),
             x_bar=x.stride(1), channels=channels, BT=bt, BD=bd,
-            HAS_FIRST=first_valid is not None, ACTIVATION=activation, num_warps=4,
+            HAS_FIRST=first_valid is not None, ACTIVATION=activation, num_warps=_warps(bt, bd),
         )  # fmt: skip
     return y
 
@@ -85,7 +94,7 @@ def _backward(
             conv_backward[(batch, triton.cdiv(channels, bd), blocks)](
                 x, taps, shift, first_valid if first_valid is not None else taps, dy, dx, sums,
                 length, x.stride(0), dy.stride(0), x_bar=x.stride(1), dy_bar=dy.stride(1), channels=channels,
-                BT=bt, BD=bd, HAS_FIRST=first_valid is not None, ACTIVATION=activation, num_warps=4,
+                BT=bt, BD=bd, HAS_FIRST=first_valid is not None, ACTIVATION=activation, num_warps=_warps(bt, bd),
             )  # fmt: skip
     total = sums.sum(0)
     dweight = total[TAPS - weight.shape[1] : TAPS].t().to(weight.dtype).contiguous()
@@ -124,6 +133,6 @@ def causal_conv_triton(
     activation: bool = True,
 ) -> Tensor:
     """`causal_conv_naive` on CUDA (or in Triton's interpreter): bf16 or fp32 in, float32 sums; at most four taps."""
-    if weight.shape[1] > TAPS or x.dtype == torch.float64:
+    if not fits(x, weight):
         raise BadInputError(f"the Triton convolution takes up to {TAPS} taps and no float64; use backend naive")
     return _forward(x, weight, bias, first_valid, activation)

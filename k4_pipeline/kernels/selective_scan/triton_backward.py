@@ -8,6 +8,8 @@ partial buffer, so that no atomic is needed and results repeat bit by bit. dA, d
 summed over the ROWS rows and written once per program.
 """
 
+# ruff: noqa: RUF005  # Triton builds tuples by addition and knows no unpacking
+# mypy: ignore-errors
 from __future__ import annotations
 
 import triton
@@ -51,8 +53,8 @@ def scan_backward(
     da: (row blocks, d_state, channels), dd, dbias: (row blocks, channels) float32 partials.
 
     DOT: "" for plain sums over channels, else the precision of the product that replaces them. KEEP: decays are kept in
-    registers instead of being computed again; adding `zero` hides from the compiler that it has them already. `zero`, FULL: see the forward
-    kernel.
+    registers instead of being computed again; adding `zero` hides from the compiler that it has them already. FULL and
+    what else `zero` is for: see the forward kernel.
     """
     block = tl.program_id(1)
     d = block * BD + tl.arange(0, BD)
@@ -77,8 +79,8 @@ def scan_backward(
         row = tl.program_id(0).to(tl.int64) * ROWS + r
         if row < batch:
             g = tl.zeros((N, BD), tl.float32)
-            # The operands of a chunk are fetched while the chunk behind it is at work, B and C (small, soon in the cache)
-            # a bar ahead, and always in front of a store: the compiler may not move a load across a store that could
+            # The operands of a chunk are fetched while the chunk behind it is at work, B and C (small, soon cached) a
+            # bar ahead, and always in front of a store: the compiler may not move a load across a store that could
             # overlap it, and would wait for memory.
             last = (chunks - 1) * T
             u_at = u_ptr + row * u_row + last * u_bar

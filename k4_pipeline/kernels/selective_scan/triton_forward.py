@@ -7,6 +7,8 @@ within a chunk they cost no instruction. For the backward pass the state at the 
 written out.
 """
 
+# ruff: noqa: RUF005  # Triton builds tuples by addition and knows no unpacking
+# mypy: ignore-errors
 from __future__ import annotations
 
 import triton
@@ -52,8 +54,8 @@ def scan_forward(
     y_ptr += row * length * channels
     saved_ptr += row * (chunks - 1) * N * channels
 
-    # Operands are fetched ahead, channels by a chunk, B and C (small, soon in the cache) by a bar, and always in front of
-    # a store: the compiler may not move a load across a store that could overlap it, and would wait for memory.
+    # Operands are fetched ahead, channels by a chunk, B and C (small, soon cached) by a bar, and always in front of a
+    # store: the compiler may not move a load across a store that could overlap it, and would wait for memory.
     ahead_x, ahead_step, ahead_gate = (), (), ()
     for i in tl.static_range(T):
         here = inside & (i + d * 0 < length)

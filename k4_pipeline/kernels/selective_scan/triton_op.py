@@ -225,10 +225,13 @@ def _(dy, u, dt, A, B, C, D, z, dt_bias, saved, dt_softplus):  # type: ignore[no
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     *tensors, softplus, _ = inputs
     ctx.save_for_backward(*tensors, output[1])
+    ctx.set_materialize_grads(False)  # else autograd fills a gradient of the saved states with zeros, for nobody
     ctx.softplus = softplus
 
 
-def _differentiate(ctx: Any, dy: Tensor, _: Any) -> tuple[Any, ...]:
+def _differentiate(ctx: Any, dy: Optional[Tensor], _: Any) -> tuple[Any, ...]:  # noqa: UP045
+    if dy is None:
+        return (None,) * 10
     *tensors, saved = ctx.saved_tensors
     grads = list(_backward(dy, *tensors, saved, ctx.softplus))
     for i in (5, 6, 7):
