@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from k4_pipeline import cli_bench, cli_champion, cli_export, cli_features, cli_instance, cli_report, cli_run
+from k4_pipeline import cli_audit, cli_bench, cli_champion, cli_export, cli_features, cli_instance, cli_report, cli_run
 
 app = typer.Typer(
     name="k4",
@@ -15,6 +15,7 @@ app = typer.Typer(
 )
 app.command("run")(cli_run.run)
 app.command("report")(cli_report.report)
+app.command("audit")(cli_audit.audit)
 app.command("export")(cli_export.export)
 app.command("features")(cli_features.features)
 app.add_typer(cli_champion.app, name="champion")

@@ -41,6 +41,7 @@ def train_candidate(
     """
     from k4_pipeline.evaluation.calibration import fit_calibrator
     from k4_pipeline.features.spec import feature_list_hash
+    from k4_pipeline.leakage.path import seen
     from k4_pipeline.sequences.assemble import SequenceIndex
     from k4_pipeline.sequences.dataset import SequenceDataset
     from k4_pipeline.sequences.scaler import Scaler
@@ -74,6 +75,8 @@ def train_candidate(
         "device": result.device,
         "seed": result.seed,
         "history": result.history,
+        "class_counts": result.class_counts,
+        "seen": {name: seen(split[split["split"] == name]) for name in ("train", "validation")},
         "calibration": calibrator.meta,
         "calibrator_hash": calibrator.hash(),
         "feature_list_hash": feature_list_hash(),

@@ -195,6 +195,8 @@ def what_is_there(context: AuditContext) -> set[str]:
         "predictions": full.predictions is not None,
         "metrics": full.metrics is not None,
         "provenance": "provenance" in context.extra,
+        "scanned": full.given is None,
+        "raced": not context.extra.get("labels_of_file"),
         "refit": context.sample.refits >= 1,
         "second refit": context.sample.refits >= 2,
     }

@@ -49,7 +49,8 @@ def _filled(context: AuditContext) -> AuditContext:
 
 @check(
     "bars",
-    proves="Every kept bar has the date and the numbers of a row that was sent for it, contradicting rows are not kept, "
+    proves="Every kept bar has the date and the numbers of a row that was sent for it, contradicting rows are "
+    "not kept, "
     "and kept and refused rows add up to what was sent. Nothing is filled, averaged, shifted or invented.",
     misses="What the vendor itself revised; dates in formats other than year-month-day (counted in `unreadable`).",
     needs=("raw",),
@@ -103,7 +104,8 @@ def every_bar_is_a_row_as_sent(context: AuditContext) -> Verdict:
         0,
         len(contradicted),
         (
-            f"daily_bars: {t} {d}: kept although another valid row for the day says otherwise; a later correction may have "
+            f"daily_bars: {t} {d}: kept although another valid row for the day says otherwise; a later "
+            "correction may have "
             "replaced what was known"
             for t, d in contradicted.index[:10]
         ),
@@ -204,7 +206,8 @@ def _keep_the_last(context: AuditContext) -> AuditContext:
 
 @check(
     "bars",
-    proves="On a crafted universe cleaning keeps no bar of today or later, takes no later correction, fills no gap from the "
+    proves="On a crafted universe cleaning keeps no bar of today or later, takes no later correction, fills no "
+    "gap from the "
     "next day, and dates a bar by the calendar day of its own stamp.",
     misses="Traps that are not among the crafted ones.",
     tampers=(_keep_the_last,),

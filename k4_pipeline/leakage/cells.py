@@ -143,6 +143,7 @@ def scoped(full: PathResult, tickers: list[str]) -> PathResult:
         labeled=part(full.labeled),
         sequences=sequences,
         fitted=full.fitted,
+        given=None if full.given is None else part(full.given),
     )
 
 
@@ -151,6 +152,7 @@ def scoped(full: PathResult, tickers: list[str]) -> PathResult:
     proves="Every snapshot (of the sampled tickers) comes out again, with its boundaries, window, mask and model input "
     "to the bit, when its bar is the last one of the history; and no snapshot is missing because of later bars.",
     misses="A snapshot that later bars removed, when none of the cuts falls between it and those bars.",
+    needs=("scanned",),
     tampers=(spoil_snapshot, drop_snapshot, spoil_sequence),
 )
 def every_snapshot_is_reproduced_as_the_last_bar(context: AuditContext) -> Verdict:

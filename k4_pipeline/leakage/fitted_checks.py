@@ -110,9 +110,11 @@ def _other_best_epoch(context: AuditContext) -> AuditContext:
 
 @check(
     "fitted",
-    proves="Scaler, weights, every number of the history, best epoch and calibrator come out again to the bit with nothing "
+    proves="Scaler, weights, every number of the history, best epoch and calibrator come out again to the bit "
+    "with nothing "
     "there but train and validation rows, and NaN for all bars from as_of on (test rows poisoned or absent).",
-    misses="Train and validation rows that are wrong themselves; other machines or thread counts (bits may differ there).",
+    misses="Train and validation rows that are wrong themselves; other machines or thread counts (bits may "
+    "differ there).",
     needs=("split", "fitted", "refit"),
     tampers=(_nudged_scaler,),
 )
@@ -132,7 +134,8 @@ def everything_fitted_comes_from_the_permitted_rows_alone(context: AuditContext)
 
 @check(
     "fitted",
-    proves="Replacing all bars from as_of on by noise, and with them the values and labels of every test row, moves nothing "
+    proves="Replacing all bars from as_of on by noise, and with them the values and labels of every test row, "
+    "moves nothing "
     "that is fitted or chosen.",
     misses="As above.",
     needs=("split", "fitted", "second refit"),
@@ -143,14 +146,15 @@ def noise_after_as_of_moves_nothing_fitted(context: AuditContext) -> Verdict:
     full = context.full
     day = context.as_of_day - 1
     spoilt = spoil_after(full.bars, day, SPOILERS["noise"], context.rng(8))
-    again = production.split_at(production.build(spoilt, full.config), context.as_of_day)
+    again = production.split_at(production.build_again(full, spoilt), context.as_of_day)
     out = compare_fitted(full.need_fitted(), production.fit(again), when=f"with noise after {day_text(day)}")
     return Verdict.of("noise_after_as_of_moves_nothing_fitted", out.cases, out.findings, differing=out.differing)
 
 
 @check(
     "fitted",
-    proves="The scaler comes out again, to the bit, from an index that holds the train rows alone and a panel that is NaN "
+    proves="The scaler comes out again, to the bit, from an index that holds the train rows alone and a panel "
+    "that is NaN "
     "outside their windows.",
     misses="Train rows that are wrong themselves.",
     needs=("split", "fitted"),
@@ -173,7 +177,8 @@ def the_scaler_comes_from_train_rows_alone(context: AuditContext) -> Verdict:
         a, b = getattr(stored, array), getattr(again, array)
         wrong = np.flatnonzero(a != b)
         lines = (
-            f"scaler: {array} of channel {int(c) + 1} is {shown(a[c])}, from the train rows alone {shown(b[c])}; other rows "
+            f"scaler: {array} of channel {int(c) + 1} is {shown(a[c])}, from the train rows alone {shown(b[c])}; "
+            "other rows "
             "were used"
             for c in wrong[:5]
         )
@@ -196,7 +201,8 @@ def monitor_order(name: str) -> tuple[str, ...]:
 
 @check(
     "fitted",
-    proves="The kept epoch is the best by its own history, and the numbers of that epoch come out again when the stored "
+    proves="The kept epoch is the best by its own history, and the numbers of that epoch come out again when the "
+    "stored "
     "weights score the validation rows: it was chosen on validation, not on test.",
     misses="Choices between runs (model size, settings), which are not made in this pipeline.",
     needs=("split", "fitted"),
@@ -229,7 +235,10 @@ def the_best_epoch_was_chosen_on_validation_rows(context: AuditContext) -> Verdi
         for key, value in measured.items():
             stored = kept.get(key)
             off = stored is None or not abs(float(stored) - value) <= 1e-3 * max(1.0, abs(value))
-            text = f"model: epoch {fitted.best_epoch} records {key} {stored}, the stored weights give {value:.6g} on validation"
+            text = (
+                f"model: epoch {fitted.best_epoch} records {key} {stored}, the stored weights give "
+                f"{value:.6g} on validation"
+            )
             out.add(len(rows), int(off), [text + "; it was measured on other rows"] * off)
     return Verdict.of(name, out.cases, out.findings, epochs=len(fitted.history), differing=out.differing)
 

@@ -40,7 +40,8 @@ def _other_mean_volume(context: AuditContext) -> AuditContext:
 @check(
     "inputs",
     proves="Window, mask, last bar, pattern channels and standardised inputs of the sampled rows equal a second "
-    "implementation that starts from bars and snapshots: nothing of a later bar, another ticker or the label is in them.",
+    "implementation that starts from bars and snapshots: nothing of a later bar, another ticker or the label is "
+    "in them.",
     misses="What is wrong in the panel or in the snapshots themselves (the replays look at those).",
     needs=("fitted",),
     tampers=(_window_one_bar_late, _mask_one_bar_short, _other_mean_volume),
@@ -89,7 +90,8 @@ def _collect(out: Comparison, table: str, row: pd.Series, near: np.ndarray, got:
     bar, channel = (int(v) for v in np.argwhere(~near)[-1])
     text = (
         f"{table}: {key_text(row, KEYS)} bar {bar + 1} of {len(got)}: {FEATURE_NAMES[channel]} is "
-        f"{shown(got[bar, channel])}, computed again from bars {shown(want[bar, channel])}; the window, the scaling or the "
+        f"{shown(got[bar, channel])}, computed again from bars {shown(want[bar, channel])}; the window, the "
+        "scaling or the "
         "source of the channel is another"
     )
     out.add(0, int((~near).sum()), [text])
@@ -109,7 +111,8 @@ def _earlier_activation(context: AuditContext) -> AuditContext:
 
 @check(
     "snapshots",
-    proves="Box, power, start price, activation and age of every snapshot follow from its own qualifying bars, recomputed "
+    proves="Box, power, start price, activation and age of every snapshot follow from its own qualifying bars, "
+    "recomputed "
     "from bars; the history behind the activation bar is long enough without counting any later bar.",
     misses="Which patterns exist at all; the replays look at that.",
     tampers=(spoil_snapshot, _box_of_all_bars, _earlier_activation),
@@ -148,7 +151,7 @@ def every_snapshot_follows_from_its_qualifying_bars(context: AuditContext) -> Ve
     report(there & (made["lower"].to_numpy() != box[:, 1]), "lower " + cause)
     report(there & (made["power"].to_numpy() != box[:, 0] * config.power_factor), "power is not upper times its factor")
     report(there & (made["start_price"].to_numpy() != bars.close[np.maximum(start, 0)]), "start_price is another close")
-    if not context.extra.get("external_snapshots"):
+    if full.given is None:
         report(there & (activation - start + 1 != config.qualifying_bars), "activation is not the last qualifying bar")
         report(there & (made["bars_active"].to_numpy() != end - activation), "bars_active is not the age in bars")
         short = activation - first + 1 < config.min_history_bars

@@ -53,7 +53,8 @@ def _other_membership(context: AuditContext) -> AuditContext:
 
 @check(
     "isolation",
-    proves="What is known of a ticker (features, snapshots, labels, sequences, inputs, membership) has the same bits when "
+    proves="What is known of a ticker (features, snapshots, labels, sequences, inputs, membership) has the same "
+    "bits when "
     "half of the other tickers are missing, and when a stranger stands before it.",
     misses="A dependence on tickers that are in both halves.",
     tampers=(spoil_panel, spoil_snapshot, spoil_label, _other_membership),
@@ -72,13 +73,13 @@ def nothing_depends_on_other_tickers(context: AuditContext) -> Verdict:
         halves = [sorted({*rng.choice(order, min(len(order), context.sample.tickers), replace=False), witness})]
     day, runs = int(full.bars.last_day), 0
     for half in halves:
-        again = production.build(full.bars.subset(half), context.config)
+        again = production.build_again(full, full.bars.subset(half))
         known = part_of(full, half)
         out.merge(compare_paths(known, again, day, when="with half of the tickers", rows_after=True))
         out.merge(_same_membership(context, known, again))
         runs += 1
     if context.sample.tickers is None:
-        again = production.build(with_stranger(full.bars, order[0], 4.0, "!STRANGER"), context.config)
+        again = production.build_again(full, with_stranger(full.bars, order[0], 4.0, "!STRANGER"))
         again = scoped(again, names)
         out.merge(compare_paths(full, again, day, when="with a stranger in front", rows_after=True))
         runs += 1
@@ -122,10 +123,11 @@ def _level_as_width(context: AuditContext) -> AuditContext:
 
 @check(
     "invariance",
-    proves="With prices of each ticker times a power of two (volumes divided by it), for the whole history or only before "
+    proves="With prices of each ticker times a power of two (volumes divided by it), for the whole history or "
+    "only before "
     "a date as a later split does: the same snapshots, labels and masks, and model inputs of the same bits.",
     misses="Factors that are no powers of two, where rounding moves (features/proofs.py bounds those).",
-    needs=("fitted",),
+    needs=("fitted", "scanned"),
     tampers=(spoil_snapshot, spoil_label, _level_as_width),
 )
 def the_unit_of_prices_does_not_matter(context: AuditContext) -> Verdict:
@@ -179,7 +181,8 @@ def _from_proof(name: str, result: ProofResult) -> Verdict:
 
 @check(
     "invariance",
-    proves="Market channels react to a rescaling of prices as their declared scale class says, and keep their bits when "
+    proves="Market channels react to a rescaling of prices as their declared scale class says, and keep their "
+    "bits when "
     "the ticker stands alone or among strangers (features/proofs.py).",
     misses="Pattern channels, which the rescaling of the whole path covers.",
     tampers=(spoil_panel,),
@@ -217,7 +220,8 @@ def _older_history(context: AuditContext) -> AuditContext:
 
 @check(
     "invariance",
-    proves="History before a channel's declared warm-up does not reach its value: to 1e-6 for recursive channels, not a "
+    proves="History before a channel's declared warm-up does not reach its value: to 1e-6 for recursive "
+    "channels, not a "
     "bit for the others (features/proofs.py).",
     misses="Tickers shorter than the warm-up.",
     tampers=(_older_history,),

@@ -34,6 +34,7 @@ def _one_bar_more(context: AuditContext) -> AuditContext:
     proves="Class, label_end_date, censoring and number of bars of every (sampled) label, by a second implementation: "
     "the race starts after the snapshot bar, a bar that reaches both counts as the stop, no label is known too early.",
     misses="A mistake shared by both readings of docs/patterns.md, or in the exchange calendar.",
+    needs=("raced",),
     tampers=(spoil_label, _known_a_day_early, _one_bar_more),
 )
 def labels_are_those_of_an_independent_race(context: AuditContext) -> Verdict:
@@ -92,6 +93,7 @@ def labels_are_those_of_an_independent_race(context: AuditContext) -> Verdict:
     "labels",
     proves="A label appears on its label_end_date, not a session before, with its class, on bars cut at those dates.",
     misses="Labels whose end lies on none of the sampled dates (the oracle covers those).",
+    needs=("raced",),
     tampers=(spoil_label, _known_a_day_early),
 )
 def every_label_is_known_on_its_date_and_not_before(context: AuditContext) -> Verdict:

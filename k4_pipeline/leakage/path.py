@@ -22,7 +22,7 @@ from k4_pipeline.evaluation import calibration, predict_table
 from k4_pipeline.features import compute
 from k4_pipeline.leakage import validation
 from k4_pipeline.market import cleaning, parsing
-from k4_pipeline.market.bars import Bars, DayLike, to_day
+from k4_pipeline.market.bars import Bars, DayLike, to_day, to_days
 from k4_pipeline.market.sources.base import RawBars
 from k4_pipeline.patterns import labels, snapshots
 from k4_pipeline.sequences import assemble, dataset, model_inputs, scaler, windows
@@ -67,6 +67,7 @@ class PathResult:
     predictions: pd.DataFrame | None = None  # the test rows
     scored: pd.DataFrame | None = None  # test rows with a known label
     metrics: dict[str, Any] | None = None
+    given: pd.DataFrame | None = None  # snapshots read from a file; None: they are scanned from the bars
     _cache: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -111,10 +112,23 @@ def label(bars: Bars, made: pd.DataFrame, config: PipelineConfig) -> pd.DataFram
     return labels.label_snapshots(bars, made, config.labels, default_exchange=config.cleaning.default_exchange)
 
 
-def build(bars: Bars, config: PipelineConfig, *, raw: RawBars | None = None, rejects: Any = None) -> PathResult:
+def known_rows(given: pd.DataFrame, bars: Bars) -> pd.DataFrame:
+    """Those snapshots of a file that were there at the close of the last bar: the ones whose bar exists."""
+    there = bars.locate(given["ticker"], to_days(given["snapshot_date"])) >= 0
+    return given[there].reset_index(drop=True)
+
+
+def build(
+    bars: Bars,
+    config: PipelineConfig,
+    *,
+    raw: RawBars | None = None,
+    rejects: Any = None,
+    given: pd.DataFrame | None = None,
+) -> PathResult:
     """Everything up to the sequences, which needs no as-of date."""
     panel = compute.compute_market_features(bars)
-    made = snapshots.make_snapshots(bars, config.patterns)
+    made = snapshots.make_snapshots(bars, config.patterns) if given is None else known_rows(given, bars)
     return PathResult(
         config=config,
         as_of=None,
@@ -125,15 +139,23 @@ def build(bars: Bars, config: PipelineConfig, *, raw: RawBars | None = None, rej
         snapshots=made,
         labeled=label(bars, made, config),
         sequences=windows.index_sequences(bars, made),
+        given=given,
     )
 
 
-def build_from_raw(raw: RawBars | Bars, config: PipelineConfig, *, today: dt.date | None = None) -> PathResult:
+def build_again(full: PathResult, bars: Bars) -> PathResult:
+    """`build` on other bars with the settings (and the snapshot file) of `full`."""
+    return build(bars, full.config, given=full.given)
+
+
+def build_from_raw(
+    raw: RawBars | Bars, config: PipelineConfig, *, today: dt.date | None = None, given: pd.DataFrame | None = None
+) -> PathResult:
     """`build` after cleaning; `Bars` are taken as already clean."""
     if isinstance(raw, Bars):
-        return build(raw, config)
+        return build(raw, config, given=given)
     cleaned = clean(raw, config, today)
-    return build(cleaned.bars, config, raw=raw, rejects=cleaned.rejects)
+    return build(cleaned.bars, config, raw=raw, rejects=cleaned.rejects, given=given)
 
 
 def members(path: PathResult, name: str) -> tuple[np.ndarray, pd.DataFrame]:

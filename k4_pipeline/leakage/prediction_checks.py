@@ -90,7 +90,10 @@ def predictions_are_for_later_rows_only(context: AuditContext) -> Verdict:
     for member in ("train", "validation"):
         end = pd.Timestamp(fitted.record.get(member, {}).get("last_label_end", "2999-01-01"))
         late = not (end < as_of and end < first)
-        text = f"model: its last {member} label ends {shown(end)}; as_of is {as_of.date()}, the first prediction {shown(first)}"
+        text = (
+            f"model: its last {member} label ends {shown(end)}; as_of is {as_of.date()}, the first prediction "
+            f"{shown(first)}"
+        )
         out.add(1, int(late), [text + "; it was trained after what it predicts"] * late)
     return Verdict.of("predictions_are_for_later_rows_only", out.cases, out.findings, rows=len(full.predictions))
 
@@ -149,7 +152,8 @@ def predictions_do_not_depend_on_their_batch(context: AuditContext) -> Verdict:
 
 @check(
     "predictions",
-    proves="Sampled scores follow from the stored scaler, weights and calibrator and inputs computed independently; every "
+    proves="Sampled scores follow from the stored scaler, weights and calibrator and inputs computed "
+    "independently; every "
     "expected value and signal follows from its row's own probabilities and the settings.",
     misses="Weights that know the future (the refit checks).",
     needs=("split", "fitted", "predictions"),
@@ -181,7 +185,8 @@ def predictions_follow_from_the_stored_model(context: AuditContext) -> Verdict:
         off.size,
         int(off.sum()),
         (
-            f"predictions: {key_text(made.iloc[some[i]], KEYS)}: p_raw_{c} is {shown(stored[i, c])}, the stored model gives "
+            f"predictions: {key_text(made.iloc[some[i]], KEYS)}: p_raw_{c} is {shown(stored[i, c])}, the stored "
+            "model gives "
             f"{shown(p[i, c])}; another model, scaler or input was used"
             for i, c in np.argwhere(off)[:5]
         ),
@@ -222,7 +227,8 @@ def predictions_follow_from_the_stored_model(context: AuditContext) -> Verdict:
         len(signal),
         int(wrong.sum()),
         (
-            f"predictions: {key_text(made.iloc[i], KEYS)}: signal {made['signal'].iloc[i]}, the settings give {signal[i]}; the "
+            f"predictions: {key_text(made.iloc[i], KEYS)}: signal {made['signal'].iloc[i]}, the settings give "
+            f"{signal[i]}; the "
             "thresholds are others than configured"
             for i in np.flatnonzero(wrong)[:5]
         ),
@@ -244,7 +250,8 @@ def _more_rows(context: AuditContext) -> AuditContext:
 
 @check(
     "report",
-    proves="The metrics come out again, by their definitions, from the stored predictions of the test rows and the labels of "
+    proves="The metrics come out again, by their definitions, from the stored predictions of the test rows and "
+    "the labels of "
     "the labelled snapshots: the right rows, the right truth, the right arithmetic.",
     misses="The bootstrap intervals, whose draws are not repeated here.",
     needs=("split", "predictions", "metrics"),
@@ -284,7 +291,10 @@ def the_report_follows_from_the_stored_rows(context: AuditContext) -> Verdict:
     for name, (stored, again) in expected.items():
         both_undefined = stored is None or (stored != stored and again != again)
         wrong = not both_undefined and not abs(float(stored) - again) <= 1e-9 * max(1.0, abs(again))
-        text = f"report: {name} is {stored}, the stored rows give {again:.9g}; it was computed on other rows or another truth"
+        text = (
+            f"report: {name} is {stored}, the stored rows give {again:.9g}; it was computed on other rows or "
+            "another truth"
+        )
         out.add(len(rows), int(wrong), [text] * wrong)
     return Verdict.of(
         "the_report_follows_from_the_stored_rows", out.cases, out.findings, rows=len(rows), metrics=len(expected)

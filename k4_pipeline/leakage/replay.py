@@ -217,8 +217,9 @@ def rebuilt_at(context: AuditContext, day: int) -> PathResult:
     """The path on what was known at the close of `day`: raw bars cut when there are raw bars."""
     full = context.full
     if full.raw is not None:
-        return production.build_from_raw(production.cut_raw(full.raw, day), full.config, today=context.today)
-    return production.build(full.bars.until(day), full.config)
+        cut = production.cut_raw(full.raw, day)
+        return production.build_from_raw(cut, full.config, today=context.today, given=full.given)
+    return production.build_again(full, full.bars.until(day))
 
 
 # --- self-tests: one spoilt cell in each table -----------------------------------------------------------------------
@@ -380,7 +381,7 @@ def nothing_changes_when_later_bars_are_spoilt(context: AuditContext) -> Verdict
     runs = 0
     for i, day in enumerate(days):
         for how in list(SPOILERS)[i % 2 :: 2] if len(days) > 1 else SPOILERS:
-            again = production.build(spoil_after(context.full.bars, int(day), SPOILERS[how], rng), context.config)
+            again = production.build_again(context.full, spoil_after(context.full.bars, int(day), SPOILERS[how], rng))
             when = f"bars after {day_text(day)} {how}"
             out.merge(compare_paths(context.full, again, int(day), when=when, rows_after=True))
             runs += 1

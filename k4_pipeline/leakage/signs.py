@@ -53,7 +53,8 @@ def _class_copy(context: AuditContext) -> AuditContext:
 
 @check(
     "signs",
-    proves="No single input channel at the snapshot bar ranks the next returns or K4 better than any honest channel could, "
+    proves="No single input channel at the snapshot bar ranks the next returns or K4 better than any honest "
+    "channel could, "
     "and none is a copy of the class.",
     misses="Weak leaks, and leaks spread over several channels or bars.",
     needs=("fitted",),
@@ -86,7 +87,10 @@ def no_channel_knows_the_outcome(context: AuditContext) -> Verdict:
             mine = rank[use]
             r = float(np.corrcoef(mine, target)[0, 1]) if mine.std() > 0 and target.std() > 0 else 0.0
             worst[f"return_{ahead}"] = max(worst.get(f"return_{ahead}", 0.0), abs(r))
-            text = f"model inputs: {FEATURE_NAMES[c]} has rank correlation {r:.3f} with the return of the next {ahead} bars"
+            text = (
+                f"model inputs: {FEATURE_NAMES[c]} has rank correlation {r:.3f} with the return of the next "
+                f"{ahead} bars"
+            )
             out.add(
                 int(use.sum()), int(abs(r) > limit), [f"{text} (limit {limit}); it holds later bars"] * (abs(r) > limit)
             )
@@ -109,6 +113,9 @@ def no_channel_knows_the_outcome(context: AuditContext) -> Verdict:
             pure = float(table.max(axis=1).sum() / table.sum())
             told = len(set(table.argmax(axis=1)))
             bad = pure > 0.995 and told >= 3
-            text = f"model inputs: {FEATURE_NAMES[c]} takes {len(values)} values that tell {told} classes apart ({shown(pure)})"
+            text = (
+                f"model inputs: {FEATURE_NAMES[c]} takes {len(values)} values that tell {told} classes apart "
+                f"({shown(pure)})"
+            )
             out.add(int(known.sum()), int(bad), [text + "; it is a copy of the label"] * bad)
     return Verdict.of(name, out.cases, out.findings, rows=len(rows), **{k: round(v, 3) for k, v in worst.items()})

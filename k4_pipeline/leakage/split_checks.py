@@ -15,6 +15,7 @@ from k4_pipeline.leakage.duplicates import near_duplicates
 from k4_pipeline.leakage.oracle_labels import oracle_labels
 from k4_pipeline.leakage.path import KEYS
 from k4_pipeline.leakage.verdict import Verdict
+from k4_pipeline.market.bars import Bars
 
 ORDER = ("train", "validation", "test")
 
@@ -142,7 +143,8 @@ def purge_margins_hold_when_recomputed_from_bars(context: AuditContext) -> Verdi
         int(late.sum()),
         (
             f"dataset_split: {key_text(boxes.iloc[i], KEYS)} in {boxes['split'].iloc[i]}: from bars its label is known "
-            f"on {shown(ends.iloc[i]) if ends.iloc[i] != far else 'no date'}, allowed is before {bound.iloc[i].date()}; "
+            f"on {shown(ends.iloc[i]) if ends.iloc[i] != far else 'no date'}, allowed is before "
+            f"{bound.iloc[i].date()}; "
             "purge or embargo is too short"
             for i in np.flatnonzero(late)
         ),
@@ -191,7 +193,8 @@ def _unlabelled_into_train(context: AuditContext) -> AuditContext:
 
 @check(
     "split",
-    proves="No pattern, by id or by ticker and start date, lies in two members; no row stands twice in any table; every "
+    proves="No pattern, by id or by ticker and start date, lies in two members; no row stands twice in any "
+    "table; every "
     "train and validation row has a known label.",
     misses="One company under two tickers; the duplicate check looks at that.",
     needs=("split",),
@@ -238,24 +241,19 @@ def nothing_lies_in_two_members(context: AuditContext) -> Verdict:
 
 
 def _copied_ticker(context: AuditContext) -> AuditContext:
-    """Two tickers, one fitted on and one tested on, get the same prices."""
+    """A ticker that is fitted on holds the bars of one that is tested."""
     full, split = context.full, context.full.split
     assert split is not None
     bars = full.bars
-    fitted = set(split.loc[split["split"].isin(["train", "validation"]), "ticker"])
-    tested = set(split.loc[split["split"] == "test", "ticker"])
-    lengths = dict(zip(bars.tickers, np.diff(bars.offsets)))
-    a, b = next(
-        (a, b)
-        for a in sorted(fitted)
-        for b in sorted(tested)
-        if a != b and lengths[a] == lengths[b] == max(lengths.values())
-    )
-    close = bars.close.copy()
-    close[bars.ticker_slice(b)] = 3.0 * close[bars.ticker_slice(a)]
-    columns = {c: getattr(bars, c) for c in ("open", "high", "low", "volume")}
-    made = type(bars)(tickers=bars.tickers, offsets=bars.offsets, date=bars.date, close=close, **columns)
-    return context.with_full(bars=made)
+    fitted = sorted(set(split.loc[split["split"].isin(["train", "validation"]), "ticker"].astype(object)))
+    tested = set(split.loc[split["split"] == "test", "ticker"].astype(object))
+    length = dict(zip(bars.tickers, np.diff(bars.offsets)))
+    b = max(sorted(tested), key=lambda t: length[t])
+    a = next(t for t in fitted if t != b)
+    frame = bars.to_frame()
+    copy = frame[frame["ticker"] == b].assign(ticker=a)
+    made = pd.concat([frame[frame["ticker"] != a], copy]).astype({"ticker": "str"}).sort_values(["ticker", "date"])
+    return context.with_full(bars=Bars.from_frame(made.reset_index(drop=True)))
 
 
 @check(

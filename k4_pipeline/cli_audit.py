@@ -1,0 +1,88 @@
+"""`k4 audit`: the proof that no future information was used, run again by whoever wants to see it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from k4_pipeline.cli_common import (
+    DebugOption,
+    HomeOption,
+    JsonOption,
+    err_console,
+    explained,
+    out_console,
+    print_json,
+    settings_for,
+)
+from k4_pipeline.cli_progress import TerminalProgress
+
+
+@explained
+def audit(
+    as_of: Annotated[
+        str | None,
+        typer.Option("--as-of", metavar="DATE", help="Which artifacts. Default: the newest with predictions."),
+    ] = None,
+    sample: Annotated[
+        str, typer.Option(help="How much is looked at: normal or thorough (small: everything).")
+    ] = "normal",
+    small: Annotated[
+        bool,
+        typer.Option("--small", help="Audit the code on a small simulated universe instead of the stored artifacts."),
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the sample and of the small universe.")] = 0,
+    controls: Annotated[
+        bool, typer.Option("--controls", help="Also train on data that holds nothing to learn.")
+    ] = False,
+    in_process: Annotated[
+        bool, typer.Option("--in-process", help="All checks in this process: faster, less strict.")
+    ] = False,
+    workers: Annotated[int, typer.Option(help="Checks run at the same time.")] = 1,
+    budget: Annotated[float | None, typer.Option(help="Seconds; a check without time left counts as failed.")] = None,
+    json_: bool = JsonOption,
+    debug: bool = DebugOption,
+    home: Path | None = HomeOption,
+) -> None:
+    """Prove that no future information was used: replay, spoil, recompute and refit, each check in a fresh process."""
+    from k4_pipeline.leakage import audit_run
+
+    settings = settings_for(home)
+    with TerminalProgress(err_console(), quiet=json_) as progress:
+        result = audit_run.run(
+            config=settings.config,
+            store_root=None if small else settings.artifacts_dir,
+            as_of=as_of,
+            sample=sample,
+            seed=seed,
+            controls=controls,
+            isolated=not in_process,
+            workers=workers,
+            budget_s=budget,
+            progress=progress.of("checks"),
+        )
+    if json_:
+        print_json(result)
+    else:
+        _show(result)
+    raise typer.Exit(0 if result["passed"] else 1)
+
+
+def _show(result: dict[str, Any]) -> None:
+    console = out_console()
+    table = Table("", "check", "cases", "seconds", title=f"audit of {result['what']}")
+    for verdict in result["verdicts"]:
+        mark = "[green]holds[/]" if verdict["passed"] else "[red]fails[/]"
+        seconds = result["seconds"].get(verdict["name"], 0.0)
+        table.add_row(mark, verdict["name"], f"{verdict['cases']:,}", f"{seconds:.1f}")
+    for name, reason in result["not_applicable"].items():
+        table.add_row("[dim]not asked[/]", name, "", reason)
+    console.print(table)
+    for verdict in result["verdicts"]:
+        for finding in verdict["findings"]:
+            console.print(f"{verdict['name']}: {finding}", style="red", markup=False, highlight=False)
+    failed = sum(not v["passed"] for v in result["verdicts"])
+    console.print("no leak found" if result["passed"] else f"{failed} checks fail")
