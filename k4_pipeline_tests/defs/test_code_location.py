@@ -44,7 +44,15 @@ CHECKS = {
         "no_bar_lies_in_the_future",
         "every_row_read_is_kept_or_rejected",
     },
-    "market_features": {"market_features_match_their_schema", "every_panel_row_is_its_bar"},
+    "market_features": {
+        "market_features_match_their_schema",
+        "every_panel_row_is_its_bar",
+        "no_channel_changes_when_later_bars_are_cut",
+        "no_channel_changes_when_later_bars_are_corrupted",
+        "no_channel_depends_on_other_tickers",
+        "no_invariant_channel_changes_with_the_price_scale",
+        "no_channel_needs_more_history_than_it_declares",
+    },
     "snapshots": {"snapshots_match_their_schema", "every_snapshot_knows_only_its_past", "universe_coverage"},
     "labeled_snapshots": {
         "labeled_snapshots_match_their_schema",

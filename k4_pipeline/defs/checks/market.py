@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from k4_pipeline.defs.checks.factory import Evidence, Proposition, checks_for, schema_proposition
+from k4_pipeline.defs.checks.features import FEATURE_PROOFS
 from k4_pipeline.defs.io_managers import load_bars, load_panel, load_table
 from k4_pipeline.leakage.verdict import Verdict
 
@@ -98,6 +99,7 @@ CHECKS = [
                 _panel_matches_the_bars,
                 description="Row i of the panel is row i of the bars, by ticker, date and fingerprint.",
             ),
+            *FEATURE_PROOFS,
         ],
     ),
 ]
