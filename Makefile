@@ -22,7 +22,7 @@ $(STAMP): requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
-	$(BIN)/k4 init
+	$(BIN)/k4 init --compile
 	touch $@
 
 $(DEV_STAMP): $(STAMP) requirements-dev.lock
