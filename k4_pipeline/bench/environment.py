@@ -50,5 +50,8 @@ def environment(device: torch.device) -> dict[str, Any]:
         row.update(device=torch.cuda.get_device_name(device), cuda=torch.version.cuda)
     else:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-        row.update(device=_processor(), cores=cores, torch_threads=torch.get_num_threads())
+        load = (
+            round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
+        )  # of others too: a busy machine shows
+        row.update(device=_processor(), cores=cores, torch_threads=torch.get_num_threads(), load_average=load)
     return row

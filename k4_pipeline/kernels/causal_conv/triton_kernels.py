@@ -10,6 +10,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from k4_pipeline.kernels.selective_scan.triton_math import sigmoid
+
 
 @triton.jit
 def _input(x_ptr, x_row, x_bar: tl.constexpr, t, d, first, length, inside):
@@ -20,8 +22,8 @@ def _input(x_ptr, x_row, x_bar: tl.constexpr, t, d, first, length, inside):
 
 
 @triton.jit
-def _silu_slope(pre):
-    s = 1.0 / (1.0 + tl.exp(-pre))
+def _silu_slope(pre, HARDWARE: tl.constexpr):
+    s = sigmoid(pre, HARDWARE)
     return s * (1.0 + pre * (1.0 - s))
 
 
@@ -29,7 +31,7 @@ def _silu_slope(pre):
 def conv_forward(
     x_ptr, weight_ptr, bias_ptr, first_ptr, y_ptr, length, x_row,
     x_bar: tl.constexpr, channels: tl.constexpr, BT: tl.constexpr, BD: tl.constexpr,
-    HAS_FIRST: tl.constexpr, ACTIVATION: tl.constexpr,
+    HAS_FIRST: tl.constexpr, ACTIVATION: tl.constexpr, HARDWARE: tl.constexpr,
 ):  # fmt: skip
     """weight: (4, channels) and bias: (channels,) float32."""
     row = tl.program_id(0).to(tl.int64)
@@ -44,7 +46,7 @@ def conv_forward(
         w = tl.load(weight_ptr + k * channels + d, mask=inside, other=0.0)
         out += w[None, :] * _input(x_ptr, row * x_row, x_bar, t - 3 + k, d, first, length, inside)
     if ACTIVATION:
-        out = out / (1.0 + tl.exp(-out))
+        out = out * sigmoid(out, HARDWARE)
     out = tl.where((t >= first)[:, None], out, 0.0)
     at = y_ptr + (row * length + t[:, None]) * channels + d[None, :]
     tl.store(at, out.to(y_ptr.dtype.element_ty), mask=(t < length)[:, None] & inside[None, :])
@@ -54,7 +56,7 @@ def conv_forward(
 def conv_backward(
     x_ptr, weight_ptr, bias_ptr, first_ptr, dy_ptr, dx_ptr, sums_ptr, length, x_row, dy_row,
     x_bar: tl.constexpr, dy_bar: tl.constexpr, channels: tl.constexpr, BT: tl.constexpr, BD: tl.constexpr,
-    HAS_FIRST: tl.constexpr, ACTIVATION: tl.constexpr,
+    HAS_FIRST: tl.constexpr, ACTIVATION: tl.constexpr, HARDWARE: tl.constexpr,
 ):  # fmt: skip
     """dx, and per program the sums for the four taps and the bias: sums (bar blocks * batch, 5, channels).
 
@@ -83,7 +85,7 @@ def conv_backward(
         g = _input(dy_ptr, row * dy_row, dy_bar, t + j, d, first, length, inside)
         if ACTIVATION:
             pre = bias[None, :] + w_0[None, :] * x_0 + w_1[None, :] * x_1 + w_2[None, :] * x_2 + w_3[None, :] * x_3
-            g = g * _silu_slope(pre)
+            g = g * _silu_slope(pre, HARDWARE)
         if j == 0:
             tl.store(sums, tl.sum(g * x_0, axis=0), mask=inside)
             tl.store(sums + channels, tl.sum(g * x_1, axis=0), mask=inside)

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from k4_pipeline.errors import BadInputError
 from k4_pipeline.kernels.causal_conv.triton_kernels import conv_backward, conv_forward
+from k4_pipeline.kernels.selective_scan.dispatch import triton_interpreted
 
 TAPS = 4
 
@@ -63,7 +64,8 @@ def _forward(
         conv_forward[(batch, triton.cdiv(channels, bd), triton.cdiv(length, bt))](
             x, taps, shift, first_valid if first_valid is not None else taps, y, length, x.stride(0),
             x_bar=x.stride(1), channels=channels, BT=bt, BD=bd,
-            HAS_FIRST=first_valid is not None, ACTIVATION=activation, num_warps=_warps(bt, bd),
+            HAS_FIRST=first_valid is not None, ACTIVATION=activation,
+            HARDWARE=not triton_interpreted(), num_warps=_warps(bt, bd),
         )  # fmt: skip
     return y
 
@@ -94,7 +96,8 @@ def _backward(
             conv_backward[(batch, triton.cdiv(channels, bd), blocks)](
                 x, taps, shift, first_valid if first_valid is not None else taps, dy, dx, sums,
                 length, x.stride(0), dy.stride(0), x_bar=x.stride(1), dy_bar=dy.stride(1), channels=channels,
-                BT=bt, BD=bd, HAS_FIRST=first_valid is not None, ACTIVATION=activation, num_warps=_warps(bt, bd),
+                BT=bt, BD=bd, HAS_FIRST=first_valid is not None, ACTIVATION=activation,
+            HARDWARE=not triton_interpreted(), num_warps=_warps(bt, bd),
             )  # fmt: skip
     total = sums.sum(0)
     dweight = total[TAPS - weight.shape[1] : TAPS].t().to(weight.dtype).contiguous()
