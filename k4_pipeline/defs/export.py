@@ -24,8 +24,9 @@ def _own(store: ArtifactStore, ref: ArtifactRef) -> pd.DataFrame:
     return load_table(ref)
 
 
-def _rejects(store: ArtifactStore, ref: ArtifactRef) -> pd.DataFrame:
-    return load_table(ref, "rejects")
+def _beside(name: str) -> TableOf:
+    """A further table stored in the same version."""
+    return lambda store, ref: load_table(ref, name)
 
 
 def _features(store: ArtifactStore, ref: ArtifactRef) -> pd.DataFrame:
@@ -65,7 +66,11 @@ def _champion(store: ArtifactStore, ref: ArtifactRef) -> pd.DataFrame:
 # name -> (asset it is stored in, how its table is made)
 EXPORTS: dict[str, tuple[str, TableOf]] = {
     "daily_bars": ("daily_bars", _own),
-    "rejects": ("daily_bars", _rejects),
+    "rejects": ("daily_bars", _beside("rejects")),
+    "completeness": ("daily_bars", _beside("completeness")),
+    "revisions": ("daily_bars", _beside("revisions")),
+    "suspicious_jumps": ("daily_bars", _beside("suspicious_jumps")),
+    "stale_runs": ("daily_bars", _beside("stale_runs")),
     "snapshots": ("snapshots", _own),
     "labeled_snapshots": ("labeled_snapshots", _own),
     "market_features": ("market_features", _features),

@@ -172,5 +172,6 @@ def _still_owner(context: dg.AssetExecutionContext) -> None:
     run = context.instance.get_run_by_id(context.run.run_id)
     if run is not None and run.is_finished:
         raise StaleArtifactError(
-            f"run {context.run.run_id} has ended as {run.status.value} while this step still worked; its result is dropped"
+            f"run {context.run.run_id} has ended as {run.status.value} while this step still worked; "
+            "its result is dropped"
         )

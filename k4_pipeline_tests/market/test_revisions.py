@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from k4_pipeline.market.revisions import as_known, compare_history, record_versions, revision_report
+from k4_pipeline.market.revisions import (
+    LOG_COLUMNS,
+    as_known,
+    compare_history,
+    record_versions,
+    revision_log,
+    revision_report,
+)
 from k4_pipeline_tests.market.crafted import raw_frame
 
 T1, T2, T3 = (dt.datetime(2015, 3, day, 22, 0, tzinfo=dt.UTC) for day in (2, 3, 4))
@@ -109,3 +116,23 @@ def test_equal_tables_have_no_differences():
 def test_a_table_with_a_repeated_key_is_refused():
     with pytest.raises(pd.errors.MergeError):
         compare_history(pd.concat([_bars(), _bars()]), _bars())
+
+
+def test_the_revision_log_keeps_both_values_of_every_change_and_grows_over_time():
+    def bars(close: float, days: list[str]) -> pd.DataFrame:
+        frame = pd.DataFrame({"ticker": "A", "date": pd.to_datetime(days).astype("datetime64[us]")})
+        return frame.assign(open=1.0, high=9.0, low=1.0, close=close, volume=5.0)
+
+    first, second = dt.datetime(2024, 1, 9, tzinfo=dt.UTC), dt.datetime(2024, 2, 9, tzinfo=dt.UTC)
+    none = revision_log(None, None, bars(2.0, ["2024-01-02"]), first)
+    assert len(none) == 0
+    assert list(none.columns) == list(LOG_COLUMNS)
+    same = revision_log(none, bars(2.0, ["2024-01-02"]), bars(2.0, ["2024-01-02", "2024-01-03"]), first)
+    assert len(same) == 0
+    changed = revision_log(same, bars(2.0, ["2024-01-02", "2024-01-03"]), bars(4.0, ["2024-01-02"]), first)
+    assert changed[["kind", "column", "old", "new", "ratio"]].iloc[0].tolist() == ["changed", "close", 2.0, 4.0, 2.0]
+    assert changed["kind"].tolist() == ["changed", "removed"]
+    again = revision_log(changed, bars(4.0, ["2024-01-02"]), bars(5.0, ["2024-01-02"]), second)
+    assert len(again) == 3
+    assert again["revised_at"].is_monotonic_increasing
+    assert again.dtypes.equals(none.dtypes)

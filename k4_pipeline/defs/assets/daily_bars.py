@@ -3,12 +3,15 @@
 import datetime as dt
 
 import dagster as dg
+import pandas as pd
 
+from k4_pipeline.config import to_dict
 from k4_pipeline.defs.assets.common import k4_asset
 from k4_pipeline.defs.external import fetch_missing
-from k4_pipeline.defs.io_managers import produce
-from k4_pipeline.defs.metadata import counts_table, date_metadata, table_metadata
+from k4_pipeline.defs.io_managers import Production, load_json, load_table, produce
+from k4_pipeline.defs.metadata import counts_table, date_metadata, markdown_table, table_metadata
 from k4_pipeline.defs.resources import K4Resource
+from k4_pipeline.errors import StaleArtifactError
 
 
 @k4_asset(
@@ -19,6 +22,8 @@ from k4_pipeline.defs.resources import K4Resource
 def daily_bars(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.MaterializeResult:
     """Read the configured source, clean it, store bars, rejects and listings."""
     from k4_pipeline.market.cleaning import clean_bars
+    from k4_pipeline.market.completeness import completeness
+    from k4_pipeline.market.revisions import revision_log
     from k4_pipeline.market.sources import read_bars
 
     with produce(context, k4, "daily_bars", sections=("source", "simulation", "cleaning")) as work:
@@ -36,6 +41,10 @@ def daily_bars(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Material
         work.write_table("rejects", result.rejects)
         for name, listing in result.listings.items():
             work.write_table(name, listing)
+        complete = completeness(result.bars, work.config.cleaning)
+        work.write_table("completeness", complete)
+        revisions = revision_log(*known_before(work), table, now)
+        work.write_table("revisions", revisions)
         work.meta = {"rows": len(table), "tickers": result.bars.n_tickers, "counts": dict(result.counts)}
         work.meta["problems"] = list(raw.problems)
         work.meta["first_date"], work.meta["last_date"] = (str(d.date()) for d in (table.date.min(), table.date.max()))
@@ -49,6 +58,32 @@ def daily_bars(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Material
             rejected_rows=len(result.rejects),
             rejects=dg.MetadataValue.md(counts_table("reason", reasons)),
             listings=dg.MetadataValue.md(counts_table("listing", {k: len(v) for k, v in result.listings.items()})),
+            missing_sessions=int(complete["missing_sessions"].sum()),
+            longest_gap_sessions=int(complete["longest_gap_sessions"].max()),
+            least_complete=dg.MetadataValue.md(least_complete(complete)),
+            revisions=len(revisions),
             unreadable=dg.MetadataValue.md("\n".join(f"- {p}" for p in raw.problems[:50]) or "none"),
         )
     )
+
+
+def known_before(work: Production) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
+    """The revision log and the bars of the last good version, when it came from the same source; else nothing."""
+    try:
+        before = work.store.last_good("daily_bars")
+    except StaleArtifactError:
+        return None, None
+    same = ("source", "simulation") if work.config.source.source == "simulated" else ("source",)
+    now, then = to_dict(work.config), load_json(before, "config.json")
+    if any(now[section] != then.get(section) for section in same):
+        return None, None
+    return load_table(before, "revisions"), load_table(before)
+
+
+def least_complete(table: pd.DataFrame, rows: int = 10) -> str:
+    """The tickers that lack most of their sessions, as Markdown."""
+    worst = table[table["missing_sessions"] > 0].nsmallest(rows, "completeness")
+    header = ["ticker", "exchange", "bars", "missing sessions", "longest gap", "completeness"]
+    columns = ["ticker", "exchange", "bars", "missing_sessions", "longest_gap_sessions"]
+    lines = [[*(row[c] for c in columns), f"{row['completeness']:.2%}"] for row in worst.to_dict("records")]
+    return markdown_table(header, lines) if lines else "every ticker has every session of its calendar"
