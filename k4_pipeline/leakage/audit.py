@@ -31,6 +31,7 @@ class AuditSample:
     """How much is looked at; None means everything. The sizes stand in the detail of every verdict."""
 
     tickers: int | None = None  # tickers whose every cell and every snapshot is replayed
+    cell_cuts: int | None = None  # bars of each of them that are made the last one
     cut_dates: int = 6  # dates at which the whole universe is cut and rebuilt
     corrupted_dates: int = 2  # dates after which the bars are spoilt, each in several ways
     label_rows: int | None = None  # labels raced again by the oracle
@@ -43,8 +44,8 @@ class AuditSample:
         """`small` (exhaustive, for universes of some 30 tickers), `normal` or `thorough` (for stored artifacts)."""
         sizes = {
             "small": cls(),
-            "normal": cls(tickers=24, cut_dates=2, corrupted_dates=1, label_rows=2000, input_rows=400),
-            "thorough": cls(tickers=100, cut_dates=6, corrupted_dates=2, label_rows=20_000, input_rows=2000, refits=2),
+            "normal": cls(tickers=24, cell_cuts=400, cut_dates=2, corrupted_dates=1, label_rows=20_000),
+            "thorough": cls(tickers=100, cell_cuts=2000, input_rows=2000, refits=2),
         }
         if name not in sizes:
             raise ConfigError(f"audit sample {name!r} is unknown; use one of {', '.join(sizes)}")

@@ -52,7 +52,10 @@ def every_bar_is_reproduced_as_the_last_one(context: AuditContext) -> Verdict:
     pieces = []
     for ticker in tickers:
         rows = full.bars.ticker_slice(ticker)
-        pieces += [Piece(rows.start, stop) for stop in range(rows.start + 1, rows.stop + 1)]
+        stops = np.arange(rows.start + 1, rows.stop + 1)
+        if context.sample.cell_cuts is not None and context.sample.cell_cuts < len(stops):
+            stops = np.sort(context.rng(rows.start).choice(stops, context.sample.cell_cuts, replace=False))
+        pieces += [Piece(rows.start, int(stop)) for stop in stops]
     last = np.array([piece.stop - 1 for piece in pieces])
     made = np.empty((len(pieces), full.panel.shape[1]), dtype=full.panel.dtype)
     for i, values in computed_pieces(full.bars, pieces, CHANNELS):

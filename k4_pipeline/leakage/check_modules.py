@@ -16,6 +16,7 @@ MODULES = (
     "bar_checks",
     "signs",
     "provenance",
+    "extra_checks",
     "self_test",
 )
 

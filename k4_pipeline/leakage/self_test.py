@@ -14,7 +14,8 @@ from k4_pipeline.leakage.verdict import Verdict, guarded
 
 NAME = "every_check_can_fail"
 # These look at a handful of tickers as well as at all; the others need the whole universe (a fit, a split).
-_SMALL_SCOPE = ("replay", "isolation", "invariance")
+_SMALL_SCOPE = ("replay", "isolation", "invariance", "labels", "inputs", "snapshots")
+_SMALL_NEEDS = frozenset({"fitted", "scanned", "raced"})
 _TICKERS = 4
 
 
@@ -27,13 +28,15 @@ def few_tickers(context: AuditContext) -> AuditContext:
     last = context.full.bars.tickers[-1]
     names = sorted({*map(str, busy), str(made.loc[made["snapshot_date"].idxmin(), "ticker"]), str(last)})
     full = scoped(context.full, names)
-    sample = dataclasses.replace(context.sample, tickers=None, cut_dates=2, corrupted_dates=1)
+    sample = dataclasses.replace(
+        context.sample, tickers=None, cell_cuts=None, cut_dates=2, corrupted_dates=1, label_rows=None, input_rows=50
+    )
     return AuditContext(full, sample, context.today, dict(context.extra))
 
 
-def failures_to_fail(item: Check, context: AuditContext) -> tuple[int, list[str]]:
+def failures_to_fail(item: Check, context: AuditContext, few: AuditContext | None = None) -> tuple[int, list[str]]:
     """How many spoilt contexts were tried on a check, and a finding for each on which it did not fire."""
-    small = few_tickers(context) if item.stage in _SMALL_SCOPE and item.needs <= {"fitted", "scanned"} else context
+    small = (few or few_tickers(context)) if item.stage in _SMALL_SCOPE and item.needs <= _SMALL_NEEDS else context
     findings = []
     for spoil in item.tampers:
         name = getattr(spoil, "__name__", "spoil").strip("_")
@@ -64,12 +67,12 @@ def every_check_can_fail(context: AuditContext) -> Verdict:
         )
         tried, findings = failures_to_fail(blind, context)
         return Verdict.of(NAME, tried, findings)
-    there = what_is_there(context)
+    there, few = what_is_there(context), few_tickers(context)
     cases, findings, checks = 0, [], 0
     for item in list(CHECKS.values()):
         if item.name == NAME or not item.needs <= there:
             continue
-        tried, found = failures_to_fail(item, context)
+        tried, found = failures_to_fail(item, context, few)
         cases, checks = cases + tried, checks + 1
         findings += found
     tried, found = failures_to_fail(CHECKS[NAME], context)
