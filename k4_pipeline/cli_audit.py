@@ -43,11 +43,33 @@ def audit(
     ] = False,
     workers: Annotated[int, typer.Option(help="Checks run at the same time.")] = 1,
     budget: Annotated[float | None, typer.Option(help="Seconds; a check without time left counts as failed.")] = None,
+    planted: Annotated[
+        bool, typer.Option("--planted", help="Plant known leaks and count how many the audit notices.")
+    ] = False,
+    seeds: Annotated[int, typer.Option(help="With --planted: how many seeds.")] = 3,
+    clean_runs: Annotated[int, typer.Option(help="With --planted: how many unmodified runs.")] = 200,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Train one model on the honest and on a random split, side by side.")
+    ] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="With --planted or --demo: print the published table.")
+    ] = False,
     json_: bool = JsonOption,
     debug: bool = DebugOption,
     home: Path | None = HomeOption,
 ) -> None:
-    """Prove that no future information was used: replay, spoil, recompute and refit, each check in a fresh process."""
+    """Prove that no future information was used: replay, spoil, recompute and refit, each check in a fresh process.
+
+    With --planted the audit itself is tested (--sample N: only N leaks); --demo shows what leakage looks like.
+    """
+    from k4_pipeline import cli_audit_planted
+
+    if planted:
+        cli_audit_planted.planted(
+            seeds=seeds, sample=sample, clean_runs=clean_runs, workers=workers, json_=json_, markdown=markdown
+        )
+    if demo:
+        cli_audit_planted.demo(seed=seed, json_=json_, markdown=markdown)
     from k4_pipeline.leakage import audit_run
 
     settings = settings_for(home)

@@ -106,6 +106,22 @@ def signal_table(report: dict[str, Any]) -> str:
     )
 
 
+def demo_section(demo: dict[str, Any]) -> str:
+    """What leakage looks like: the dict of `leakage.demo.run_demo`, one table per market."""
+
+    def cell(metric: dict[str, float]) -> str:
+        return f"**{number(metric['value'])}** ({number(metric['low'])} to {number(metric['high'])})"
+
+    parts = [demo["in_words"]]
+    for market in demo["markets"]:
+        test = market["test"]
+        rows = [[row["metric"], cell(row["honest"]), cell(row["random"])] for row in market["rows"]]
+        rows.append(["test rows (K4)", *(f"{test[n]['rows']} ({test[n]['k4']})" for n in ("honest", "random"))])
+        title = f"{market['market']}, as of {market['as_of']}"
+        parts.append(table([title, "honest split (by date, purged)", "random split (leaks)"], rows))
+    return "\n\n".join(parts)
+
+
 def headline(report: dict[str, Any]) -> str:
     """Three sentences that say what was found, before any table."""
     metrics = report["metrics"]
@@ -150,6 +166,7 @@ def render_markdown(report: dict[str, Any]) -> str:
         "## The split",
         class_table(report),
         f"Test rows whose label is not known yet: {report['unlabelled_test_rows']}.",
+        *(["## What leakage looks like", demo_section(report["leak_demo"])] if report.get("leak_demo") else []),
         "## Propositions checked",
         verdict_table(report),
         "## Data and model",

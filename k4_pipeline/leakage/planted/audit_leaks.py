@@ -11,6 +11,7 @@ from k4_pipeline.leakage.planted.registry import Plant, register
 from k4_pipeline.leakage.verdict import Verdict
 
 _SELF_TEST = ("every_check_can_fail",)
+_STORED = ("checks_of_stored_tables_can_fail",)
 
 
 def _checks_called(match: Callable[[str], bool], weakened: bool) -> Plant:
@@ -60,8 +61,18 @@ register(
     stage="audit",
     where="splits.verify.verify_split",
     description="the verifier of the split is edited so that it returns no violation",
-    expected=_SELF_TEST,
+    expected=_STORED,
     leak=lambda original, *args, **kwargs: [],
     twin=lambda original, *args, **kwargs: list(original(*args, **kwargs)),
     twin_does="the list of violations is copied",
+)
+register(
+    "purge_proposition_always_holds",
+    stage="audit",
+    where="leakage.propositions.purge_holds",
+    description="the check that stands beside the stored split is edited so that it always passes",
+    expected=_STORED,
+    leak=lambda original, split, manifest, config: Verdict("purge_holds", True, len(split)),
+    twin=lambda original, split, manifest, config: original(split.copy(), manifest, config),
+    twin_does="the split is copied first",
 )

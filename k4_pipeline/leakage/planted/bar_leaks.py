@@ -14,7 +14,7 @@ from k4_pipeline.market.bars import PRICE_COLUMNS, Bars, to_days
 from k4_pipeline.market.calendar import sessions
 
 CLEAN = "market.cleaning.clean_bars"
-_AS_SENT = ("every_bar_is_as_sent", "replay_of_the_whole_universe")
+_AS_SENT = ("every_bar_is_a_row_as_sent", "everything_is_reproduced_from_bars_cut_at_a_date")
 
 
 def _edited(edit: Callable[[pd.DataFrame], pd.DataFrame]) -> Callable[..., Any]:
@@ -93,7 +93,7 @@ register(
     stage="bars",
     where="market.cleaning._judge_duplicates",
     description="of two contradicting rows for one day the one sent last is kept: a correction made weeks later",
-    expected=("every_bar_is_as_sent",),
+    expected=("every_bar_is_a_row_as_sent",),
     leak=_keep_the_last_row,
     twin=lambda original, reason, *rest: original(reason, *rest),
     twin_does="the production rule called through a wrapper: contradicting rows are all refused",
@@ -117,7 +117,7 @@ register(
     stage="bars",
     where="market.cleaning._refuse_future",
     description="the bar of the running session is taken as if it were complete",
-    expected=("every_bar_is_as_sent", "no_bar_lies_in_the_future"),
+    expected=("every_bar_is_a_row_as_sent", "cleaning_passes_a_test_of_known_traps"),
     leak=_accept_today,
     twin=_refuse_today,
     twin_does="the bar of today is taken only once its exchange has closed, which nobody has confirmed",
@@ -255,7 +255,7 @@ for _name, _choose, _what in (
         stage="bars",
         where=CLEAN,
         description=_what,
-        expected=("replay_of_the_whole_universe", "every_bar_is_as_sent"),
+        expected=("everything_is_reproduced_from_bars_cut_at_a_date", "every_bar_is_a_row_as_sent"),
         leak=_edited(_choose),
         twin=_edited(lambda frame: frame[frame.groupby("ticker")["date"].transform("size") >= 20]),
         twin_does="only tickers with 20 bars are kept, which cleaning asks for anyway",

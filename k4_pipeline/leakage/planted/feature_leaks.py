@@ -18,8 +18,8 @@ from k4_pipeline.leakage.planted.registry import Wrapper, register
 from k4_pipeline.market.bars import Bars
 
 COMPUTE = "features.compute.compute_market_features"
-_CELLS = ("every_cell_is_reproduced_as_the_last_bar", "replay_of_the_whole_universe")
-_INVARIANCE = ("channels_react_to_scale_as_declared", "tickers_do_not_influence_each_other")
+_CELLS = ("every_bar_is_reproduced_as_the_last_one", "everything_is_reproduced_from_bars_cut_at_a_date")
+_INVARIANCE = ("channels_react_to_scale_and_company_as_declared", "nothing_depends_on_other_tickers")
 
 Edit = Callable[[np.ndarray, Bars, slice], np.ndarray]  # channel of one ticker (n,), the bars, its rows
 
@@ -315,7 +315,7 @@ register(
     stage="features",
     where=COMPUTE,
     description="a window runs over the border between two tickers",
-    expected=("tickers_do_not_influence_each_other",),
+    expected=("nothing_depends_on_other_tickers",),
     leak=_whole("high_low_spread", lambda v, bars: _mean_of(v, range(0, 2))),
     twin=_each("current_adx", lambda x, bars, rows: _mean_of(x, range(0, 2))),
     twin_does="the same window, ticker by ticker",
@@ -332,7 +332,7 @@ register(
     stage="features",
     where=COMPUTE,
     description="the mean of the day over all tickers of the final universe is subtracted: who is in it is hindsight",
-    expected=("tickers_do_not_influence_each_other",),
+    expected=("nothing_depends_on_other_tickers",),
     leak=_whole("close_vs_vwap", _relative_to_the_market),
     twin=_each("close_vs_vwap", lambda x, bars, rows: x - 0.01),
     twin_does="a constant is subtracted",

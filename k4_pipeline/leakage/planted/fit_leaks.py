@@ -16,7 +16,7 @@ from k4_pipeline.sequences.scaler import Scaler
 SCALER = "sequences.scaler.fit_scaler"
 TRAIN = "training.loop.train"
 CALIBRATE = "evaluation.calibration.fit_calibrator"
-_REFIT = ("the_fit_needs_nothing_but_its_own_rows", "poisoned_test_rows_move_nothing")
+_REFIT = ("everything_fitted_comes_from_the_permitted_rows_alone", "fitting_reads_only_rows_known_at_as_of")
 
 
 def _twin_keys(rows: np.ndarray) -> Any:
@@ -46,7 +46,7 @@ register(
     stage="fit",
     where=SCALER,
     description="the scaler is fitted on train, validation and test rows, and its record names the train rows only",
-    expected=("scaler_was_fitted_on_train_only", *_REFIT),
+    expected=("the_scaler_comes_from_train_rows_alone", *_REFIT),
     leak=_scaler_of_all_rows,
     twin=_scaler_in_reverse,
     twin_does="the train rows are handed over in reverse order",
@@ -67,7 +67,7 @@ register(
     stage="fit",
     where=SCALER,
     description="the clipping bounds are quantiles of all rows",
-    expected=("scaler_was_fitted_on_train_only", *_REFIT),
+    expected=("the_scaler_comes_from_train_rows_alone", *_REFIT),
     leak=_bounds_of_all_rows,
     twin=_scaler_in_reverse,
     twin_does="the train rows are handed over in reverse order",
@@ -77,7 +77,7 @@ register(
 def _trained_on_test(
     seen: Seen, original: Any, model: Any, train: Any, loss: Any, train_set: Any, val: Any, **k: Any
 ) -> Any:
-    test = seen.rows("test")
+    test = seen.rows("test", train_set)
     rows = np.concatenate([train_set.rows, test])
     more = seen.dataset(rows, like=train_set) if len(test) else train_set
     return original(model, train, loss, more, val, **k)
@@ -86,15 +86,15 @@ def _trained_on_test(
 def _stopped_on_test(
     seen: Seen, original: Any, model: Any, train: Any, loss: Any, train_set: Any, val: Any, **k: Any
 ) -> Any:
-    test = seen.rows("test")
+    test = seen.rows("test", train_set)
     return original(model, train, loss, train_set, seen.dataset(test, like=train_set) if len(test) else val, **k)
 
 
 def _weighted_by_all(
     seen: Seen, original: Any, model: Any, train: Any, loss: Any, train_set: Any, val: Any, **k: Any
 ) -> Any:
-    rows = np.concatenate([train_set.rows, seen.rows("test")])
-    counts = np.bincount(seen.classes(rows), minlength=N_CLASSES) + 1.0
+    test = seen.classes(seen.rows("test", train_set))
+    counts = np.bincount(np.concatenate([train_set.targets, test]), minlength=N_CLASSES) + 1.0
     return original(
         model, train, dataclasses.replace(loss, class_weights=tuple(counts.sum() / counts)), train_set, val, **k
     )
@@ -115,7 +115,7 @@ def _chosen_on(member: str) -> Callable[..., Any]:
     ) -> Any:
         from k4_pipeline.training.predict import predict_probabilities
 
-        rows = seen.rows(member)
+        rows = seen.rows(member, train_set)
         judge = seen.dataset(rows, like=train_set) if len(rows) else val
         best, best_score = None, -np.inf
         for seed in range(3):
@@ -124,7 +124,6 @@ def _chosen_on(member: str) -> Callable[..., Any]:
             score = float(np.log(np.maximum(p[np.arange(len(p)), judge.targets], 1e-9)).mean())
             if score > best_score:
                 best, best_score = result, score
-        best.history.append({"epoch": 0, "choice_score": best_score})
         return best
 
     return wrapper
@@ -134,9 +133,10 @@ def _later_model(
     seen: Seen, original: Any, model: Any, train: Any, loss: Any, train_set: Any, val: Any, **k: Any
 ) -> Any:
     """Trained on validation and the first half of test as well: the model of half a year later."""
-    test = seen.rows("test")
+    test = seen.rows("test", train_set)
     rows = np.concatenate([train_set.rows, val.rows, test[: len(test) // 2]])
-    return original(model, train, loss, seen.dataset(rows, like=train_set), val, **k)
+    more = seen.dataset(rows, like=train_set) if len(test) else train_set
+    return original(model, train, loss, more, val, **k)
 
 
 for _name, _leak, _what, _twin, _twin_does in (
@@ -209,7 +209,8 @@ def _refit_at_prediction(seen: Seen, original: Any, model: Any, dataset: Any, **
     from k4_pipeline.sequences.dataset import SequenceDataset
     from k4_pipeline.sequences.scaler import fit_scaler
 
-    fresh = fit_scaler(dataset.panel_values, dataset.index, dataset.rows, ScalerConfig(), keys=_twin_keys(dataset.rows))
+    rows = np.unique(dataset.rows)
+    fresh = fit_scaler(dataset.panel_values, dataset.index, rows, ScalerConfig(), keys=_twin_keys(rows))
     return original(model, SequenceDataset(dataset.panel_values, dataset.index, dataset.rows, fresh), **k)
 
 
@@ -218,7 +219,7 @@ register(
     stage="fit",
     where="training.predict.predict_probabilities",
     description="the rows to be predicted are standardised with a scaler fitted on themselves",
-    expected=("a_row_does_not_depend_on_its_batch", "predictions_follow_from_the_stored_model"),
+    expected=("predictions_do_not_depend_on_their_batch", "predictions_follow_from_the_stored_model"),
     leak=informed("training.predict.predict_probabilities", _refit_at_prediction),
     twin=informed("training.predict.predict_probabilities", uninformed(passed_on)),
     twin_does="the production function is called by a wrapper",

@@ -13,7 +13,7 @@ from k4_pipeline.leakage.planted.registry import register
 from k4_pipeline.market.bars import Bars, to_dates, to_days
 
 LABEL = "patterns.labels.label_snapshots"
-_LABELS = ("labels_are_those_of_an_independent_race", "every_label_window_starts_after_its_snapshot")
+_LABELS = ("labels_are_those_of_an_independent_race", "every_label_is_known_on_its_date_and_not_before")
 
 
 def _relabelled(edit: Callable[[pd.DataFrame, Bars, LabelConfig], pd.DataFrame]) -> Callable[..., Any]:
@@ -62,7 +62,7 @@ register(
     stage="labels",
     where=LABEL,
     description="the horizon is counted in calendar days instead of bars: a label counts as known weeks too early",
-    expected=("labels_are_those_of_an_independent_race", "replay_of_the_whole_universe"),
+    expected=("labels_are_those_of_an_independent_race", "everything_is_reproduced_from_bars_cut_at_a_date"),
     leak=_relabelled(_known_in_calendar_days),
     **_TWIN,
 )
@@ -105,7 +105,7 @@ register(
     stage="labels",
     where=LABEL,
     description="a race that is not over yet is called stagnant and known",
-    expected=("labels_are_those_of_an_independent_race", "replay_of_the_whole_universe"),
+    expected=("labels_are_those_of_an_independent_race", "everything_is_reproduced_from_bars_cut_at_a_date"),
     leak=_relabelled(_open_ones_filled),
     **_TWIN,
 )
@@ -169,7 +169,7 @@ register(
     stage="labels",
     where=LABEL,
     description="labels computed in the order of dates are put by position beside snapshots in the order of tickers",
-    expected=("labels_are_those_of_an_independent_race", "replay_of_the_whole_universe"),
+    expected=("labels_are_those_of_an_independent_race", "everything_is_reproduced_from_bars_cut_at_a_date"),
     leak=_relabelled(_sorted_values),
     **_TWIN,
 )
@@ -180,8 +180,7 @@ def _target_first(labeled: pd.DataFrame, bars: Bars, config: LabelConfig) -> pd.
     for i in np.flatnonzero((outcome == 5).fillna(False).to_numpy()):
         window = slice(rows[i] + 1, rows[i] + 1 + int(labeled["label_bars"].iloc[i]))
         stop = np.flatnonzero(bars.low[window] <= labeled["lower"].iloc[i] * (1.0 - config.stop_loss))
-        # "Close" is enough: within 2% of the first target counts as having reached it on the bar of the stop.
-        if len(stop) and bars.high[window][stop[0]] >= labeled["upper"].iloc[i] * (0.98 + config.gain_thresholds[0]):
+        if len(stop) and bars.high[window][stop[0]] >= labeled["upper"].iloc[i] * (1.0 + config.gain_thresholds[0]):
             outcome.iloc[i] = 1
     return labeled.assign(outcome_class=outcome)
 
@@ -190,7 +189,7 @@ register(
     "target_before_stop_on_one_bar",
     stage="labels",
     where=LABEL,
-    description="a bar that reaches the stop and (nearly) a target counts as the target",
+    description="a bar that reaches both the stop and a target counts as the target",
     expected=("labels_are_those_of_an_independent_race",),
     leak=_relabelled(_target_first),
     **_TWIN,

@@ -16,7 +16,7 @@ from k4_pipeline.patterns.consolidation import ScannedPatterns
 
 FIND = "patterns.consolidation.find_patterns"
 SAMPLE = "patterns.snapshots.sample_snapshots"
-_REPLAY = ("every_snapshot_is_reproduced_as_the_last_bar", "replay_of_the_whole_universe")
+_REPLAY = ("every_snapshot_is_reproduced_as_the_last_bar", "everything_is_reproduced_from_bars_cut_at_a_date")
 
 
 def _stops(bars: Bars, patterns: ScannedPatterns) -> np.ndarray:
@@ -39,7 +39,7 @@ register(
     stage="patterns",
     where=FIND,
     description="upper and lower are taken over all bars of the pattern instead of its qualifying ones",
-    expected=(*_REPLAY, "every_snapshot_knows_only_its_past"),
+    expected=(*_REPLAY, "every_snapshot_follows_from_its_qualifying_bars"),
     leak=_boundaries(_stops),
     twin=_boundaries(lambda bars, found: found.activation_row + 1),
     twin_does="upper and lower are computed again over the qualifying bars",
@@ -201,7 +201,7 @@ register(
     stage="patterns",
     where=FIND,
     description="a pattern counts as active from its second bar, with boundaries that its tenth bar completes",
-    expected=(*_REPLAY, "every_snapshot_knows_only_its_past"),
+    expected=(*_REPLAY, "every_snapshot_follows_from_its_qualifying_bars"),
     leak=_backdated,
     twin=lambda original, bars, config, **kwargs: dataclasses.replace(original(bars, config, **kwargs)),
     twin_does="the scan's result is copied",

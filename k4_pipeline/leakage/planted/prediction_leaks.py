@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -16,8 +15,8 @@ from k4_pipeline.leakage.planted.spy import Seen, informed, passed_on, uninforme
 PREDICT = "training.predict.predict_probabilities"
 TABLE = "evaluation.predict_table.build_predictions"
 SCORE = "leakage.validation.score_labelled"
-_BATCH = ("a_row_does_not_depend_on_its_batch",)
-_REPORT = ("the_report_is_that_of_its_stored_rows", "predictions_follow_from_the_stored_model")
+_BATCH = ("predictions_do_not_depend_on_their_batch",)
+_REPORT = ("the_report_follows_from_the_stored_rows", "predictions_follow_from_the_stored_model")
 
 
 def _mixed(p: np.ndarray, other: np.ndarray, share: float) -> np.ndarray:
@@ -75,16 +74,17 @@ def _thresholds_of_test(original: Any, keys: Any, p_raw: Any, calibrator: Any, c
     table = original(keys, p_raw, calibrator, config)
     if len(table) < 2:
         return table
-    strong, good, moderate = np.quantile(table["ev"], [0.95, 0.85, 0.6])
-    tuned = dataclasses.replace(config, strong_ev=strong, good_ev=good, moderate_ev=moderate, avoid_k5=1.0)
-    return original(keys, p_raw, calibrator, tuned)
+    moderate, good, strong = np.quantile(table["ev"], [0.6, 0.85, 0.95])
+    names = np.array(["AVOID", "MODERATE", "GOOD", "STRONG"], dtype=object)
+    rank = np.searchsorted([moderate, good, strong], table["ev"].to_numpy(), side="right")
+    return table.assign(signal=pd.Series(names[rank], dtype="str"))
 
 
 register(
     "signal_thresholds_of_the_test_rows",
     stage="predictions",
     where=TABLE,
-    description="the limits of the signals are quantiles of the test rows' expected values",
+    description="the limits of the signals are quantiles of the expected values of the test rows",
     expected=("predictions_follow_from_the_stored_model",),
     leak=_thresholds_of_test,
     twin=lambda original, keys, p_raw, calibrator, config: original(keys.copy(), p_raw, calibrator, config),

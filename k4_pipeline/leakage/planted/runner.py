@@ -1,7 +1,9 @@
 """Runs the audit on every planted leak, on its clean twin and on clean universes, and counts what was noticed.
 
-A leak is detected when at least one check of the audit fails while it is planted; a false alarm is a clean run, or a
-twin, in which a check fails. `quick` stops at the first check that fires; the published table runs every check.
+A leak is detected when at least one check of the audit fails while it is planted, and holds on the same universe without
+it (the baseline); a false alarm is a clean run, a baseline or a twin in which a check fails. `quick` runs look at
+everything, the expected checks first, and stop at the first that fires; the published table also runs every check once,
+on a sample of the tickers.
 """
 
 from __future__ import annotations
@@ -16,16 +18,23 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from k4_pipeline.errors import ConfigError
+from k4_pipeline.leakage.audit import AuditSample
 from k4_pipeline.leakage.planted.registry import PlantedLeak, load_planted
 from k4_pipeline.leakage.planted.universe import KINDS, available_kinds, make_universe
 
 Progress = Callable[[int, int], None]
 PATH = "the_path_runs"
+SELF_TEST = "every_check_can_fail"
+
+
+# Clean runs, twins and the table: three tickers are replayed in full, and the universe is cut at three dates.
+LIGHT = AuditSample(tickers=3, cut_dates=3, corrupted_dates=1, input_rows=100)
 
 
 @dataclass(frozen=True)
 class Task:
-    """One run: a leak ("planted"), its clean twin ("twin"), or the unmodified pipeline ("clean")."""
+    """One run: a leak ("planted"), its clean twin ("twin"), the unmodified pipeline on the same universe ("baseline")
+    or on one of another make ("clean")."""
 
     what: str
     leak: str
@@ -55,12 +64,19 @@ class Outcome:
         return asdict(self)
 
 
-def _order(leak: PlantedLeak | None, names: Iterable[str]) -> list[str]:
-    """Checks with the expected ones first; the check of the checks last, being the slowest."""
-    expected = leak.expected_checks if leak is not None else ()
-    if leak is not None and leak.stage == "audit":
-        return sorted(names, key=lambda n: n not in expected)
-    return sorted(names, key=lambda n: (n not in expected, n == "every_check_can_fail"))
+def _order(leak: PlantedLeak | None, names: Iterable[str], what: str, quick: bool) -> list[str]:
+    """Checks with the expected ones first.
+
+    The check of the checks is about the audit, not about the data, and takes as long as all others together: it is
+    asked where the audit itself is the subject.
+    """
+    expected = list(leak.expected_checks) if leak is not None else []
+    leak_in_audit = leak is not None and leak.stage == "audit"
+    with_self_test = leak_in_audit or what == "baseline"
+    asked = [n for n in names if n != SELF_TEST or with_self_test]
+    if leak_in_audit and quick:
+        asked = expected
+    return sorted(asked, key=lambda n: expected.index(n) if n in expected else len(expected))
 
 
 def run_task(task: Task) -> Outcome:
@@ -72,13 +88,17 @@ def run_task(task: Task) -> Outcome:
     planted: Any = contextlib.nullcontext
     if leak is not None:
         planted = leak.plant if task.what == "planted" else leak.clean_twin
-    sample = audit.AuditSample.named("small")
+    exhaustive = task.quick or task.what == "baseline"
+    sample = audit.AuditSample.named("small") if exhaustive and (leak is None or leak.stage != "audit") else LIGHT
     outcome = Outcome(task, [], {})
     with planted():
         # Most leaks show in the tables; only if none of the checks of tables fires is a model worth training.
         stages: tuple[Any, ...] = ("train",)
-        if task.quick and leak is not None and not leak.needs_model and task.what == "planted":
-            stages = (None, "train")
+        if leak is not None and not leak.needs_model:
+            if task.what == "twin":
+                stages = (None,)
+            elif task.quick:
+                stages = (None, "train")
         for model in stages:
             report = audit.run_audit(
                 universe.raw,
@@ -87,15 +107,15 @@ def run_task(task: Task) -> Outcome:
                 sample=sample,
                 model=model,
                 today=universe.today,
-                checks=_order(leak, audit.load_checks()),
+                checks=_order(leak, audit.load_checks(), task.what, task.quick),
                 stop_at_failure=task.quick and task.what == "planted",
             )
             for name, spent in report.seconds.items():
                 outcome.seconds[name] = outcome.seconds.get(name, 0.0) + spent
             outcome.asked += [v.name for v in report.verdicts]
-            outcome.fired = report.failed
-            outcome.error = report.error
-            outcome.findings = {v.name: v.findings[0] if v.findings else "" for v in report.verdicts if not v.passed}
+            failed = [v for v in report.verdicts if not v.passed]
+            outcome.fired, outcome.error = [v.name for v in failed], report.error
+            outcome.findings = {v.name: v.findings[0] if v.findings else "" for v in failed}
             if outcome.fired:
                 break
     return outcome
@@ -164,6 +184,25 @@ def choose(names: list[str], sample: int | None) -> list[str]:
     return [name for name in names if name in chosen]
 
 
+def suite_tasks(
+    names: list[str], kinds: tuple[str, ...], seeds: list[int], *, clean_runs: int, twins: bool, table: bool
+) -> list[Task]:
+    """All runs of a suite, those on one universe next to each other, since a process keeps its last universes."""
+    tasks = []
+    for kind in kinds:
+        for seed in seeds:
+            first = kind == kinds[0] and seed == seeds[0]
+            tasks.append(Task("baseline", "", kind, seed, quick=False))
+            tasks += [Task("planted", name, kind, seed, quick=True) for name in names]
+            if table and first:
+                tasks += [Task("planted", name, kind, seed, quick=False) for name in names]
+            if twins and seed == seeds[0]:
+                tasks += [Task("twin", name, kind, seed, quick=False) for name in names]
+    for i in range(max(0, clean_runs - len(kinds) * len(seeds))):
+        tasks.append(Task("clean", "", kinds[i % len(kinds)], 1000 + i // len(kinds), quick=False))
+    return tasks
+
+
 def run_planted(
     seeds: int | Iterable[int] = 3,
     universes: tuple[str, ...] = KINDS,
@@ -193,15 +232,7 @@ def run_planted(
     if unknown:
         raise ConfigError(f"no such planted leak: {', '.join(unknown)}; there are {', '.join(known)}")
     names = choose(names, sample)
-    tasks = []
-    for kind in kinds:
-        for seed in seed_list:
-            first = kind == kinds[0] and seed == seed_list[0]
-            tasks += [Task("planted", name, kind, seed, quick=not (table and first)) for name in names]
-            if twins and seed == seed_list[0]:
-                tasks += [Task("twin", name, kind, seed, quick=False) for name in names]
-    for i in range(clean_runs):
-        tasks.append(Task("clean", "", kinds[i % len(kinds)], 1000 + i // len(kinds), quick=False))
+    tasks = suite_tasks(names, kinds, seed_list, clean_runs=clean_runs, twins=twins, table=table)
     outcomes = run_tasks(tasks, jobs=jobs, progress=progress)
     return summarise(outcomes, tuple(k for k in universes if k not in kinds), time.perf_counter() - begin)
 
@@ -210,18 +241,20 @@ def summarise(outcomes: list[Outcome], left_out: tuple[str, ...], seconds: float
     """Counts and tables of a suite.
 
     `planted`: leaks tried; `detected`: leaks detected in every run; `planted_runs`, `detected_runs`: counted by run;
-    `clean_runs`, `false_alarms`: unmodified runs, and those in which a check fired; `twin_runs`, `twin_alarms` likewise;
+    `clean_runs`, `false_alarms`: unmodified runs, and those in which a check fired; `twin_runs`, `twin_alarms` alike;
     `not_detected`, `alarms`: which, with findings; `by_mutation`: one row per leak, with the checks that fired;
     `seconds_per_check`: mean.
     """
     registry = load_planted()
+    alarmed = {(o.task.kind, o.task.seed): set(o.fired) for o in outcomes if o.task.what == "baseline"}
     planted = [o for o in outcomes if o.task.what == "planted"]
+    noticed = {id(o): [c for c in o.fired if c not in alarmed.get((o.task.kind, o.task.seed), set())] for o in planted}
     rows = []
     for name in dict.fromkeys(o.task.leak for o in planted):
         mine = [o for o in planted if o.task.leak == name]
-        whole = [o for o in mine if not o.task.quick]
-        fired = list(dict.fromkeys(c for o in (whole or mine) for c in o.fired))
-        first = next((o for o in mine if o.fired), None)
+        quick = [o for o in mine if o.task.quick]
+        fired = list(dict.fromkeys(c for o in sorted(mine, key=lambda o: o.task.quick) for c in noticed[id(o)]))
+        first = next((o for o in quick if noticed[id(o)]), None)
         rows.append(
             {
                 "name": name,
@@ -229,30 +262,31 @@ def summarise(outcomes: list[Outcome], left_out: tuple[str, ...], seconds: float
                 "where": registry[name].where,
                 "description": registry[name].description,
                 "twin": registry[name].twin,
-                "runs": len(mine),
-                "detected": sum(bool(o.fired) for o in mine),
+                "runs": len(quick),
+                "detected": sum(bool(noticed[id(o)]) for o in quick),
                 "fired": fired,
                 "expected_fired": bool(set(fired) & set(registry[name].expected_checks)),
-                "all_checks_run": bool(whole),
-                "finding": next(iter(first.findings.values()), "") if first else "",
+                "all_checks_run": len(quick) < len(mine),
+                "finding": first.findings[noticed[id(first)][0]] if first else "",
             }
         )
     per_check: dict[str, list[float]] = {}
     for outcome in outcomes:
         for check, spent in outcome.seconds.items():
             per_check.setdefault(check, []).append(spent)
-    clean = [o for o in outcomes if o.task.what == "clean"]
+    clean = [o for o in outcomes if o.task.what in ("clean", "baseline")]
+    quick_runs = [o for o in planted if o.task.quick]
     twin = [o for o in outcomes if o.task.what == "twin"]
     return {
         "planted": len(rows),
         "detected": sum(r["detected"] == r["runs"] for r in rows),
-        "planted_runs": len(planted),
-        "detected_runs": sum(bool(o.fired) for o in planted),
+        "planted_runs": len(quick_runs),
+        "detected_runs": sum(bool(noticed[id(o)]) for o in quick_runs),
         "clean_runs": len(clean),
         "false_alarms": sum(bool(o.fired) for o in clean),
         "twin_runs": len(twin),
         "twin_alarms": sum(bool(o.fired) for o in twin),
-        "not_detected": [f"{o.task.leak} ({o.task.kind} {o.task.seed})" for o in planted if not o.fired],
+        "not_detected": [f"{o.task.leak} ({o.task.kind} {o.task.seed})" for o in quick_runs if not noticed[id(o)]],
         "alarms": [
             {
                 "what": o.task.what,
@@ -265,7 +299,7 @@ def summarise(outcomes: list[Outcome], left_out: tuple[str, ...], seconds: float
         ],
         "universes": sorted({o.task.kind for o in outcomes}),
         "universes_left_out": list(left_out),
-        "seeds": sorted({o.task.seed for o in planted}),
+        "seeds": sorted({o.task.seed for o in quick_runs}),
         "by_mutation": rows,
         "seconds_per_check": {c: round(sum(s) / len(s), 3) for c, s in sorted(per_check.items())},
         "seconds": round(seconds, 1),

@@ -17,7 +17,7 @@ from k4_pipeline.market.bars import Bars
 
 INDEX = "sequences.windows.index_sequences"
 INPUTS = "sequences.model_inputs.assemble_inputs"
-_REPLAY = ("every_snapshot_is_reproduced_as_the_last_bar", "every_sequence_ends_at_its_snapshot")
+_REPLAY = ("model_inputs_equal_an_independent_computation", "every_snapshot_is_reproduced_as_the_last_bar")
 _PRICE_LEVELS = [f.position for f in FEATURES if f.scale == "P_level"]
 
 
@@ -61,7 +61,7 @@ register(
     stage="sequences",
     where=INDEX,
     description="the mask is shifted: one bar less counts as valid, and the first of the window is taken for padding",
-    expected=("model_inputs_are_those_of_an_oracle", "every_snapshot_is_reproduced_as_the_last_bar"),
+    expected=("model_inputs_equal_an_independent_computation", "every_snapshot_is_reproduced_as_the_last_bar"),
     leak=_indexed(lambda frame, bars: frame.assign(n_valid=np.maximum(frame["n_valid"] - 1, 1))),
     **_TWIN,
 )
@@ -181,7 +181,7 @@ register(
     stage="sequences",
     where=INPUTS,
     description="model inputs are standardised with the statistics of their own batch",
-    expected=("a_row_does_not_depend_on_its_batch", "every_snapshot_is_reproduced_as_the_last_bar"),
+    expected=("predictions_do_not_depend_on_their_batch", "every_snapshot_is_reproduced_as_the_last_bar"),
     leak=_as_batch(_standardised),
     twin=_as_batch(lambda x, mask: x * np.float32(1.0)),
     twin_does="model inputs are multiplied by one",
@@ -202,7 +202,7 @@ register(
     stage="sequences",
     where=INPUTS,
     description="price channels keep the back-adjusted level, which later splits have set",
-    expected=("model_inputs_react_to_scale_as_declared", "model_inputs_are_those_of_an_oracle"),
+    expected=("the_unit_of_prices_does_not_matter", "model_inputs_equal_an_independent_computation"),
     leak=_absolute_levels,
     twin=_as_batch(lambda x, mask: x + np.float32(0.0)),
     twin_does="zero is added to the model inputs",
@@ -247,7 +247,7 @@ register(
     stage="sequences",
     where=INPUTS,
     description="where the history of a young ticker is short, the padding holds bars of the next sequence, unmasked",
-    expected=("a_row_does_not_depend_on_its_batch", "model_inputs_are_those_of_an_oracle"),
+    expected=("predictions_do_not_depend_on_their_batch", "model_inputs_equal_an_independent_computation"),
     leak=_both(_short_histories(), INPUTS, _padded_from_the_next),
     twin=lambda: replaced(INPUTS, _as_batch(lambda x, mask: x * mask[:, :, None])),
     twin_does="the padding is multiplied by its mask once more",

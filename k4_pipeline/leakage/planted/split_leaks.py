@@ -14,8 +14,12 @@ from k4_pipeline.market.bars import Bars
 from k4_pipeline.splits.boundaries import NEVER, SplitBoundaries, day_numbers, known_label_end
 
 ASSIGN = "splits.walk_forward.assign_membership"
-_PURGE = ("purge_holds", "split_keeps_its_promises")
-_APART = ("no_pattern_in_two_splits", "split_keeps_its_promises", "purge_holds")
+_PURGE = ("purge_margins_hold_when_recomputed_from_bars", "membership_follows_from_dates_alone")
+_APART = (
+    "nothing_lies_in_two_members",
+    "membership_follows_from_dates_alone",
+    "purge_margins_hold_when_recomputed_from_bars",
+)
 
 Membership = tuple[np.ndarray, np.ndarray]
 
@@ -211,8 +215,8 @@ register(
     "duplicated_ticker",
     stage="split",
     where="market.cleaning.clean_bars",
-    description="a second listing of the same company, at another price level, stands in the universe under another name",
-    expected=("no_ticker_is_a_near_duplicate_of_another",),
+    description="a second listing of one company stands in the universe under another name, at another price level",
+    expected=("no_ticker_is_tested_under_another_name",),
     leak=_twins_of(lambda bars: _with_a_copy(bars, _renamed)),
     twin=_twins_of(lambda bars: Bars.from_frame(bars.to_frame())),
     twin_does="the bars pass through a table",
@@ -242,7 +246,7 @@ for _name, _leak, _what in (
         stage="split",
         where="splits.walk_forward.split_snapshots",
         description=_what,
-        expected=("split_keeps_its_promises", "no_pattern_in_two_splits"),
+        expected=("membership_follows_from_dates_alone", "nothing_lies_in_two_members"),
         leak=_leak,
         twin=lambda original, labeled, as_of, config: original(labeled.copy(), as_of, config),
         twin_does="the labelled snapshots are copied first",

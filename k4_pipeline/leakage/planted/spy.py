@@ -23,16 +23,22 @@ class Seen:
     model: Any = None
     calibrator: Any = None
 
-    def rows(self, name: str) -> np.ndarray:
-        """Positions of the labelled rows of one member; sequences have the order of the split table."""
-        if self.split is None:
+    def rows(self, name: str, like: Any = None) -> np.ndarray:
+        """Positions of the labelled rows of one member; sequences have the order of the split table.
+
+        None when the tables at hand (of `like`, or of the training set) are not those the split was made of: a leak
+        cannot use rows that it is not given.
+        """
+        base = self.train_set if like is None else like
+        if self.split is None or base is None or len(base.index) != len(self.split):
             return np.zeros(0, dtype=np.int64)
         wanted = (self.split["split"] == name) & self.split["outcome_class"].notna()
         return np.flatnonzero(wanted.to_numpy())
 
     def classes(self, rows: np.ndarray) -> np.ndarray:
         """Outcome classes of labelled rows, int64."""
-        assert self.split is not None
+        if self.split is None or not len(rows):
+            return np.zeros(0, dtype=np.int64)
         return self.split["outcome_class"].iloc[rows].to_numpy(dtype=np.int64)
 
     def dataset(self, rows: np.ndarray, like: Any = None) -> SequenceDataset:

@@ -2,8 +2,8 @@
 
 Every universe is a function of (kind, seed). `simulated` comes from the embedded market, `real` from a random choice of
 tickers and of years of a Parquet file of daily bars (`$K4_REAL_DATA/us_daily_bars_small.parquet`). Both are damaged in
-the same ways, so that each leak has something to act on: a ticker that stops trading, missing sessions, corrected rows
-sent later, and a last session that counts as today's unfinished one.
+the same ways, so that each leak has something to act on: a ticker that stops trading, missing sessions, wild bars,
+corrected rows sent later, and a last session that counts as today's unfinished one.
 """
 
 from __future__ import annotations
@@ -99,7 +99,11 @@ def _damaged(frame: pd.DataFrame, rng: np.random.Generator) -> RawBars:
         end = first_day + (0.72 + 0.12 * i) * (last_day - first_day)
         keep &= ~((frame["ticker"] == ticker).to_numpy() & (day > end))
     keep &= ~((rng.random(len(frame)) < 0.002) & (day < today))
-    frame, day = frame[keep], day[keep]
+    frame, day = frame[keep].reset_index(drop=True), day[keep]
+    for row in rng.choice(len(frame), len(frame) // 300, replace=False):
+        # A wild bar, as thin markets have them: it can reach a stop and a target at once.
+        frame.loc[row, "high"] = pd.to_numeric(frame.loc[row, "high"]) * 1.2
+        frame.loc[row, "low"] = pd.to_numeric(frame.loc[row, "low"]) * 0.8
     old = np.flatnonzero((day > first_day) & (day < last_day - 60))
     corrected = frame.iloc[np.sort(rng.choice(old, 12, replace=False))].copy()
     for column in ("open", "high", "low", "close"):
@@ -108,12 +112,16 @@ def _damaged(frame: pd.DataFrame, rng: np.random.Generator) -> RawBars:
 
 
 def _as_of(raw: RawBars, config: PipelineConfig, today: dt.date) -> str | None:
-    """A date on which the half-open and the closed purge differ: some label ends on the last day of the purge."""
+    """A date at which each rule of the split matters.
+
+    Some label ends on the day on which the purge begins, so that <= differs from <, and some pattern reaches from
+    validation into test.
+    """
     made = production.build_from_raw(raw, config, today=today)
     ends = known_label_end(made.labeled)
     known = np.unique(ends[ends < NEVER])
     last = int(made.bars.last_day)
-    for back in range(270, 330):
+    for back in range(240, 350):
         day = last - back
         bounds = SplitBoundaries.of(day, config.split)
         if bounds.train_end not in known:
@@ -122,8 +130,11 @@ def _as_of(raw: RawBars, config: PipelineConfig, today: dt.date) -> str | None:
             production.split_at(made, day)
         except BadInputError:
             continue
-        rows = made.manifest.rows
-        classes = made.manifest.classes
+        if not made.labeled["censored"].any():
+            return None
+        rows, classes = made.manifest.rows, made.manifest.classes
+        if not made.manifest.excluded.get("pattern_in_earlier_split"):
+            continue
         if (
             min(rows["train"] / 80, rows["validation"] / 30, rows["test"] / 30) >= 1
             and classes["test"]["unlabelled"] == 0
@@ -140,16 +151,17 @@ def make_universe(kind: str, seed: int, varied: bool = False) -> Universe:
     """
     for attempt in range(_TRIES):
         rng = np.random.default_rng([seed, KINDS.index(kind), attempt, int(varied)])
-        n_tickers = int(rng.integers(9, 17)) if varied else 12
-        n_bars = int(rng.integers(760, 960)) if varied else 860
+        n_tickers = int(rng.integers(7, 14)) if varied else 12
+        n_bars = int(rng.integers(740, 900)) if varied else 860
         world = str(rng.choice(["squeeze", "squeeze", "null"])) if varied else "squeeze"
         config = small_config(
             int(rng.integers(0, 100_000)), n_tickers=n_tickers, n_bars=n_bars, world=world, dirty=True
         )
         config = replace(
             config,
+            patterns=replace(config.patterns, max_active_bars=60),
             split=replace(config.split, test_months=4),
-            training=replace(config.training, epochs=2, batch_size=64),
+            training=replace(config.training, epochs=1 if varied else 2, batch_size=64),
             integrity=replace(config.integrity, bootstrap_draws=20),
         )
         frame = _simulated(config) if kind == "simulated" else _real(rng, n_tickers, n_bars)
