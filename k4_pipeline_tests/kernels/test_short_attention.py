@@ -65,6 +65,25 @@ def test_the_triton_kernels_agree_with_float64_on_the_device() -> None:
     compare_with_float64("cuda")
 
 
+def test_the_cpu_kernels_agree_with_float64() -> None:
+    for shape in [(3, 50, 8, 16), (2, 1, 2, 16), (9, 7, 2, 32), (1, 64, 1, 64), (2, 130, 2, 16), (3, 33, 1, 48)]:
+        qkv, first = operands(*shape)
+        exact = gradients(short_attention_naive, qkv, first, torch.float64)
+        ours = gradients(lambda a, b: short_attention(a, b, backend="cpu"), qkv, first, torch.float32)
+        for got, want in zip(ours, exact, strict=True):
+            error = (got.double() - want).norm() / want.norm().clamp(min=1e-12)
+            assert error < 2e-6, (shape, error)
+
+
+def test_the_cpu_kernels_survive_large_scores() -> None:
+    qkv, first = operands(2, 20, 2, 16)
+    exact = gradients(short_attention_naive, 30 * qkv, first, torch.float64)
+    ours = gradients(lambda a, b: short_attention(a, b, backend="cpu"), 30 * qkv, first, torch.float32)
+    for got, want in zip(ours, exact, strict=True):
+        assert torch.isfinite(got).all()
+        assert (got.double() - want).norm() < 1e-3 * want.norm()
+
+
 def test_the_reference_masks_padding_as_keys_and_gives_no_nan() -> None:
     qkv, first = operands(4, 20, 2, 16)
     changed = qkv.clone()

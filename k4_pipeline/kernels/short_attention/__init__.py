@@ -2,7 +2,8 @@
 
 `torch.nn.functional.scaled_dot_product_attention` with a mask is the reference and runs everywhere. On CUDA a Triton
 kernel keeps one head of one sequence in registers, reads the packed projection as it lies (no transposes) and
-recomputes the probabilities in the backward, so that nothing of size length x length is ever stored.
+recomputes the probabilities in the backward, so that nothing of size length x length is ever stored. The CPU kernel
+does the same with one head in the first-level cache.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ def short_attention_naive(qkv: Tensor, first_valid: Tensor) -> Tensor:
 def short_attention(qkv: Tensor, first_valid: Tensor, *, backend: str = "auto") -> Tensor:
     """`short_attention_naive` by the fastest way there is; `backend` as in `selective_scan`.
 
-    The Triton kernel takes up to 64 bars, widths 16, 32, 64 and 128, float32 and bfloat16; other shapes use the
-    reference.
+    The Triton kernel takes up to 64 bars, widths 16, 32, 64 and 128, float32 and bfloat16; the CPU kernel any number of
+    bars, widths that are multiples of 16, float32. Other shapes use the reference.
     """
     if qkv.dim() != 5 or qkv.shape[2] != 3 or tuple(first_valid.shape) != (qkv.shape[0],):
         raise BadInputError(
@@ -49,6 +50,12 @@ def short_attention(qkv: Tensor, first_valid: Tensor, *, backend: str = "auto") 
         and qkv.shape[4] in (16, 32, 64, 128)
         and qkv.dtype in (torch.float32, torch.bfloat16)
     )
+    if name == "cpu" and qkv.numel() and not torch.compiler.is_compiling():
+        from k4_pipeline.kernels.short_attention.cpu import fits as fits_cpu
+        from k4_pipeline.kernels.short_attention.cpu import short_attention_cpu
+
+        if fits_cpu(qkv):
+            return short_attention_cpu(qkv, first_valid)
     if name == "triton" and fits:
         from k4_pipeline.kernels.short_attention.triton_op import short_attention_triton
 
