@@ -2,7 +2,7 @@
 
 torch sends float32 products to MKL, which uses 256-bit kernels on AMD processors; oneDNN (in the same torch build) uses
 all 512 bits where the processor has them. Measured on an EPYC of the Zen 5 family, one thread: 80 against 190 GFLOP/s
-(docs/benchmarks/train_cpu.md). Elsewhere, and for small or half-precision products, it is `torch.nn.Linear` as it is.
+(docs/benchmarks/train.md). Elsewhere, and for small or half-precision products, it is `torch.nn.Linear` as it is.
 """
 
 from __future__ import annotations
