@@ -42,7 +42,8 @@ def _tile(length: int, channels: int) -> tuple[int, int]:
 
 
 def _warps(bars: int, channels: int) -> int:
-    return max(1, min(8, bars * channels // 512))  # sixteen values per thread
+    # Eight warps have fewer registers each to spill, yet measured 1.8 instead of 1.1 ms (docs/benchmarks/train.md).
+    return max(1, min(4, bars * channels // 512))
 
 
 @torch.library.custom_op("k4_pipeline::causal_conv_forward", mutates_args=())
