@@ -1,7 +1,7 @@
 """Two checks that planted leaks have asked for: what a fit reads, and whether the checks of stored tables can fail.
 
-Repeating a fit without the forbidden rows shows a leak that changes the result. A choice made on test rows may by chance
-fall on the same model; listening to what is read finds it all the same.
+Repeating a fit without the forbidden rows shows a leak that changes the result. A choice made on test rows may by
+chance fall on the same model; listening to what is read finds it all the same.
 """
 
 from __future__ import annotations

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import k4_pipeline
 from k4_pipeline.errors import ConfigError
 from k4_pipeline.features import compute
 from k4_pipeline.leakage import path as production
 from k4_pipeline.leakage.audit import load_checks
 from k4_pipeline.leakage.planted.registry import STAGES, load_planted, replaced, resolve
 from k4_pipeline.leakage.planted.runner import Outcome, Task, choose, run_planted, summarise
-from k4_pipeline.leakage.planted.table import to_markdown
+from k4_pipeline.leakage.planted.table import checks_in_words, published, to_markdown
 from k4_pipeline.leakage.planted.universe import available_kinds, make_universe
 from k4_pipeline.patterns import snapshots
 
@@ -195,3 +197,25 @@ def test_real_bars_make_a_universe_too(real_data_dir):
     universe = make_universe("real", 0)
     made = production.run_path(universe.raw, universe.config, universe.as_of, model=None, today=universe.today)
     assert made.manifest.rows["train"] >= 80
+
+
+def test_the_published_list_of_checks_is_that_of_the_registry():
+    document = (Path(k4_pipeline.__file__).parents[1] / "docs" / "leakage.md").read_text()
+    assert published(document, "checks", checks_in_words()) == document, (
+        "run: python -m k4_pipeline.leakage.planted.publish"
+    )
+
+
+def test_every_planted_leak_stands_in_the_published_table():
+    document = (Path(k4_pipeline.__file__).parents[1] / "docs" / "leakage.md").read_text()
+    absent = [name for name in load_planted() if f"`{name}`" not in document]
+    assert not absent, "measure again: k4 audit --planted --json, then python -m k4_pipeline.leakage.planted.publish"
+
+
+def test_text_is_published_between_its_marks_only():
+    document = "before\n<!-- x: begin, generated -->\nold\n<!-- x: end -->\nafter\n"
+    assert published(document, "x", "new") == (
+        "before\n<!-- x: begin, generated -->\n\nnew\n\n<!-- x: end -->\nafter\n"
+    )
+    with pytest.raises(ValueError, match="lacks the marks"):
+        published(document, "y", "new")

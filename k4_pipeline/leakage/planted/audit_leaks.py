@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from unittest import mock
 
+from k4_pipeline.leakage.audit import AuditContext, Check
 from k4_pipeline.leakage.planted.registry import Plant, register
 from k4_pipeline.leakage.verdict import Verdict
 
@@ -14,8 +15,16 @@ _SELF_TEST = ("every_check_can_fail",)
 _STORED = ("checks_of_stored_tables_can_fail",)
 
 
-def _checks_called(match: Callable[[str], bool], weakened: bool) -> Plant:
-    """Replace the checks whose stage matches by ones that always pass, or by wrappers of themselves."""
+def _always_passes(name: str) -> Callable[[AuditContext], Verdict]:
+    return lambda context: Verdict(name, True, 1)
+
+
+def _called_through(item: Check) -> Callable[[AuditContext], Verdict]:
+    return lambda context: item.function(context)
+
+
+def _checks_called(stage: str, weakened: bool) -> Plant:
+    """Replace the checks of a stage by ones that always pass, or by wrappers of themselves."""
 
     @contextmanager
     def plant() -> Iterator[None]:
@@ -23,10 +32,9 @@ def _checks_called(match: Callable[[str], bool], weakened: bool) -> Plant:
 
         changed = {}
         for name, item in audit.load_checks().items():
-            if match(item.stage):
-                always = lambda context, name=name: Verdict(name, True, 1)  # noqa: E731
-                same = lambda context, item=item: item.function(context)  # noqa: E731
-                changed[name] = dataclasses.replace(item, function=always if weakened else same)
+            if item.stage == stage:
+                function = _always_passes(name) if weakened else _called_through(item)
+                changed[name] = dataclasses.replace(item, function=function)
         with mock.patch.dict(audit.CHECKS, changed):
             yield
 
@@ -40,8 +48,8 @@ for _stage, _what in (("split", "the checks of the split"), ("replay", "the repl
         where="leakage.audit.CHECKS",
         description=f"{_what} are edited so that they always pass",
         expected=_SELF_TEST,
-        leak=_checks_called(lambda stage, mine=_stage: stage == mine, True),
-        twin=_checks_called(lambda stage, mine=_stage: stage == mine, False),
+        leak=_checks_called(_stage, True),
+        twin=_checks_called(_stage, False),
         twin_does="the checks are called by a wrapper",
         plants=True,
     )

@@ -185,7 +185,7 @@ def _calibrated_on_test(seen: Seen, original: Any, p_raw: Any, y: Any, *, keys: 
     if not len(rows):
         return honest
     test = seen.dataset(rows)
-    fitted = original(predict_probabilities(seen.model, test), test.targets, keys=seen.split.iloc[rows], **k)
+    fitted = original(predict_probabilities(seen.model, test), test.targets, keys=seen.keys(rows), **k)
     return dataclasses.replace(fitted, meta=honest.meta)
 
 

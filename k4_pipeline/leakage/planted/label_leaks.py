@@ -32,7 +32,7 @@ def _in_reverse(
     return backwards.iloc[::-1].reset_index(drop=True)
 
 
-_TWIN = {"twin": _in_reverse, "twin_does": "the snapshots are labelled in reverse order"}
+_TWIN: dict[str, Any] = {"twin": _in_reverse, "twin_does": "the snapshots are labelled in reverse order"}
 
 
 def _rows(labeled: pd.DataFrame, bars: Bars) -> np.ndarray:

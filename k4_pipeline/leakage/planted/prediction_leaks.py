@@ -128,7 +128,7 @@ def _on_train_rows(
     from k4_pipeline.evaluation.predict_table import build_predictions
     from k4_pipeline.training.predict import predict_probabilities
 
-    keys = seen.split.iloc[rows].assign(split="test")
+    keys = seen.keys(rows).assign(split="test")
     p = predict_probabilities(seen.model, seen.dataset(rows))
     return original(build_predictions(keys, p, seen.calibrator, SignalConfig()), labeled, sequences, panel)
 

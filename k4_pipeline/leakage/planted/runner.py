@@ -1,9 +1,9 @@
 """Runs the audit on every planted leak, on its clean twin and on clean universes, and counts what was noticed.
 
-A leak is detected when at least one check of the audit fails while it is planted, and holds on the same universe without
-it (the baseline); a false alarm is a clean run, a baseline or a twin in which a check fails. `quick` runs look at
-everything, the expected checks first, and stop at the first that fires; the published table also runs every check once,
-on a sample of the tickers.
+A leak is detected when at least one check of the audit fails while it is planted, and holds on the same universe
+without it (the baseline); a false alarm is a clean run, a baseline or a twin in which a check fails. `quick` runs look
+at everything, the expected checks first, and stop at the first that fires; the published table also runs every check
+once, on a sample of the tickers.
 """
 
 from __future__ import annotations

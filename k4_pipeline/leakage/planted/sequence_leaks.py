@@ -36,7 +36,7 @@ def _in_reverse(
     return original(bars, snapshots.iloc[::-1], **kwargs).iloc[::-1].reset_index(drop=True)
 
 
-_TWIN = {"twin": _in_reverse, "twin_does": "the snapshots are indexed in reverse order"}
+_TWIN: dict[str, Any] = {"twin": _in_reverse, "twin_does": "the snapshots are indexed in reverse order"}
 
 
 def _last_rows(frame: pd.DataFrame, bars: Bars) -> np.ndarray:

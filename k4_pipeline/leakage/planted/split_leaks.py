@@ -29,7 +29,7 @@ def _in_reverse(original: Callable[..., Membership], labeled: pd.DataFrame, boun
     return names[::-1], reasons[::-1]
 
 
-_TWIN = {"twin": _in_reverse, "twin_does": "membership is decided in reverse order of the rows"}
+_TWIN: dict[str, Any] = {"twin": _in_reverse, "twin_does": "membership is decided in reverse order of the rows"}
 
 
 def _with_bounds(change: Callable[[SplitBoundaries], SplitBoundaries]) -> Wrapper:

@@ -35,6 +35,10 @@ class Seen:
         wanted = (self.split["split"] == name) & self.split["outcome_class"].notna()
         return np.flatnonzero(wanted.to_numpy())
 
+    def keys(self, rows: np.ndarray) -> pd.DataFrame:
+        """Rows of the split table, with their keys; empty before there is one."""
+        return pd.DataFrame() if self.split is None else self.split.iloc[rows]
+
     def classes(self, rows: np.ndarray) -> np.ndarray:
         """Outcome classes of labelled rows, int64."""
         if self.split is None or not len(rows):

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from k4_pipeline.leakage.audit import load_checks
+
+MARKS = ("<!-- {}: begin, generated -->", "<!-- {}: end -->")
+
 
 def _cells(values: list[Any]) -> str:
     return "| " + " | ".join(str(v).replace("|", "\\|") for v in values) + " |"
@@ -49,7 +53,7 @@ def check_table(result: dict[str, Any]) -> str:
     """One row per check: mutations it noticed (where all checks were run), and its mean time."""
     whole = [row for row in result["by_mutation"] if row["all_checks_run"]]
     alone = {row["fired"][0] for row in whole if len(row["fired"]) == 1}
-    rows = []
+    rows: list[list[Any]] = []
     for name, seconds in result["seconds_per_check"].items():
         noticed = sum(name in row["fired"] for row in whole)
         rows.append([f"`{name}`", noticed, "yes" if name in alone else "", f"{seconds:.2f}"])
@@ -66,3 +70,19 @@ def to_markdown(result: dict[str, Any]) -> str:
         lines = [f"- {a['what']} {a['leak']} on {a['universe']}: {a['findings']}" for a in result["alarms"]]
         parts.append("False alarms:\n\n" + "\n".join(lines))
     return "\n\n".join(parts) + "\n"
+
+
+def checks_in_words() -> str:
+    """What each check of the audit proves and what it does not, from the registry."""
+    rows = [[item.stage, f"`{item.name}`", item.proves, item.misses] for item in load_checks().values()]
+    return _table(["stage", "check", "proves", "does not see"], rows) + "\n"
+
+
+def published(document: str, part: str, text: str) -> str:
+    """`document` with the generated `part` between its two marks replaced by `text`; `ValueError` without the marks."""
+    begin, end = (mark.format(part) for mark in MARKS)
+    before, found, rest = document.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise ValueError(f"the document lacks the marks {begin} and {end}")
+    return f"{before}{begin}\n\n{text.strip()}\n\n{end}{after}"
