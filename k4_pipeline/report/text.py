@@ -156,7 +156,8 @@ def render_markdown(report: dict[str, Any]) -> str:
         headline(report),
         "## Integrity tests",
         integrity_table(report),
-        "A test with too little evidence counts as not passed. Intervals are 95% bootstraps over whole tickers and whole months.",
+        "A test with too little evidence counts as not passed. Intervals are 95% bootstraps over whole tickers and "
+        "whole months.",
         "## How good is it",
         metric_table(report),
         "K4 recall is given within an alert budget only: calling everything K4 would find all of them. The base rate "
