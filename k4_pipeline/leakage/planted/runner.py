@@ -64,19 +64,22 @@ class Outcome:
         return asdict(self)
 
 
-def _order(leak: PlantedLeak | None, names: Iterable[str], what: str, quick: bool) -> list[str]:
-    """Checks with the expected ones first.
+def _rounds(leak: PlantedLeak | None, task: Task, names: list[str]) -> list[tuple[str | None, list[str]]]:
+    """What is run, one round after the other until something fires: with or without a model, and which checks.
 
-    The check of the checks is about the audit, not about the data, and takes as long as all others together: it is
-    asked where the audit itself is the subject.
+    A quick run asks the expected checks first: on the tables alone, which needs no training, then with a model; the
+    others only if those are silent. The check of the checks is about the audit, not about the data, and takes as long
+    as all others together: it is asked where the audit itself is the subject.
     """
-    expected = list(leak.expected_checks) if leak is not None else []
-    leak_in_audit = leak is not None and leak.stage == "audit"
-    with_self_test = leak_in_audit or what == "baseline"
-    asked = [n for n in names if n != SELF_TEST or with_self_test]
-    if leak_in_audit and quick:
-        asked = expected
-    return sorted(asked, key=lambda n: expected.index(n) if n in expected else len(expected))
+    if leak is None:
+        return [("train", [n for n in names if n != SELF_TEST or task.what == "baseline"])]
+    others = [n for n in names if n != SELF_TEST or leak.stage == "audit"]
+    if not task.quick:
+        return [(None if task.what == "twin" and not leak.needs_model else "train", others)]
+    expected = list(leak.expected_checks)
+    first: list[tuple[str | None, list[str]]] = [] if leak.needs_model else [(None, expected)]
+    rest = [n for n in others if n not in expected]
+    return [*first, ("train", expected), ("train", rest)]
 
 
 def run_task(task: Task) -> Outcome:
@@ -92,14 +95,7 @@ def run_task(task: Task) -> Outcome:
     sample = audit.AuditSample.named("small") if exhaustive and (leak is None or leak.stage != "audit") else LIGHT
     outcome = Outcome(task, [], {})
     with planted():
-        # Most leaks show in the tables; only if none of the checks of tables fires is a model worth training.
-        stages: tuple[Any, ...] = ("train",)
-        if leak is not None and not leak.needs_model:
-            if task.what == "twin":
-                stages = (None,)
-            elif task.quick:
-                stages = (None, "train")
-        for model in stages:
+        for model, names in _rounds(leak, task, list(audit.load_checks())):
             report = audit.run_audit(
                 universe.raw,
                 universe.config,
@@ -107,8 +103,8 @@ def run_task(task: Task) -> Outcome:
                 sample=sample,
                 model=model,
                 today=universe.today,
-                checks=_order(leak, audit.load_checks(), task.what, task.quick),
-                stop_at_failure=task.quick and task.what == "planted",
+                checks=names,
+                stop_at_failure=task.quick,
             )
             for name, spent in report.seconds.items():
                 outcome.seconds[name] = outcome.seconds.get(name, 0.0) + spent
@@ -191,15 +187,14 @@ def suite_tasks(
     tasks = []
     for kind in kinds:
         for seed in seeds:
-            first = kind == kinds[0] and seed == seeds[0]
             tasks.append(Task("baseline", "", kind, seed, quick=False))
             tasks += [Task("planted", name, kind, seed, quick=True) for name in names]
-            if table and first:
-                tasks += [Task("planted", name, kind, seed, quick=False) for name in names]
-            if twins and seed == seeds[0]:
-                tasks += [Task("twin", name, kind, seed, quick=False) for name in names]
     for i in range(max(0, clean_runs - len(kinds) * len(seeds))):
         tasks.append(Task("clean", "", kinds[i % len(kinds)], 1000 + i // len(kinds), quick=False))
+    if twins:
+        tasks += [Task("twin", name, kind, seeds[0], quick=False) for kind in kinds for name in names]
+    if table:
+        tasks += [Task("planted", name, kinds[0], seeds[0], quick=False) for name in names]
     return tasks
 
 
