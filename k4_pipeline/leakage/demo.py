@@ -59,12 +59,7 @@ def real_config(config: PipelineConfig) -> PipelineConfig:
     By the standard rule nearly all K4 rows of the small sample of real bars stand in one quarter, too few to measure.
     """
     loose = small_config()
-    return dataclasses.replace(
-        config,
-        patterns=loose.patterns,
-        labels=loose.labels,
-        training=dataclasses.replace(config.training, epochs=8, batch_size=256),
-    )
+    return dataclasses.replace(config, patterns=loose.patterns, labels=loose.labels)
 
 
 def random_split(path: PathResult, seed: int) -> pd.DataFrame:
