@@ -100,37 +100,51 @@ def stored_fitted(refs: dict[str, ArtifactRef]) -> Fitted:
     )
 
 
-def load_path(store: ArtifactStore, config: PipelineConfig, as_of: str) -> tuple[PathResult, dict[str, Any]]:
-    """The stored tables as a `PathResult`, and what else the checks of stored artifacts look at."""
-    refs = open_refs(store, as_of)
-    config = recorded_config(config, refs)
+def path_of(
+    refs: dict[str, ArtifactRef], config: PipelineConfig, as_of: str | None, *, raw: RawBars | None = None
+) -> PathResult:
+    """The stored tables of `refs` as a `PathResult`: the five data assets; split, model and predictions if there.
+
+    `config` is what they were made with.
+    """
 
     def table(asset: str, name: str = "") -> pd.DataFrame:
         return read_parquet(refs[asset].path(f"{name or asset}.parquet"))
 
-    bars = Bars.from_frame(table("daily_bars"))
-    raw, why_no_raw = raw_again(config, bars)
     made = table("snapshots")
-    of_file = "counts" in refs["snapshots"].meta
-    full = PathResult(
+    has = refs.keys()
+    split = "dataset_split" in has
+    return PathResult(
         config=config,
         as_of=as_of,
         raw=raw,
-        bars=bars,
+        bars=Bars.from_frame(table("daily_bars")),
         rejects=table("daily_bars", "rejects"),
         panel=np.asarray(read_panel(refs["market_features"].dir).values),
         snapshots=made,
         labeled=table("labeled_snapshots"),
         sequences=table("sequences"),
-        split=table("dataset_split"),
-        manifest=SplitManifest.from_json(refs["dataset_split"].path("split.json").read_text()),
-        fitted=stored_fitted(refs),
-        predictions=table("predictions"),
+        split=table("dataset_split") if split else None,
+        manifest=SplitManifest.from_json(refs["dataset_split"].path("split.json").read_text()) if split else None,
+        fitted=stored_fitted(refs) if "trained_model" in has else None,
+        predictions=table("predictions") if "predictions" in has else None,
         metrics=_report_metrics(refs.get(REPORT)),
-        given=made if of_file else None,
+        given=made if "counts" in refs["snapshots"].meta else None,
     )
-    labels_of_file = of_file and "outcomes.parquet" in refs["snapshots"].files
-    return full, {"store": store, "refs": refs, "no_raw": why_no_raw, "labels_of_file": labels_of_file}
+
+
+def labels_of_file(refs: dict[str, ArtifactRef]) -> bool:
+    """Whether the classes come from a snapshot file, so that no race gives them."""
+    return "outcomes.parquet" in refs["snapshots"].files
+
+
+def load_path(store: ArtifactStore, config: PipelineConfig, as_of: str) -> tuple[PathResult, dict[str, Any]]:
+    """The stored tables as a `PathResult`, and what else the checks of stored artifacts look at."""
+    refs = open_refs(store, as_of)
+    config = recorded_config(config, refs)
+    full = path_of(refs, config, as_of)
+    full.raw, why_no_raw = raw_again(config, full.bars)
+    return full, {"store": store, "refs": refs, "no_raw": why_no_raw, "labels_of_file": labels_of_file(refs)}
 
 
 def _report_metrics(ref: ArtifactRef | None) -> dict[str, Any] | None:

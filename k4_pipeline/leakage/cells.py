@@ -64,9 +64,9 @@ def every_bar_is_reproduced_as_the_last_one(context: AuditContext) -> Verdict:
     out.add(known.size, 0)
     bad = differ(known, made).any(axis=1)
     if bad.any():
-        rows = last[bad]
-        code = np.searchsorted(full.bars.offsets, rows, side="right") - 1
-        keys = pd.DataFrame({"ticker": full.bars.tickers[code], "date": to_dates(full.bars.date[rows])})
+        at = last[bad]
+        code = np.searchsorted(full.bars.offsets, at, side="right") - 1
+        keys = pd.DataFrame({"ticker": full.bars.tickers[code], "date": to_dates(full.bars.date[at])})
         cause = "the channel reads bars after its own date (shift, centred window, fill, full-sample statistic)"
         out.merge(
             compare_arrays(

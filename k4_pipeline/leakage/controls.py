@@ -9,6 +9,7 @@ correlation is allowed what knowing the hidden state would give.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -28,7 +29,7 @@ from k4_pipeline.market.sources.base import RawBars
 
 CORRELATION_OF_HIDDEN_STATE = 0.10  # what a martingale race allows at most, by evaluation/truth.py
 MIN_K4, MIN_K4_TICKERS, MIN_ROWS = 15, 6, 100
-CONTROL_TICKERS, CONTROL_BARS = 60, 760
+CONTROL_TICKERS, CONTROL_BARS = 100, 760
 
 
 def control_config(seed: int = 0) -> PipelineConfig:
@@ -175,6 +176,11 @@ def judge(name: str, path: PathResult) -> Verdict:
     return Verdict.of(name, len(path.scored), findings, k4=int(k4.sum()), **detail)
 
 
+def run_control(name: str, seed: int) -> Verdict:
+    """Make the data of one control, train on it and judge what was learned."""
+    return judge(name, _trained(CONTROLS[name](seed), SMALL_AS_OF))
+
+
 def run_controls(
     *, seed: int = 0, names: list[str] | None = None, progress: Callable[[int, int], None] | None = None
 ) -> AuditReport:
@@ -183,9 +189,7 @@ def run_controls(
     wanted = list(CONTROLS) if names is None else names
     for done, name in enumerate(wanted, start=1):
         begin = time.perf_counter()
-        report.verdicts.append(
-            guarded(name, lambda name=name: judge(name, _trained(CONTROLS[name](seed), SMALL_AS_OF)))
-        )  # type: ignore[misc]
+        report.verdicts.append(guarded(name, functools.partial(run_control, name, seed)))
         report.seconds[name] = time.perf_counter() - begin
         if progress is not None:
             progress(done, len(wanted))

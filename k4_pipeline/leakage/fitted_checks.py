@@ -212,11 +212,12 @@ def the_best_epoch_was_chosen_on_validation_rows(context: AuditContext) -> Verdi
     """Choose the epoch again, and measure it again."""
     name = "the_best_epoch_was_chosen_on_validation_rows"
     fitted, out = context.full.need_fitted(), Comparison()
-    best, best_key = 0, None
+    best, best_rank = 0, None
     for epoch, values in enumerate(fitted.history, start=1):
-        key = tuple((-1 if m == "loss" else 1) * values[f"validation_{m}"] for m in monitor_order(fitted.monitor_name))
-        if best_key is None or key > best_key:
-            best, best_key = epoch, key
+        order = monitor_order(fitted.monitor_name)
+        rank = tuple((-1 if m == "loss" else 1) * values[f"validation_{m}"] for m in order)
+        if best_rank is None or rank > best_rank:
+            best, best_rank = epoch, rank
     wrong = best != fitted.best_epoch
     out.add(
         len(fitted.history), int(wrong), [f"model: epoch {fitted.best_epoch} was kept, the history says {best}"] * wrong

@@ -53,16 +53,23 @@ CHECKS = {
         "no_invariant_channel_changes_with_the_price_scale",
         "no_channel_needs_more_history_than_it_declares",
     },
-    "snapshots": {"snapshots_match_their_schema", "every_snapshot_knows_only_its_past", "universe_coverage"},
+    "snapshots": {
+        "snapshots_match_their_schema",
+        "every_snapshot_knows_only_its_past",
+        "universe_coverage",
+        "snapshots_do_not_depend_on_later_bars",
+    },
     "labeled_snapshots": {
         "labeled_snapshots_match_their_schema",
         "labeled_snapshots_are_the_snapshots_row_for_row",
         "every_label_window_starts_after_its_snapshot",
+        "labels_are_those_of_an_independent_race",
     },
     "sequences": {
         "sequences_match_their_schema",
         "sequences_are_the_snapshots_row_for_row",
         "every_sequence_ends_at_its_snapshot",
+        "sequences_do_not_depend_on_later_bars",
     },
     "dataset_split": {
         "dataset_split_matches_its_schema",
@@ -70,17 +77,20 @@ CHECKS = {
         "no_pattern_in_two_splits",
         "every_exclusion_has_a_reason_that_holds",
         "scaler_was_fitted_on_train_only",
+        "membership_follows_from_dates_and_bars",
     },
     "trained_model": {
         "trained_model_matches_its_record",
         "model_and_data_fingerprints_match",
         "calibrator_was_fitted_on_validation_only",
+        "model_was_fitted_on_permitted_rows",
     },
     "predictions": {
         "predictions_match_their_schema",
         "probabilities_sum_to_one",
         "predictions_are_for_snapshots_after_as_of",
         "every_test_snapshot_is_predicted_once",
+        "predictions_are_of_the_stored_model_row_by_row",
     },
     "validation_report": {
         "validation_report_matches_its_schema",

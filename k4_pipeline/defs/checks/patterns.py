@@ -9,6 +9,7 @@ import pandas as pd
 
 from k4_pipeline.config import LabelConfig, PatternConfig, from_dict
 from k4_pipeline.defs.checks.factory import Evidence, Proposition, checks_for, schema_proposition
+from k4_pipeline.defs.checks.leakage import LABEL_PROOF, SEQUENCE_PROOF, SNAPSHOT_PROOF
 from k4_pipeline.defs.io_managers import load_bars, load_json
 from k4_pipeline.leakage.verdict import Verdict
 from k4_pipeline.market.bars import Bars, to_days
@@ -137,6 +138,7 @@ CHECKS = [
                 _coverage,
                 description="Every ticker of a given snapshot file has bars; missing ones are grouped by suffix.",
             ),
+            SNAPSHOT_PROOF,
         ],
     ),
     checks_for(
@@ -149,6 +151,7 @@ CHECKS = [
                 _label_windows,
                 description="Labels end after their snapshot, and do not change when all bars up to it are disfigured.",
             ),
+            LABEL_PROOF,
         ],
     ),
     checks_for(
@@ -161,6 +164,7 @@ CHECKS = [
                 _ends_at_its_snapshot,
                 description="The last of the 50 bars is the snapshot's own bar, and none belongs to another ticker.",
             ),
+            SEQUENCE_PROOF,
         ],
     ),
 ]

@@ -8,6 +8,7 @@ import pandas as pd
 
 from k4_pipeline.config import ScalerConfig, SplitConfig, from_dict
 from k4_pipeline.defs.checks.factory import Evidence, Proposition, checks_for, schema_proposition
+from k4_pipeline.defs.checks.leakage import MODEL_PROOF, PREDICTION_PROOF, SPLIT_PROOF
 from k4_pipeline.defs.io_managers import load_json, load_panel, load_table
 from k4_pipeline.leakage.verdict import Verdict
 
@@ -156,6 +157,7 @@ CHECKS = [
                 _scaler,
                 description="Refitting on the train rows alone gives the stored scaler, to the bit.",
             ),
+            SPLIT_PROOF,
         ],
     ),
     checks_for(
@@ -176,6 +178,7 @@ CHECKS = [
                 _calibrated_on_validation,
                 description="The hash of the rows the calibrator saw is that of the validation rows.",
             ),
+            MODEL_PROOF,
         ],
     ),
     checks_for(
@@ -197,6 +200,7 @@ CHECKS = [
                 _every_test_row_once,
                 description="The predictions are exactly the test rows of the split.",
             ),
+            PREDICTION_PROOF,
         ],
     ),
 ]
