@@ -19,7 +19,8 @@ from k4_pipeline.features.spec import FEATURE_NAMES, MARKET_FEATURES, MARKET_NAM
 from k4_pipeline.leakage.audit import AuditContext, check
 from k4_pipeline.leakage.compare import Comparison, compare_arrays, compare_tables, differ
 from k4_pipeline.leakage.path import KEYS, PathResult
-from k4_pipeline.leakage.replay import drop_snapshot, relative, spoil_panel, spoil_sequence, spoil_snapshot
+from k4_pipeline.leakage.replay import relative
+from k4_pipeline.leakage.spoil import drop_snapshot, spoil_panel, spoil_sequence, spoil_snapshot
 from k4_pipeline.leakage.verdict import Verdict
 from k4_pipeline.market.bars import Bars, to_dates, to_days
 from k4_pipeline.patterns import snapshots

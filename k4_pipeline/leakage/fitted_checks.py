@@ -20,7 +20,7 @@ from k4_pipeline.leakage.compare import Comparison, shown
 from k4_pipeline.leakage.metrics_oracle import average_precision, k4_recall_in_top
 from k4_pipeline.leakage.path import KEYS, Fitted, PathResult
 from k4_pipeline.leakage.provenance import weights_fingerprint
-from k4_pipeline.leakage.replay import SPOILERS, spoil_after
+from k4_pipeline.leakage.spoil import SPOILERS, spoil_after
 from k4_pipeline.leakage.verdict import Verdict
 from k4_pipeline.sequences import scaler
 from k4_pipeline.training import predict as prediction

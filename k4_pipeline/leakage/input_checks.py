@@ -10,7 +10,7 @@ from k4_pipeline.leakage.audit import AuditContext, check
 from k4_pipeline.leakage.compare import Comparison, key_text, shown
 from k4_pipeline.leakage.oracle_inputs import InputOracle
 from k4_pipeline.leakage.path import KEYS
-from k4_pipeline.leakage.replay import spoil_snapshot
+from k4_pipeline.leakage.spoil import spoil_snapshot
 from k4_pipeline.leakage.verdict import Verdict
 from k4_pipeline.market.bars import to_days
 

@@ -13,7 +13,8 @@ from k4_pipeline.leakage.audit import AuditContext, check
 from k4_pipeline.leakage.cells import CHANNELS, scoped
 from k4_pipeline.leakage.compare import Comparison, compare_arrays, compare_tables
 from k4_pipeline.leakage.path import KEYS, PathResult
-from k4_pipeline.leakage.replay import LABELS, compare_paths, drop_snapshot, spoil_label, spoil_panel, spoil_snapshot
+from k4_pipeline.leakage.replay import LABELS, compare_paths
+from k4_pipeline.leakage.spoil import drop_snapshot, spoil_label, spoil_panel, spoil_snapshot
 from k4_pipeline.leakage.verdict import Verdict
 from k4_pipeline.market.bars import PRICE_COLUMNS, Bars, to_dates
 

@@ -10,7 +10,8 @@ from k4_pipeline.leakage.audit import AuditContext, check, day_text
 from k4_pipeline.leakage.compare import Comparison, compare_tables, key_text, shown
 from k4_pipeline.leakage.oracle_labels import oracle_labels
 from k4_pipeline.leakage.path import KEYS
-from k4_pipeline.leakage.replay import LABELS, spoil_label
+from k4_pipeline.leakage.replay import LABELS
+from k4_pipeline.leakage.spoil import spoil_label
 from k4_pipeline.leakage.verdict import Verdict
 from k4_pipeline.market.bars import to_dates, to_days
 

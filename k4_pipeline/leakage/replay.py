@@ -6,8 +6,6 @@ by key, both ways: a row that only exists with the future is a finding, and so i
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import pandas as pd
 
@@ -16,14 +14,25 @@ from k4_pipeline.leakage import path as production
 from k4_pipeline.leakage.audit import AuditContext, check, day_text
 from k4_pipeline.leakage.compare import Comparison, compare_arrays, compare_tables, differ, key_text
 from k4_pipeline.leakage.path import KEYS, PathResult
+from k4_pipeline.leakage.spoil import (
+    SPOILERS,
+    drop_snapshot,
+    spoil_after,
+    spoil_label,
+    spoil_panel,
+    spoil_prediction,
+    spoil_sequence,
+    spoil_snapshot,
+)
 from k4_pipeline.leakage.verdict import Verdict
-from k4_pipeline.market.bars import PRICE_COLUMNS, Bars, to_dates, to_days
+from k4_pipeline.market.bars import PRICE_COLUMNS, to_dates, to_days
 from k4_pipeline.sequences.windows import SEQUENCE_COLUMNS
 
 LABELS = ("outcome_class", "label_end_date", "censored", "label_bars")
 # Row numbers count in the bars of their own run; their distances do not.
 ROW_NUMBERS = ("end_row", "first_row", "start_row", "activation_row")
 MAX_PREDICTED = 512
+SPOILT = (spoil_panel, spoil_snapshot, drop_snapshot, spoil_label, spoil_sequence)
 
 
 def relative(sequences: pd.DataFrame) -> pd.DataFrame:
@@ -222,70 +231,13 @@ def rebuilt_at(context: AuditContext, day: int) -> PathResult:
     return production.build_again(full, full.bars.until(day))
 
 
-# --- self-tests: one spoilt cell in each table -----------------------------------------------------------------------
-
-
-def _early_row(context: AuditContext) -> int:
-    """A row of the snapshots early enough to be replayed at every cut."""
-    return int(context.full.snapshots["snapshot_date"].to_numpy().argmin())
-
-
-def spoil_panel(context: AuditContext) -> AuditContext:
-    """The last finite market channel on the bar of an early snapshot, by one unit in the last place."""
-    panel = np.array(context.full.panel)
-    row = int(context.full.sequences["end_row"].iloc[_early_row(context)])
-    panel[row, 0] = np.nextafter(panel[row, 0], np.float32(np.inf))
-    return context.with_full(panel=panel)
-
-
-def spoil_snapshot(context: AuditContext) -> AuditContext:
-    """A snapshot boundary, by one unit in the last place."""
-    made = context.full.snapshots.copy()
-    at = made.index[_early_row(context)]
-    made.loc[at, "upper"] = np.nextafter(made.loc[at, "upper"], np.inf)
-    return context.with_full(snapshots=made)
-
-
-def drop_snapshot(context: AuditContext) -> AuditContext:
-    """A snapshot removed, as if its later bars had not pleased."""
-    made = context.full.snapshots.drop(index=context.full.snapshots.index[_early_row(context)])
-    return context.with_full(snapshots=made.reset_index(drop=True))
-
-
-def spoil_label(context: AuditContext) -> AuditContext:
-    """A class changed on the earliest known label."""
-    labeled = context.full.labeled.copy()
-    at = labeled["label_end_date"].idxmin()
-    labeled.loc[at, "outcome_class"] = (int(labeled.loc[at, "outcome_class"]) + 1) % 6
-    return context.with_full(labeled=labeled)
-
-
-def spoil_sequence(context: AuditContext) -> AuditContext:
-    """The mean volume of an early sequence."""
-    sequences = context.full.sequences.copy()
-    sequences.loc[sequences.index[_early_row(context)], "mean_volume"] *= 1.01
-    return context.with_full(sequences=sequences)
-
-
-_SPOILT = (spoil_panel, spoil_snapshot, drop_snapshot, spoil_label, spoil_sequence)
-
-
-def _spoil_prediction(context: AuditContext) -> AuditContext:
-    made = context.full.predictions.copy()  # type: ignore[union-attr]
-    made.loc[made["snapshot_date"].idxmin(), "p_raw_4"] += 1e-9
-    return context.with_full(predictions=made)
-
-
-# --- the checks ------------------------------------------------------------------------------------------------------
-
-
 @check(
     "replay",
     proves="Bars, features, snapshots, labels, sequences, masks and model inputs dated up to a cut-off have the same "
     "bits when the raw bars after it never existed.",
     misses="A use of the future that leaves every value dated up to the sampled cut-offs unchanged (the cells and "
     "snapshots of single dates are covered by the exhaustive replays).",
-    tampers=_SPOILT,
+    tampers=SPOILT,
 )
 def everything_is_reproduced_from_bars_cut_at_a_date(context: AuditContext) -> Verdict:
     """Cut the raw bars of the whole universe at sampled dates and run the path again."""
@@ -306,7 +258,7 @@ def everything_is_reproduced_from_bars_cut_at_a_date(context: AuditContext) -> V
     proves="Stored predictions come out again, to the bit, from the stored model on bars cut at sampled dates.",
     misses="A model whose weights themselves know the future (the refit checks look at that).",
     needs=("fitted", "predictions"),
-    tampers=(_spoil_prediction,),
+    tampers=(spoil_prediction,),
 )
 def predictions_are_reproduced_from_bars_cut_at_a_date(context: AuditContext) -> Verdict:
     """Score the sequences of cut bars with the stored model."""
@@ -321,57 +273,11 @@ def predictions_are_reproduced_from_bars_cut_at_a_date(context: AuditContext) ->
     return Verdict.of(name, out.cases, out.findings, cut_dates=len(days), differing=out.differing)
 
 
-Spoil = Callable[[dict[str, np.ndarray], np.random.Generator], None]
-
-
-def _shuffled(columns: dict[str, np.ndarray], rng: np.random.Generator) -> None:
-    order = rng.permutation(len(columns["close"]))
-    for values in columns.values():
-        values[:] = values[order]
-
-
-def _million_fold(columns: dict[str, np.ndarray], rng: np.random.Generator) -> None:
-    for name in PRICE_COLUMNS:
-        columns[name] *= 1e6
-
-
-def _reversed(columns: dict[str, np.ndarray], rng: np.random.Generator) -> None:
-    for values in columns.values():
-        values[:] = values[::-1].copy()
-
-
-def _noise(columns: dict[str, np.ndarray], rng: np.random.Generator) -> None:
-    n = len(columns["close"])
-    level = np.exp(rng.normal(0.0, 2.0, n)) * 20.0
-    spread = np.exp(np.abs(rng.normal(0.0, 0.2, n)))
-    columns["high"][:], columns["low"][:] = level * spread, level / spread
-    columns["open"][:], columns["close"][:] = level, level * spread ** rng.uniform(-1, 1, n)
-    columns["volume"][:] = np.floor(np.exp(rng.normal(10.0, 3.0, n)))
-
-
-SPOILERS: dict[str, Spoil] = {
-    "shuffled": _shuffled,
-    "a million fold": _million_fold,
-    "reversed": _reversed,
-    "noise": _noise,
-}
-
-
-def spoil_after(bars: Bars, day: int, how: Spoil, rng: np.random.Generator) -> Bars:
-    """Bars dated after `day` changed by `how`, ticker by ticker; all stay valid bars, so that cleaning keeps them."""
-    columns = {c: getattr(bars, c).copy() for c in (*PRICE_COLUMNS, "volume")}
-    for a, b in zip(bars.offsets[:-1], bars.offsets[1:]):
-        first = int(a + np.searchsorted(bars.date[a:b], day, side="right"))
-        if first < b:
-            how({c: v[first:b] for c, v in columns.items()}, rng)
-    return Bars(tickers=bars.tickers, offsets=bars.offsets, date=bars.date, **columns)
-
-
 @check(
     "replay",
     proves="What the bars after a date hold (shuffled, reversed, a million fold, noise) changes nothing before it.",
     misses="A dependence on dates and lengths alone; the cut replays see those.",
-    tampers=_SPOILT,
+    tampers=SPOILT,
 )
 def nothing_changes_when_later_bars_are_spoilt(context: AuditContext) -> Verdict:
     """Spoil all bars after sampled dates, each way, and run the path again."""
