@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEV_STAMP := $(VENV)/.installed-dev
+# One worker per core; tests of one file stay together, since they share fixtures.
+PYTEST_ARGS ?= -n auto --dist loadfile --durations=15
 export DAGSTER_DISABLE_TELEMETRY := 1
 
 .PHONY: setup run test ui lint help
