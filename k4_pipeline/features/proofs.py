@@ -160,6 +160,16 @@ def check_isolation(
     return ProofResult("isolation", cases, violations, 0, tuple(findings[:MAX_FINDINGS]), details)
 
 
+def _typical_size(values: np.ndarray) -> np.ndarray:
+    """Median size of the values other than 0 and NaN, (channels,) float64; 0 for a channel that has none.
+
+    Zeros do not count: in a channel that is mostly 0, as a clipped compression is, a tie may come out as 1e-16.
+    """
+    sizes = np.abs(np.asarray(values, dtype=np.float64))
+    counted = [column[column > 0] for column in sizes.T]
+    return np.array([np.median(column) if len(column) else 0.0 for column in counted])
+
+
 def check_rescale(
     bars: Bars,
     *,
@@ -172,8 +182,8 @@ def check_rescale(
     """Prices times k and volumes by k: channels react as their scale class says.
 
     For k a power of two bit for bit (`I`, `N` unchanged, `P` times k, `V` by k). For any other k to 1e-6 of the value,
-    or of 1e-3 of the channel's median size where that is more; values beyond are flipped ties, and a violation once
-    they exceed 0.1% of a channel.
+    or of 1e-3 of the median size of the channel's values other than 0 where that is more; values beyond are flipped
+    ties, and a violation once they exceed 0.1% of a channel.
     """
     rng = np.random.default_rng(seed)
     chosen = sample_tickers(bars, tickers, rng)
@@ -184,8 +194,7 @@ def check_rescale(
     plain = [Piece(int(bars.offsets[i]), int(bars.offsets[i + 1])) for i in chosen]
     original = np.concatenate([np.asarray(whole[p.start : p.stop]) for p in plain]) if plain else whole[:0]
     starts = np.concatenate([[0], np.cumsum([p.stop - p.start for p in plain])])
-    # The median with what is missing counted as 0: a size, not a statistic.
-    typical = np.median(np.nan_to_num(np.abs(original.astype(np.float64))), axis=0) if len(original) else 0.0
+    typical = _typical_size(original)
     for k in factors:
 
         def rescale(columns: dict[str, np.ndarray], k: float = k) -> None:
