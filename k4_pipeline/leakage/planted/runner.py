@@ -183,12 +183,16 @@ def choose(names: list[str], sample: int | None) -> list[str]:
 def suite_tasks(
     names: list[str], kinds: tuple[str, ...], seeds: list[int], *, clean_runs: int, twins: bool, table: bool
 ) -> list[Task]:
-    """All runs of a suite, those on one universe next to each other, since a process keeps its last universes."""
-    tasks = []
+    """All runs of a suite, those on one universe next to each other, since a process keeps its last universes.
+
+    Leaks in the audit itself do not depend on the bars: they are planted on the first kind of universe only.
+    """
+    registry, tasks = load_planted(), []
     for kind in kinds:
         for seed in seeds:
             tasks.append(Task("baseline", "", kind, seed, quick=False))
-            tasks += [Task("planted", name, kind, seed, quick=True) for name in names]
+            mine = [n for n in names if kind == kinds[0] or registry[n].stage != "audit"]
+            tasks += [Task("planted", name, kind, seed, quick=True) for name in mine]
     for i in range(max(0, clean_runs - len(kinds) * len(seeds))):
         tasks.append(Task("clean", "", kinds[i % len(kinds)], 1000 + i // len(kinds), quick=False))
     if twins:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import pandas as pd
 
 from k4_pipeline.config import MEAN_VOLUME_BARS, PatternConfig
 from k4_pipeline.features.spec import FEATURES
-from k4_pipeline.leakage.planted.registry import Plant, Wrapper, register, replaced
+from k4_pipeline.leakage.planted.registry import Wrapper, register
 from k4_pipeline.market.bars import Bars
 
 INDEX = "sequences.windows.index_sequences"
@@ -209,47 +207,22 @@ register(
 )
 
 
-def _short_histories() -> Plant:
-    """Sequences as for young tickers: the first valid bar is the 110th, so that the earliest snapshots need padding."""
-
-    @contextmanager
-    def plant() -> Iterator[None]:
-        from k4_pipeline.sequences import windows
-
-        with mock.patch.object(windows, "MIN_VALID_HISTORY_BARS", 110):
-            yield
-
-    return plant
-
-
 def _padded_from_the_next(original: Callable[..., Any], panel: Any, index: Any, rows: Any, *a: Any, **k: Any) -> Any:
     x, mask = original(panel, index, rows, *a, **k)
-    for i in np.flatnonzero(~mask.all(axis=1)):
-        pad = int((~mask[i]).sum())
-        x[i, :pad] = x[(i + 1) % len(x), -pad:]
-        mask[i, :pad] = True
+    # Patterns need 119 bars, so that scanned snapshots have no padding: the oldest bar is taken for some.
+    pad = max(1, int((~mask).sum(axis=1).max(initial=0)))
+    if len(x) > 1:
+        x[:, :pad] = np.roll(x, -1, axis=0)[:, -pad:]
     return x, mask
-
-
-def _both(first: Plant, where: str, wrapper: Wrapper) -> Plant:
-    @contextmanager
-    def plant() -> Iterator[None]:
-        with ExitStack() as stack:
-            stack.enter_context(first())
-            stack.enter_context(replaced(where, wrapper))
-            yield
-
-    return plant
 
 
 register(
     "padding_from_the_next_sequence",
     stage="sequences",
     where=INPUTS,
-    description="where the history of a young ticker is short, the padding holds bars of the next sequence, unmasked",
+    description="padding, and with it the oldest bar of the window, holds the newest bars of the next sequence",
     expected=("predictions_do_not_depend_on_their_batch", "model_inputs_equal_an_independent_computation"),
-    leak=_both(_short_histories(), INPUTS, _padded_from_the_next),
-    twin=lambda: replaced(INPUTS, _as_batch(lambda x, mask: x * mask[:, :, None])),
+    leak=_padded_from_the_next,
+    twin=_as_batch(lambda x, mask: x * mask[:, :, None]),
     twin_does="the padding is multiplied by its mask once more",
-    plants=True,
 )
