@@ -71,6 +71,8 @@ def audit(
     if demo:
         cli_audit_planted.demo(seed=seed, json_=json_, markdown=markdown)
     from k4_pipeline.leakage import audit_run
+    from k4_pipeline.leakage.audit_stamp import write_stamp
+    from k4_pipeline.market.storage import ArtifactStore
 
     settings = settings_for(home)
     with TerminalProgress(err_console(), quiet=json_) as progress:
@@ -86,6 +88,9 @@ def audit(
             budget_s=budget,
             progress=progress.of("checks"),
         )
+    if not small:
+        predictions = ArtifactStore(settings.artifacts_dir).current("predictions", result["as_of"])
+        write_stamp(settings.reports_dir, result["as_of"], predictions.fingerprint, result)
     if json_:
         print_json(result)
     else:

@@ -30,6 +30,7 @@ INPUTS = (
 )
 def validation_report(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.MaterializeResult:
     """Evaluate the predictions against the labels and render the report."""
+    from k4_pipeline.leakage.audit_stamp import audited
     from k4_pipeline.leakage.validation import build_validation
     from k4_pipeline.report.render import render_report
     from k4_pipeline.report.text import headline, integrity_table, metric_table, signal_table
@@ -44,7 +45,9 @@ def validation_report(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.M
             panel_values=work.panel().values,
             config=work.config,
             verdicts=stored_verdicts(work.store, work.inputs.values()),
-            audit_passed=None,
+            audit_passed=audited(
+                work.settings.reports_dir, context.partition_key, work.inputs["predictions"].fingerprint
+            ),
             model=work.json("trained_model", "facts.json"),
             data=data_facts(work.inputs["daily_bars"].meta),
             provenance={ref.key: ref.fingerprint for ref in work.inputs.values()},
