@@ -159,16 +159,18 @@ register(
 
 
 def _sorted_values(labeled: pd.DataFrame, bars: Bars, config: LabelConfig) -> pd.DataFrame:
-    order = labeled.sort_values(["snapshot_date", "ticker"], kind="stable")
-    columns = ["outcome_class", "label_end_date", "censored", "label_bars"]
-    return labeled.assign(**{c: order[c].array for c in columns})
+    known = labeled["outcome_class"].notna()
+    by_date = labeled[known].sort_values(["snapshot_date", "ticker"], kind="stable")
+    outcome = labeled["outcome_class"].copy()
+    outcome[known] = by_date["outcome_class"].array
+    return labeled.assign(outcome_class=outcome)
 
 
 register(
     "labels_joined_by_position",
     stage="labels",
     where=LABEL,
-    description="labels computed in the order of dates are put by position beside snapshots in the order of tickers",
+    description="classes in the order of dates are put by position beside snapshots in the order of tickers",
     expected=("labels_are_those_of_an_independent_race", "everything_is_reproduced_from_bars_cut_at_a_date"),
     leak=_relabelled(_sorted_values),
     **_TWIN,
