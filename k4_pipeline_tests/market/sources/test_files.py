@@ -222,7 +222,7 @@ class TestDamage:
             ("BAD.csv", b"hello world\n", "no column for date"),
             ("BAD.csv", b"2015-01-02,1,1,1,1,5\n" * 9, "no column for date, open"),
             ("BAD.csv.gz", b"not gzip at all", "cannot be read"),
-            ("BAD.csv.gz", gzip.compress(b"Date,Open\n" + b"2015-01-02,1\n" * 9)[:30], "cut short"),
+            ("BAD.csv.gz", gzip.compress(b"Date,Open\n" + b"2015-01-02,1\n" * 9, mtime=0)[:30], "cut short"),
             ("BAD.parquet", b"PAR1 and nothing else", "no Parquet file"),
             ("BAD.parquet", b"", "no Parquet file"),
         ],
