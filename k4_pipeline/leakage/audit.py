@@ -97,7 +97,7 @@ class AuditContext:
         return np.array(sorted(chosen), dtype=np.int64)
 
     def sample_tickers(self, salt: int) -> list[str]:
-        """The tickers whose every cell is replayed: all, or a random choice among those with snapshots and others."""
+        """The tickers whose every cell is replayed: all, or a random choice, with one that reaches the last day."""
         names = [str(t) for t in self.full.bars.tickers]
         count = self.sample.tickers
         if count is None or count >= len(names):
@@ -105,7 +105,11 @@ class AuditContext:
         with_rows = sorted(set(self.full.snapshots["ticker"].astype(object)))
         rng = self.rng(salt)
         chosen = list(rng.choice(with_rows, min(len(with_rows), count), replace=False))
-        return sorted(str(t) for t in chosen)
+        # The last day of the universe is the day of knowledge: without a ticker that reaches it, labels that are known
+        # by then would count as unknown when the sample is run alone.
+        last_days = self.full.bars.date[self.full.bars.offsets[1:] - 1]
+        witness = names[int(np.flatnonzero(last_days == self.full.bars.last_day)[0])]
+        return sorted({*(str(t) for t in chosen), witness})
 
     def with_full(self, **changes: Any) -> AuditContext:
         """A copy whose path differs in some fields; caches are dropped. For self-tests."""

@@ -12,7 +12,7 @@ import k4_pipeline
 from k4_pipeline.errors import ConfigError
 from k4_pipeline.features import compute
 from k4_pipeline.leakage import path as production
-from k4_pipeline.leakage.audit import load_checks
+from k4_pipeline.leakage.audit import AuditContext, AuditSample, load_checks
 from k4_pipeline.leakage.planted.registry import STAGES, load_planted, replaced, resolve
 from k4_pipeline.leakage.planted.runner import Outcome, Task, choose, run_planted, summarise
 from k4_pipeline.leakage.planted.table import checks_in_words, published, to_markdown
@@ -219,3 +219,13 @@ def test_text_is_published_between_its_marks_only():
     )
     with pytest.raises(ValueError, match="lacks the marks"):
         published(document, "y", "new")
+
+
+def test_a_sample_of_tickers_reaches_the_last_day_of_the_universe():
+    # The clean universe in which a sample of delisted tickers alone once raised a false alarm.
+    universe = make_universe("simulated", 1065, True)
+    made = production.run_path(universe.raw, universe.config, universe.as_of, model=None, today=universe.today)
+    for salt in range(30):
+        context = AuditContext(made, AuditSample(tickers=1, seed=salt))
+        part = made.bars.subset(context.sample_tickers(12))
+        assert part.last_day == made.bars.last_day
