@@ -183,7 +183,7 @@ def test_a_sample_of_leaks_of_every_stage_is_noticed_and_twenty_clean_runs_raise
         "statistics_of_the_batch",
         "report_on_train_rows",
     ]
-    result = run_planted(1, ("simulated",), leaks=leaks, clean_runs=20, twins=False, table=False)
+    result = run_planted(1, ("simulated",), leaks=leaks, clean_runs=20, twins=False, table=False, jobs=2)
     assert result["planted"] == len(leaks)
     assert result["detected"] == len(leaks), result["not_detected"]
     assert result["clean_runs"] == 20
