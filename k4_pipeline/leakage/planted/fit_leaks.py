@@ -93,7 +93,7 @@ def _stopped_on_test(
 def _weighted_by_all(
     seen: Seen, original: Any, model: Any, train: Any, loss: Any, train_set: Any, val: Any, **k: Any
 ) -> Any:
-    test = seen.classes(seen.rows("test", train_set))
+    test = seen.classes(seen.rows("test", train_set), train_set)
     counts = np.bincount(np.concatenate([train_set.targets, test]), minlength=N_CLASSES) + 1.0
     return original(
         model, train, dataclasses.replace(loss, class_weights=tuple(counts.sum() / counts)), train_set, val, **k

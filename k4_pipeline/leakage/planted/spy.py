@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,12 +16,21 @@ from k4_pipeline.sequences.dataset import SequenceDataset
 
 @dataclass
 class Seen:
-    """What passed last: the split table, the training set (panel, index and scaler), the model, the calibrator."""
+    """What passed last: split tables by length, the training set (panel, index, scaler), the model, the calibrator."""
 
-    split: pd.DataFrame | None = None
+    splits: dict[int, pd.DataFrame] = field(default_factory=dict)
     train_set: Any = None
     model: Any = None
     calibrator: Any = None
+
+    def split_of(self, base: Any) -> pd.DataFrame | None:
+        """The split table that belongs to the tables of `base`: replays on shorter bars make others in between."""
+        return None if base is None else self.splits.get(len(base.index))
+
+    @property
+    def split(self) -> pd.DataFrame | None:
+        """The split table of the training set that passed last."""
+        return self.split_of(self.train_set)
 
     def rows(self, name: str, like: Any = None) -> np.ndarray:
         """Positions of the labelled rows of one member; sequences have the order of the split table.
@@ -29,26 +38,27 @@ class Seen:
         None when the tables at hand (of `like`, or of the training set) are not those the split was made of: a leak
         cannot use rows that it is not given.
         """
-        base = self.train_set if like is None else like
-        if self.split is None or base is None or len(base.index) != len(self.split):
+        split = self.split_of(self.train_set if like is None else like)
+        if split is None:
             return np.zeros(0, dtype=np.int64)
-        wanted = (self.split["split"] == name) & self.split["outcome_class"].notna()
+        wanted = (split["split"] == name) & split["outcome_class"].notna()
         return np.flatnonzero(wanted.to_numpy())
 
     def keys(self, rows: np.ndarray) -> pd.DataFrame:
         """Rows of the split table, with their keys; empty before there is one."""
         return pd.DataFrame() if self.split is None else self.split.iloc[rows]
 
-    def classes(self, rows: np.ndarray) -> np.ndarray:
+    def classes(self, rows: np.ndarray, like: Any = None) -> np.ndarray:
         """Outcome classes of labelled rows, int64."""
-        if self.split is None or not len(rows):
+        split = self.split_of(self.train_set if like is None else like)
+        if split is None or not len(rows):
             return np.zeros(0, dtype=np.int64)
-        return self.split["outcome_class"].iloc[rows].to_numpy(dtype=np.int64)
+        return split["outcome_class"].iloc[rows].to_numpy(dtype=np.int64)
 
     def dataset(self, rows: np.ndarray, like: Any = None) -> SequenceDataset:
         """Any labelled rows as a training set, with the panel, index and scaler of the one that passed."""
         base = self.train_set if like is None else like
-        return SequenceDataset(base.panel_values, base.index, rows, base.scaler, targets=self.classes(rows))
+        return SequenceDataset(base.panel_values, base.index, rows, base.scaler, targets=self.classes(rows, base))
 
 
 @contextmanager
@@ -57,7 +67,7 @@ def spying(seen: Seen) -> Iterator[None]:
 
     def split(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         result = original(*args, **kwargs)
-        seen.split = result[0]
+        seen.splits[len(result[0])] = result[0]
         return result
 
     def train(

@@ -74,7 +74,8 @@ def to_markdown(result: dict[str, Any]) -> str:
 
 def checks_in_words() -> str:
     """What each check of the audit proves and what it does not, from the registry."""
-    rows = [[item.stage, f"`{item.name}`", item.proves, item.misses] for item in load_checks().values()]
+    checks = sorted(load_checks().values(), key=lambda item: (item.stage, item.name))
+    rows = [[item.stage, f"`{item.name}`", item.proves, item.misses] for item in checks]
     return _table(["stage", "check", "proves", "does not see"], rows) + "\n"
 
 
