@@ -22,7 +22,7 @@ def number_of_leaks(sample: str) -> int | None:
 
 
 def planted(*, seeds: int, sample: str, clean_runs: int, workers: int, json_: bool, markdown: bool) -> None:
-    """Plant every leak, count what the audit notices, and end with status 1 when a leak or a clean run was misjudged."""
+    """Plant every leak and count what the audit notices; status 1 when a leak or a clean run was misjudged."""
     from k4_pipeline.leakage.planted.runner import run_planted
     from k4_pipeline.leakage.planted.table import headline, to_markdown
 
