@@ -147,4 +147,8 @@ def test_a_sample_of_tickers_says_how_many_of_how_many(context):
     small = dataclasses.replace(context, sample=audit.AuditSample(tickers=3))
     verdict = run_checks(small, ["every_snapshot_is_reproduced_as_the_last_bar"]).verdicts[0]
     assert verdict.passed
-    assert (verdict.detail["tickers"], verdict.detail["of_tickers"]) == (3, context.full.bars.n_tickers)
+    # Three are drawn; one that reaches the last day joins them when none of the three does.
+    chosen = {len(small.sample_tickers(salt)) for salt in range(20)}
+    assert chosen == {3, 4}
+    assert verdict.detail["tickers"] in chosen
+    assert verdict.detail["of_tickers"] == context.full.bars.n_tickers
