@@ -32,11 +32,6 @@ class Calibrator:
     bias: np.ndarray  # (6,) float64
     meta: dict[str, Any] = field(default_factory=dict)
 
-    @classmethod
-    def identity(cls) -> Calibrator:
-        """Leaves probabilities as they are."""
-        return cls(np.ones(N_CLASSES), np.zeros(N_CLASSES), {"method": "identity", "rows": 0})
-
     def transform(self, probabilities: np.ndarray) -> np.ndarray:
         """Calibrated probabilities (n, 6) float64; every row sums to one. Row by row, so free of its batch."""
         return _softmax(np.log(np.maximum(np.asarray(probabilities, np.float64), LOG_FLOOR)) * self.scale + self.bias)

@@ -30,11 +30,6 @@ class Metric:
     n: int
     base_rate: float
 
-    @property
-    def beats_base_rate(self) -> bool:
-        """The whole interval lies above the base rate (False when the interval is undefined)."""
-        return bool(self.low > self.base_rate)
-
 
 def ranking_metrics(
     score: np.ndarray, is_k4: np.ndarray, weights: np.ndarray, config: IntegrityConfig
