@@ -172,12 +172,12 @@ class AuditReport:
     @property
     def passed(self) -> bool:
         """Every check held; without a check there is no proof."""
-        return bool(self.verdicts) and not self.error and all(v.passed for v in self.verdicts)
+        return bool(self.verdicts) and not self.error and all(v.holds for v in self.verdicts)
 
     @property
     def failed(self) -> list[str]:
         """Names of the checks that fired."""
-        return [v.name for v in self.verdicts if not v.passed]
+        return [v.name for v in self.verdicts if not v.holds]
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -234,7 +234,7 @@ def run_checks(
         report.seconds[name] = time.perf_counter() - begin
         if progress is not None:
             progress(done + 1, len(wanted))
-        if stop_at_failure and not report.verdicts[-1].passed:
+        if stop_at_failure and not report.verdicts[-1].holds:
             break
     return report
 

@@ -7,9 +7,13 @@ import importlib
 MODULES = (
     "split_checks",
     "label_checks",
+    "refusal_checks",
     "input_checks",
+    "scan_checks",
     "prediction_checks",
+    "report_checks",
     "fitted_checks",
+    "poison_checks",
     "replay",
     "cells",
     "invariance",
@@ -17,6 +21,7 @@ MODULES = (
     "signs",
     "provenance",
     "extra_checks",
+    "integrity_trials",
     "self_test",
 )
 

@@ -35,6 +35,11 @@ class Verdict:
             found = [*found[:MAX_FINDINGS], f"... and {total - MAX_FINDINGS} more"]
         return cls(name, total == 0, int(cases), tuple(found), {**detail, "n_findings": total})
 
+    @property
+    def holds(self) -> bool:
+        """Passed, on evidence, with nothing found: what reports count, so that `passed` alone convinces nobody."""
+        return self.passed and self.cases > 0 and not self.findings
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
         return asdict(self)

@@ -112,7 +112,7 @@ def judge(evidence: Evidence, propositions: list[Proposition]) -> list[Verdict]:
         [
             f"{v.name}: {v.findings[0] if v.findings else 'failed'}"
             for p, v in zip(propositions, verdicts, strict=True)
-            if p.blocking and not v.passed
+            if p.blocking and not v.holds
         ],
     )
     if failed:
@@ -129,7 +129,7 @@ def to_result(asset: str, proposition: Proposition, verdict: Verdict) -> dg.Asse
     return dg.AssetCheckResult(
         asset_key=asset,
         check_name=proposition.name,
-        passed=verdict.passed,
+        passed=verdict.holds,
         severity=dg.AssetCheckSeverity.ERROR if proposition.blocking else dg.AssetCheckSeverity.WARN,
         description=(verdict.findings[0][:300] if verdict.findings else f"holds in {verdict.cases:,} cases"),
         metadata={"cases": verdict.cases, "findings": dg.MetadataValue.md(findings or "none"), **_plain(detail)},

@@ -124,6 +124,7 @@ def load_planted() -> dict[str, PlantedLeak]:
         bar_leaks,
         feature_leaks,
         fit_leaks,
+        hindsight_leaks,
         label_leaks,
         pattern_leaks,
         prediction_leaks,

@@ -86,6 +86,8 @@ def run_task(task: Task) -> Outcome:
     """Plant, run the path and the audit on it, and report. Never raises for what the pipeline does."""
     from k4_pipeline.leakage import audit
 
+    # Before anything is planted: a module that is first imported while a function is replaced would keep the replacement.
+    checks = list(audit.load_checks())
     universe = make_universe(task.kind, task.seed, task.varied)
     leak = load_planted()[task.leak] if task.leak else None
     planted: Any = contextlib.nullcontext
@@ -95,7 +97,7 @@ def run_task(task: Task) -> Outcome:
     sample = audit.AuditSample.named("small") if exhaustive and (leak is None or leak.stage != "audit") else LIGHT
     outcome = Outcome(task, [], {})
     with planted():
-        for model, names in _rounds(leak, task, list(audit.load_checks())):
+        for model, names in _rounds(leak, task, checks):
             report = audit.run_audit(
                 universe.raw,
                 universe.config,
@@ -109,7 +111,7 @@ def run_task(task: Task) -> Outcome:
             for name, spent in report.seconds.items():
                 outcome.seconds[name] = outcome.seconds.get(name, 0.0) + spent
             outcome.asked += [v.name for v in report.verdicts]
-            failed = [v for v in report.verdicts if not v.passed]
+            failed = [v for v in report.verdicts if not v.holds]
             outcome.fired, outcome.error = [v.name for v in failed], report.error
             outcome.findings = {v.name: v.findings[0] if v.findings else "" for v in failed}
             if outcome.fired:
