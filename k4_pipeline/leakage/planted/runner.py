@@ -86,7 +86,7 @@ def run_task(task: Task) -> Outcome:
     """Plant, run the path and the audit on it, and report. Never raises for what the pipeline does."""
     from k4_pipeline.leakage import audit
 
-    # Before anything is planted: a module that is first imported while a function is replaced would keep the replacement.
+    # Before anything is planted: a module first imported while a function is replaced would keep the replacement.
     checks = list(audit.load_checks())
     universe = make_universe(task.kind, task.seed, task.varied)
     leak = load_planted()[task.leak] if task.leak else None
