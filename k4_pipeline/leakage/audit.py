@@ -32,6 +32,7 @@ class AuditSample:
 
     tickers: int | None = None  # tickers whose every cell and every snapshot is replayed
     cell_cuts: int | None = None  # bars of each of them that are made the last one
+    snapshot_cuts: int | None = None  # snapshots of each of them whose bar is made the last one
     cut_dates: int = 6  # dates at which the whole universe is cut and rebuilt
     corrupted_dates: int = 2  # dates after which the bars are spoilt, each in several ways
     label_rows: int | None = None  # labels raced again by the oracle

@@ -2,13 +2,14 @@
 
 A leak is detected when at least one check of the audit fails while it is planted, and holds on the same universe
 without it (the baseline); a false alarm is a clean run, a baseline or a twin in which a check fails. `quick` runs look
-at everything, the expected checks first, and stop at the first that fires; the published table also runs every check
-once, on a sample of the tickers.
+at everything, the quick checks before the exhaustive replays, and stop at the first that fires; the published table also
+runs every check once, on a sample of the tickers.
 """
 
 from __future__ import annotations
 
 import contextlib
+import gc
 import multiprocessing
 import os
 import time
@@ -27,8 +28,19 @@ PATH = "the_path_runs"
 SELF_TEST = "every_check_can_fail"
 
 
-# Clean runs, twins and the table: three tickers are replayed in full, and the universe is cut at three dates.
-LIGHT = AuditSample(tickers=3, cut_dates=3, corrupted_dates=1, input_rows=100)
+# These replay every single bar and snapshot; whatever shows elsewhere shows sooner.
+EXHAUSTIVE = ("every_bar_is_reproduced_as_the_last_one", "every_snapshot_is_reproduced_as_the_last_bar")
+# Of the others, the ones that see most.
+TELLING = (
+    "everything_is_reproduced_from_bars_cut_at_a_date",
+    "membership_is_reproduced_from_bars_cut_before_as_of",
+    "every_bar_is_a_row_as_sent",
+    "labels_are_those_of_an_independent_race",
+)
+
+# Clean runs, twins and the table run every check, on a sample: three tickers, of each of them some bars and snapshots as
+# the last one, and the universe cut at two dates.
+LIGHT = AuditSample(tickers=3, cell_cuts=100, snapshot_cuts=12, cut_dates=2, corrupted_dates=1, input_rows=40)
 
 
 @dataclass(frozen=True)
@@ -58,6 +70,7 @@ class Outcome:
     findings: dict[str, str] = field(default_factory=dict)  # the first finding of each check that fired
     error: str = ""
     asked: list[str] = field(default_factory=list)
+    cpu_seconds: float = 0.0  # of this process, the universe included
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -67,25 +80,32 @@ class Outcome:
 def _rounds(leak: PlantedLeak | None, task: Task, names: list[str]) -> list[tuple[str | None, list[str]]]:
     """What is run, one round after the other until something fires: with or without a model, and which checks.
 
-    A quick run asks the expected checks first: on the tables alone, which needs no training, then with a model; the
-    others only if those are silent. The check of the checks is about the audit, not about the data, and takes as long
-    as all others together: it is asked where the audit itself is the subject.
+    A quick run asks on the tables alone first, which needs no training, then with a model. In each round come the
+    expected checks, then the others, and the exhaustive replays only if all of those are silent. The check of the
+    checks is about the audit, not about the data, and takes as long as all others together: it is asked where the audit
+    itself is the subject.
     """
     if leak is None:
         return [("train", [n for n in names if n != SELF_TEST or task.what == "baseline"])]
     others = [n for n in names if n != SELF_TEST or leak.stage == "audit"]
     if not task.quick:
         return [(None if task.what == "twin" and not leak.needs_model else "train", others)]
-    expected = list(leak.expected_checks)
-    first: list[tuple[str | None, list[str]]] = [] if leak.needs_model else [(None, expected)]
-    rest = [n for n in others if n not in expected]
-    return [*first, ("train", expected), ("train", rest)]
+    ordered = in_order(list(leak.expected_checks), others)
+    return [("train", ordered)] if leak.needs_model else [(None, ordered), ("train", ordered)]
+
+
+def in_order(expected: list[str], names: list[str]) -> list[str]:
+    """All of `names`, the expected and the most telling ones first, the exhaustive ones last."""
+    quick = [n for n in (*expected, *TELLING, *names) if n in names and n not in EXHAUSTIVE]
+    slow = [n for n in (*expected, *EXHAUSTIVE) if n in names and n in EXHAUSTIVE]
+    return list(dict.fromkeys([*quick, *slow]))
 
 
 def run_task(task: Task) -> Outcome:
     """Plant, run the path and the audit on it, and report. Never raises for what the pipeline does."""
     from k4_pipeline.leakage import audit
 
+    begin = time.process_time()
     universe = make_universe(task.kind, task.seed, task.varied)
     leak = load_planted()[task.leak] if task.leak else None
     planted: Any = contextlib.nullcontext
@@ -114,13 +134,25 @@ def run_task(task: Task) -> Outcome:
             outcome.findings = {v.name: v.findings[0] if v.findings else "" for v in failed}
             if outcome.fired:
                 break
+    outcome.cpu_seconds = time.process_time() - begin
     return outcome
 
 
 def _start_worker() -> None:
     import torch
 
+    from k4_pipeline.leakage import audit
+
     torch.set_num_threads(1)
+    audit.load_checks()
+    load_planted()
+    gc.freeze()  # what has been imported stays: no collection needs to look at it again
+
+
+def _weight(task: Task) -> tuple[bool, bool]:
+    """Longest first, so that no process ends alone: the check of the checks, then whole runs, then quick ones."""
+    audits_itself = task.what == "baseline" or (task.leak != "" and load_planted()[task.leak].stage == "audit")
+    return not audits_itself, task.quick
 
 
 @contextlib.contextmanager
@@ -144,6 +176,7 @@ def _single_threaded() -> Iterator[None]:
 
 def run_tasks(tasks: list[Task], *, jobs: int = 1, progress: Progress | None = None) -> list[Outcome]:
     """All tasks, in `jobs` processes (1: in this one); outcomes in the order of the tasks."""
+    order = sorted(range(len(tasks)), key=lambda i: _weight(tasks[i]))
     with _single_threaded():
         if jobs <= 1:
             outcomes = []
@@ -154,12 +187,12 @@ def run_tasks(tasks: list[Task], *, jobs: int = 1, progress: Progress | None = N
             return outcomes
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker) as pool:
-            outcomes = []
-            for done, outcome in enumerate(pool.map(run_task, tasks, chunksize=4), start=1):
-                outcomes.append(outcome)
+            made: dict[int, Outcome] = {}
+            for i, outcome in zip(order, pool.map(run_task, [tasks[i] for i in order])):
+                made[i] = outcome
                 if progress is not None:
-                    progress(done, len(tasks))
-            return outcomes
+                    progress(len(made), len(tasks))
+        return [made[i] for i in range(len(tasks))]
 
 
 def choose(names: list[str], sample: int | None) -> list[str]:
@@ -183,10 +216,7 @@ def choose(names: list[str], sample: int | None) -> list[str]:
 def suite_tasks(
     names: list[str], kinds: tuple[str, ...], seeds: list[int], *, clean_runs: int, twins: bool, table: bool
 ) -> list[Task]:
-    """All runs of a suite, those on one universe next to each other, since a process keeps its last universes.
-
-    Leaks in the audit itself do not depend on the bars: they are planted on the first kind of universe only.
-    """
+    """All runs of a suite; leaks in the audit itself do not depend on the bars: they are planted on the first kind of universe only."""
     registry, tasks = load_planted(), []
     for kind in kinds:
         for seed in seeds:
@@ -220,7 +250,7 @@ def run_planted(
     check; the other runs stop at the first check that fires. Universes that cannot be made here (no real bars) are left
     out and named. Returns a JSON-able dict, see `summarise`.
     """
-    begin = time.perf_counter()
+    begin, cpu_begin = time.perf_counter(), processor_seconds()
     seed_list = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     kinds = available_kinds(tuple(universes))
     if not seed_list or not kinds:
@@ -233,7 +263,14 @@ def run_planted(
     names = choose(names, sample)
     tasks = suite_tasks(names, kinds, seed_list, clean_runs=clean_runs, twins=twins, table=table)
     outcomes = run_tasks(tasks, jobs=jobs, progress=progress)
-    return summarise(outcomes, tuple(k for k in universes if k not in kinds), time.perf_counter() - begin)
+    left_out = tuple(k for k in universes if k not in kinds)
+    seconds, cpu_seconds = time.perf_counter() - begin, processor_seconds() - cpu_begin
+    return {**summarise(outcomes, left_out, seconds), "cpu_seconds": round(cpu_seconds, 1), "workers": jobs}
+
+
+def processor_seconds() -> float:
+    """Of this process and of all it has started and seen end, user and system, all threads."""
+    return sum(os.times()[:4])
 
 
 def summarise(outcomes: list[Outcome], left_out: tuple[str, ...], seconds: float) -> dict[str, Any]:
@@ -242,7 +279,7 @@ def summarise(outcomes: list[Outcome], left_out: tuple[str, ...], seconds: float
     `planted`: leaks tried; `detected`: leaks detected in every run; `planted_runs`, `detected_runs`: counted by run;
     `clean_runs`, `false_alarms`: unmodified runs, and those in which a check fired; `twin_runs`, `twin_alarms` alike;
     `not_detected`, `alarms`: which, with findings; `by_mutation`: one row per leak, with the checks that fired;
-    `seconds_per_check`: mean.
+    `seconds_per_check`: mean; `cpu_seconds_by_kind`: of the runs of each kind, without starting the processes.
     """
     registry = load_planted()
     alarmed = {(o.task.kind, o.task.seed): set(o.fired) for o in outcomes if o.task.what == "baseline"}
@@ -301,5 +338,17 @@ def summarise(outcomes: list[Outcome], left_out: tuple[str, ...], seconds: float
         "seeds": sorted({o.task.seed for o in quick_runs}),
         "by_mutation": rows,
         "seconds_per_check": {c: round(sum(s) / len(s), 3) for c, s in sorted(per_check.items())},
+        "cpu_seconds_by_kind": cpu_by_kind(outcomes),
         "seconds": round(seconds, 1),
     }
+
+
+def cpu_by_kind(outcomes: list[Outcome]) -> dict[str, float]:
+    """Processor seconds of the runs, summed by what they were."""
+    spent: dict[str, float] = {}
+    for outcome in outcomes:
+        what = outcome.task.what + (
+            " (all checks)" if outcome.task.what == "planted" and not outcome.task.quick else ""
+        )
+        spent[what] = spent.get(what, 0.0) + outcome.cpu_seconds
+    return {what: round(seconds, 1) for what, seconds in spent.items()}
