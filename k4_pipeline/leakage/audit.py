@@ -37,6 +37,7 @@ class AuditSample:
     corrupted_dates: int = 2  # dates after which the bars are spoilt, each in several ways
     label_rows: int | None = None  # labels raced again by the oracle
     input_rows: int | None = 150  # model inputs recomputed by the oracle
+    tensor_rows: int = 4000  # sequences, the latest, whose tensors are compared at each cut of the universe
     refits: int = 1  # 1: the fit again from the permitted rows alone; 2: also after the bars from as_of on are noise
     seed: int = 0
 

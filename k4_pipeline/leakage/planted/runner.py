@@ -2,14 +2,13 @@
 
 A leak is detected when at least one check of the audit fails while it is planted, and holds on the same universe
 without it (the baseline); a false alarm is a clean run, a baseline or a twin in which a check fails. `quick` runs look
-at everything, the quick checks before the exhaustive replays, and stop at the first that fires; the published table also
-runs every check once, on a sample of the tickers.
+everything, quick checks before the exhaustive replays, and stop at the first that fires; the published table runs every
+check once, on a sample of the tickers.
 """
 
 from __future__ import annotations
 
 import contextlib
-import gc
 import multiprocessing
 import os
 import time
@@ -26,6 +25,9 @@ from k4_pipeline.leakage.planted.universe import KINDS, available_kinds, make_un
 Progress = Callable[[int, int], None]
 PATH = "the_path_runs"
 SELF_TEST = "every_check_can_fail"
+# About the audit, not about the data: asked where the audit itself is the subject, and on runs without any change.
+SELF_TESTS = (SELF_TEST, "checks_of_stored_tables_can_fail")
+FITS_AGAIN = "fitting_reads_only_rows_known_at_as_of"
 
 
 # These replay every single bar and snapshot; whatever shows elsewhere shows sooner.
@@ -38,9 +40,11 @@ TELLING = (
     "labels_are_those_of_an_independent_race",
 )
 
-# Clean runs, twins and the table run every check, on a sample: three tickers, of each of them some bars and snapshots as
-# the last one, and the universe cut at two dates.
-LIGHT = AuditSample(tickers=3, cell_cuts=100, snapshot_cuts=12, cut_dates=2, corrupted_dates=1, input_rows=40)
+# Clean runs, twins and the table run every check, on a sample: three tickers, each cut at some of its bars and
+# snapshots, and the universe cut at two dates.
+LIGHT = AuditSample(
+    tickers=3, cell_cuts=100, snapshot_cuts=12, cut_dates=2, corrupted_dates=1, input_rows=40, tensor_rows=150
+)
 
 
 @dataclass(frozen=True)
@@ -81,17 +85,20 @@ def _rounds(leak: PlantedLeak | None, task: Task, names: list[str]) -> list[tupl
     """What is run, one round after the other until something fires: with or without a model, and which checks.
 
     A quick run asks on the tables alone first, which needs no training, then with a model. In each round come the
-    expected checks, then the others, and the exhaustive replays only if all of those are silent. The check of the
-    checks is about the audit, not about the data, and takes as long as all others together: it is asked where the audit
-    itself is the subject.
+    expected checks, then the others, and the exhaustive replays only if all of those are silent. Twins of leaks that
+    come before the model are run without one.
     """
     if leak is None:
         return [("train", [n for n in names if n != SELF_TEST or task.what == "baseline"])]
-    others = [n for n in names if n != SELF_TEST or leak.stage == "audit"]
+    others = [n for n in names if n not in SELF_TESTS or leak.stage == "audit"]
+    if task.what == "twin" and not leak.needs_model:
+        return [(None, [n for n in others if n != FITS_AGAIN])]
     if not task.quick:
-        return [(None if task.what == "twin" and not leak.needs_model else "train", others)]
+        return [("train", others)]
     ordered = in_order(list(leak.expected_checks), others)
-    return [("train", ordered)] if leak.needs_model else [(None, ordered), ("train", ordered)]
+    if leak.needs_model:
+        return [("train", ordered)]
+    return [(None, [n for n in ordered if n not in EXHAUSTIVE]), ("train", ordered)]
 
 
 def in_order(expected: list[str], names: list[str]) -> list[str]:
@@ -139,14 +146,15 @@ def run_task(task: Task) -> Outcome:
 
 
 def _start_worker() -> None:
+    import pandas as pd
     import torch
 
     from k4_pipeline.leakage import audit
 
     torch.set_num_threads(1)
+    pd.set_option("mode.string_storage", "python")
     audit.load_checks()
     load_planted()
-    gc.freeze()  # what has been imported stays: no collection needs to look at it again
 
 
 def _weight(task: Task) -> tuple[bool, bool]:
@@ -156,15 +164,20 @@ def _weight(task: Task) -> tuple[bool, bool]:
 
 
 @contextlib.contextmanager
-def _single_threaded() -> Iterator[None]:
-    """One thread a process: the universes are so small that threads only wait for each other."""
+def _for_small_tables() -> Iterator[None]:
+    """One thread a process, and strings kept as Python objects.
+
+    The universes are so small that threads only wait for each other, and that Arrow costs more than it saves.
+    """
+    import pandas as pd
     import torch
 
     before, environment = torch.get_num_threads(), {k: os.environ.get(k) for k in ("K4_THREADS", "OMP_NUM_THREADS")}
     os.environ.update({"K4_THREADS": "1", "OMP_NUM_THREADS": "1"})
     torch.set_num_threads(1)
     try:
-        yield
+        with pd.option_context("mode.string_storage", "python"):
+            yield
     finally:
         torch.set_num_threads(before)
         for name, value in environment.items():
@@ -177,7 +190,7 @@ def _single_threaded() -> Iterator[None]:
 def run_tasks(tasks: list[Task], *, jobs: int = 1, progress: Progress | None = None) -> list[Outcome]:
     """All tasks, in `jobs` processes (1: in this one); outcomes in the order of the tasks."""
     order = sorted(range(len(tasks)), key=lambda i: _weight(tasks[i]))
-    with _single_threaded():
+    with _for_small_tables():
         if jobs <= 1:
             outcomes = []
             for done, task in enumerate(tasks, start=1):
@@ -216,7 +229,10 @@ def choose(names: list[str], sample: int | None) -> list[str]:
 def suite_tasks(
     names: list[str], kinds: tuple[str, ...], seeds: list[int], *, clean_runs: int, twins: bool, table: bool
 ) -> list[Task]:
-    """All runs of a suite; leaks in the audit itself do not depend on the bars: they are planted on the first kind of universe only."""
+    """All runs of a suite.
+
+    Leaks in the audit itself do not depend on the bars: they are planted on the first kind of universe only.
+    """
     registry, tasks = load_planted(), []
     for kind in kinds:
         for seed in seeds:
@@ -347,8 +363,8 @@ def cpu_by_kind(outcomes: list[Outcome]) -> dict[str, float]:
     """Processor seconds of the runs, summed by what they were."""
     spent: dict[str, float] = {}
     for outcome in outcomes:
-        what = outcome.task.what + (
-            " (all checks)" if outcome.task.what == "planted" and not outcome.task.quick else ""
-        )
+        what = outcome.task.what
+        if what == "planted" and not outcome.task.quick:
+            what = "table"
         spent[what] = spent.get(what, 0.0) + outcome.cpu_seconds
     return {what: round(seconds, 1) for what, seconds in spent.items()}

@@ -160,7 +160,7 @@ def make_universe(kind: str, seed: int, varied: bool = False) -> Universe:
             model=ModelConfig(preset="micro"),
             patterns=replace(config.patterns, max_active_bars=60),
             split=replace(config.split, test_months=4),
-            training=replace(config.training, epochs=1 if varied else 2, batch_size=64),
+            training=replace(config.training, epochs=1 if varied else 2),
             integrity=replace(config.integrity, bootstrap_draws=20),
         )
         frame = _simulated(config) if kind == "simulated" else _real(rng, n_tickers, n_bars)
