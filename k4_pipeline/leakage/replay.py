@@ -158,7 +158,7 @@ def _compare_rows(
     """`compare_tables` of the chosen rows, which are only taken out of their tables when something differs."""
     origin = "first_row" if counted else None
     if same_rows(known, rows, again, rows_again, [*KEYS, *columns], counted_from=origin, counted=counted):
-        return Comparison(cases=np.count_nonzero(rows) * len(columns))
+        return Comparison(cases=int(np.count_nonzero(rows)) * len(columns))
     if counted:
         known, again = relative(known), relative(again)
     return compare_tables(table, known[rows], again[rows_again], KEYS, columns, when=when, cause=cause)
