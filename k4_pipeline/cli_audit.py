@@ -41,7 +41,9 @@ def audit(
     in_process: Annotated[
         bool, typer.Option("--in-process", help="All checks in this process: faster, less strict.")
     ] = False,
-    workers: Annotated[int, typer.Option(help="Checks run at the same time.")] = 1,
+    workers: Annotated[
+        int | None, typer.Option(help="Checks run at the same time. Default: 1; with --planted one a core.")
+    ] = None,
     budget: Annotated[float | None, typer.Option(help="Seconds; a check without time left counts as failed.")] = None,
     planted: Annotated[
         bool, typer.Option("--planted", help="Plant known leaks and count how many the audit notices.")
@@ -84,7 +86,7 @@ def audit(
             seed=seed,
             controls=controls,
             isolated=not in_process,
-            workers=workers,
+            workers=workers or 1,
             budget_s=budget,
             progress=progress.of("checks"),
         )

@@ -21,8 +21,9 @@ def number_of_leaks(sample: str) -> int | None:
     return int(sample)
 
 
-def planted(*, seeds: int, sample: str, clean_runs: int, workers: int, json_: bool, markdown: bool) -> None:
+def planted(*, seeds: int, sample: str, clean_runs: int, workers: int | None, json_: bool, markdown: bool) -> None:
     """Plant every leak and count what the audit notices; status 1 when a leak or a clean run was misjudged."""
+    from k4_pipeline._numba import n_threads
     from k4_pipeline.leakage.planted.runner import run_planted
     from k4_pipeline.leakage.planted.table import headline, to_markdown
 
@@ -31,7 +32,7 @@ def planted(*, seeds: int, sample: str, clean_runs: int, workers: int, json_: bo
             seeds,
             sample=number_of_leaks(sample),
             clean_runs=clean_runs,
-            jobs=workers,
+            jobs=workers or n_threads(),
             progress=progress.of("planted leaks and clean runs"),
         )
     if json_:

@@ -134,7 +134,7 @@ class ModelConfig:
     """Architecture. `preset` fills the sizes (models/presets.py); `backend` picks the selective scan."""
 
     architecture: Literal["mamba_attention", "bilstm"] = "mamba_attention"
-    preset: Literal["tiny", "small", "base", "large"] = "small"
+    preset: Literal["micro", "tiny", "small", "base", "large"] = "small"
     dropout: float = 0.1
     backend: Literal["auto", "naive", "cpu", "triton", "mamba_ssm"] = "auto"
 

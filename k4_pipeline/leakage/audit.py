@@ -32,10 +32,12 @@ class AuditSample:
 
     tickers: int | None = None  # tickers whose every cell and every snapshot is replayed
     cell_cuts: int | None = None  # bars of each of them that are made the last one
+    snapshot_cuts: int | None = None  # snapshots of each of them whose bar is made the last one
     cut_dates: int = 6  # dates at which the whole universe is cut and rebuilt
     corrupted_dates: int = 2  # dates after which the bars are spoilt, each in several ways
     label_rows: int | None = None  # labels raced again by the oracle
     input_rows: int | None = 150  # model inputs recomputed by the oracle
+    tensor_rows: int = 4000  # sequences, the latest, whose tensors are compared at each cut of the universe
     refits: int = 1  # 1: the fit again from the permitted rows alone; 2: also after the bars from as_of on are noise
     seed: int = 0
 

@@ -17,9 +17,9 @@ from k4_pipeline.features import compute
 from k4_pipeline.features.proof_tools import ChannelSet, Piece, computed_pieces
 from k4_pipeline.features.spec import FEATURE_NAMES, MARKET_FEATURES, MARKET_NAMES
 from k4_pipeline.leakage.audit import AuditContext, check
-from k4_pipeline.leakage.compare import Comparison, compare_arrays, compare_tables, differ
+from k4_pipeline.leakage.compare import Comparison, as_values, compare_arrays, compare_tables, differ
 from k4_pipeline.leakage.path import KEYS, PathResult
-from k4_pipeline.leakage.replay import relative
+from k4_pipeline.leakage.replay import ROW_NUMBERS, relative
 from k4_pipeline.leakage.spoil import drop_snapshot, spoil_panel, spoil_sequence, spoil_snapshot
 from k4_pipeline.leakage.verdict import Verdict
 from k4_pipeline.market.bars import Bars, to_dates, to_days
@@ -29,6 +29,20 @@ from k4_pipeline.sequences.windows import SEQUENCE_COLUMNS
 
 # Through the module at call time, so that the code under audit is the code in use.
 CHANNELS = ChannelSet(MARKET_FEATURES, lambda bars: compute.compute_market_features(bars))
+
+
+# Bars of one computation: few enough that its result stays in the cache and its memory is used again.
+_BATCH_BARS = 25_000
+
+
+def batches(pieces: list[Piece]) -> Iterator[tuple[int, int]]:
+    """Consecutive ranges of pieces of about `_BATCH_BARS` bars each."""
+    first = total = 0
+    for i, piece in enumerate(pieces):
+        total += piece.stop - piece.start
+        if total >= _BATCH_BARS or i + 1 == len(pieces):
+            yield first, i + 1
+            first, total = i + 1, 0
 
 
 def _spoil_one_late_cell(context: AuditContext) -> AuditContext:
@@ -50,7 +64,7 @@ def every_bar_is_reproduced_as_the_last_one(context: AuditContext) -> Verdict:
     name = "every_bar_is_reproduced_as_the_last_one"
     full, out = context.full, Comparison()
     tickers = context.sample_tickers(3)
-    pieces = []
+    pieces: list[Piece] = []
     for ticker in tickers:
         rows = full.bars.ticker_slice(ticker)
         stops = np.arange(rows.start + 1, rows.stop + 1)
@@ -59,8 +73,9 @@ def every_bar_is_reproduced_as_the_last_one(context: AuditContext) -> Verdict:
         pieces += [Piece(rows.start, int(stop)) for stop in stops]
     last = np.array([piece.stop - 1 for piece in pieces])
     made = np.empty((len(pieces), full.panel.shape[1]), dtype=full.panel.dtype)
-    for i, values in computed_pieces(full.bars, pieces, CHANNELS):
-        made[i] = values[-1]
+    for first, stop in batches(pieces):
+        for i, values in computed_pieces(full.bars, pieces[first:stop], CHANNELS):
+            made[first + i] = values[-1]
     known = np.asarray(full.panel[last])
     out.add(known.size, 0)
     bad = differ(known, made).any(axis=1)
@@ -104,13 +119,44 @@ def cut_each(bars: Bars, stops: np.ndarray) -> Bars:
     return Bars(tickers=bars.tickers[there], offsets=offsets, **columns)
 
 
+class Columns:
+    """Columns of a table as plain arrays, made once, for the many comparisons in which nothing differs.
+
+    Where something does, `compare_tables` compares again and says what.
+    """
+
+    def __init__(self, table: pd.DataFrame, names: list[str]) -> None:
+        self.values = {name: as_values(table[name]) for name in names}
+
+    def equal(self, rows: np.ndarray, other: pd.DataFrame, *, counted_from: str | None = None) -> bool:
+        """Whether the chosen rows equal `other`, in its order and to the bit.
+
+        With `counted_from` the row numbers of `other` are first counted from that column, as `relative` counts them.
+        """
+        if np.count_nonzero(rows) != len(other) or not set(self.values) <= set(other.columns):
+            return False
+        origin = None if counted_from is None else other[counted_from].to_numpy()
+        for name, known in self.values.items():
+            made = as_values(other[name])
+            if origin is not None and name in ROW_NUMBERS:
+                made = made - origin
+            if differ(known[rows], made).any():
+                return False
+        return True
+
+
 def ragged_cuts(context: AuditContext, scope: PathResult) -> Iterator[np.ndarray]:
-    """Stops (n_tickers,) of each run: every snapshot of every ticker ends one run, free places take random bars."""
-    bars, rng = scope.bars, context.rng(4)
+    """Stops (n_tickers,) of each run: every snapshot of every ticker ends one run, free places take random bars.
+
+    With `snapshot_cuts` in the sample, so many snapshots of each ticker, at random.
+    """
+    bars, rng, count = scope.bars, context.rng(4), context.sample.snapshot_cuts
     events: list[np.ndarray] = []
     end_rows = scope.sequences["end_row"].to_numpy()
     for first, stop in zip(bars.offsets[:-1], bars.offsets[1:]):
         mine = np.unique(end_rows[(end_rows >= first) & (end_rows < stop)])
+        if count is not None and count < len(mine):
+            mine = np.sort(rng.choice(mine, count, replace=False))
         events.append(mine + 1)
     runs = max((len(e) for e in events), default=0)
     for i, own in enumerate(events):
@@ -170,29 +216,35 @@ def every_snapshot_is_reproduced_as_the_last_bar(context: AuditContext) -> Verdi
     sequence_end = scope.sequences["end_row"].to_numpy()
     columns = [c for c in scope.snapshots.columns if c not in KEYS]
     sequence_columns = [c for c in SEQUENCE_COLUMNS if c not in KEYS]
+    stored, stored_seq = Columns(scope.snapshots, [*KEYS, *columns]), Columns(known_seq, [*KEYS, *sequence_columns])
     same_rows = len(scope.snapshots) == len(scope.sequences)
     out, runs, tensors = Comparison(), 0, []
     if not same_rows:
         out.add(1, 1, [f"{len(scope.snapshots)} snapshots but {len(scope.sequences)} sequences; they belong together"])
     when, cause = "its bar is the last one", "the scan, its boundaries or the choice of snapshots depends on later bars"
     for stops in ragged_cuts(context, scope):
+        if out.full:
+            break
         runs += 1
         bars = cut_each(scope.bars, stops)
         made = snapshots.make_snapshots(bars, scope.config.patterns)
         cut_day = scope.bars.date[stops - 1]
         past = snapshot_day <= cut_day[ticker_code]
-        out.merge(compare_tables("snapshots", scope.snapshots[past], made, KEYS, columns, when=when, cause=cause))
+        if stored.equal(past, made):
+            out.add(len(made) * len(columns), 0)
+        else:
+            out.merge(compare_tables("snapshots", scope.snapshots[past], made, KEYS, columns, when=when, cause=cause))
         if not same_rows or not past.any() or len(made) != past.sum():
             continue
         again = windows.index_sequences(bars, made)
         text = "the window, its mask or its geometry depends on later bars"
+        if stored_seq.equal(past, again, counted_from="first_row"):
+            out.add(len(again) * len(sequence_columns), 0)
+        else:
+            tables = known_seq[past], relative(again)
+            out.merge(compare_tables("sequences", *tables, KEYS, sequence_columns, when=when, cause=text))
         now = past & (sequence_end == stops[ticker_code] - 1)  # the rows that end on the cut
         ends = np.flatnonzero(now[past])
-        out.merge(
-            compare_tables(
-                "sequences", known_seq[now], relative(again.iloc[ends]), KEYS, sequence_columns, when=when, cause=text
-            )
-        )
         if len(ends) == now.sum() and len(ends):
             panel = compute.compute_market_features(bars)
             index = assemble.SequenceIndex.from_frame(again, bars.close)

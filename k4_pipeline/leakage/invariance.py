@@ -72,17 +72,17 @@ def nothing_depends_on_other_tickers(context: AuditContext) -> Verdict:
     halves = [sorted({*order[: len(order) // 2], witness}), sorted({*order[len(order) // 2 :], witness})]
     if context.sample.tickers is not None:
         halves = [sorted({*rng.choice(order, min(len(order), context.sample.tickers), replace=False), witness})]
-    day, runs = int(full.bars.last_day), 0
+    day, runs, size = int(full.bars.last_day), 0, context.sample.tensor_rows
     for half in halves:
         again = production.build_again(full, full.bars.subset(half))
         known = part_of(full, half)
-        out.merge(compare_paths(known, again, day, when="with half of the tickers", rows_after=True))
+        out.merge(compare_paths(known, again, day, when="with half of the tickers", rows_after=True, tensor_rows=size))
         out.merge(_same_membership(context, known, again))
         runs += 1
     if context.sample.tickers is None:
         again = production.build_again(full, with_stranger(full.bars, order[0], 4.0, "!STRANGER"))
         again = scoped(again, names)
-        out.merge(compare_paths(full, again, day, when="with a stranger in front", rows_after=True))
+        out.merge(compare_paths(full, again, day, when="with a stranger in front", rows_after=True, tensor_rows=size))
         runs += 1
     return Verdict.of(name, out.cases, out.findings, runs=runs, tickers=len(halves[0]), differing=out.differing)
 

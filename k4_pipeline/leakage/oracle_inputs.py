@@ -13,7 +13,7 @@ import pandas as pd
 
 from k4_pipeline.config import N_FEATURES, SEQUENCE_BARS
 from k4_pipeline.features.spec import FEATURES
-from k4_pipeline.market.bars import Bars, to_days
+from k4_pipeline.market.bars import Bars
 
 HISTORY_BARS = 20  # a bar is valid from its ticker's 20th on
 PRIOR_BARS = 20
@@ -32,8 +32,8 @@ class InputOracle:
         bars = self.bars
         rows = bars.ticker_slice(snapshot["ticker"])
         days = bars.date[rows]
-        dates = pd.to_datetime(pd.Series([snapshot[c] for c in ("start_date", "activation_date", "snapshot_date")]))
-        start, activation, end = (rows.start + int(np.flatnonzero(days == d)[0]) for d in to_days(dates))
+        dates = [np.datetime64(snapshot[c], "D") for c in ("start_date", "activation_date", "snapshot_date")]
+        start, activation, end = (rows.start + int(np.flatnonzero(days == d.astype(np.int64))[0]) for d in dates)
         high, low, close, volume = bars.high, bars.low, bars.close, bars.volume
         upper, lower, power = (float(snapshot[c]) for c in ("upper", "lower", "power"))
         x = np.zeros((SEQUENCE_BARS, N_FEATURES))
@@ -43,32 +43,30 @@ class InputOracle:
             before = slice(start - PRIOR_BARS, start)
             prior = float(high[before].max() - low[before].min())
         width = upper - lower
-        for j in range(SEQUENCE_BARS):
-            r = end - (SEQUENCE_BARS - 1) + j
-            if r - rows.start + 1 < HISTORY_BARS:
-                continue
-            mask[j] = True
-            x[j, self.market] = self.panel[r]
-            price = float(close[r])
-            with np.errstate(all="ignore"):
-                values = {
-                    1: r - activation,
-                    2: r - start,
-                    3: width / lower * 100.0,
-                    4: max(0, r - start + 1),
-                    23: (price - lower) / np.float64(width),
-                    24: (upper - price) / price * 100.0,
-                    25: (price - lower) / price * 100.0,
-                    26: (power - price) / price * 100.0,
-                    49: float(close[start]),
-                    50: upper,
-                    51: lower,
-                    52: power,
-                    67: (prior - width) / np.float64(prior) * 100.0,
-                    69: float(snapshot["qualifying_bars"]),
-                }
-            for number, value in values.items():
-                x[j, number - 1] = value
+        r = np.arange(max(end - SEQUENCE_BARS + 1, rows.start + HISTORY_BARS - 1), end + 1)  # the valid bars
+        j = r - (end - SEQUENCE_BARS + 1)
+        mask[j] = True
+        x[np.ix_(j, self.market)] = self.panel[r]
+        price = close[r].astype(np.float64)
+        with np.errstate(all="ignore"):
+            values = {
+                1: r - activation,
+                2: r - start,
+                3: width / lower * 100.0,
+                4: np.maximum(0, r - start + 1),
+                23: (price - lower) / np.float64(width),
+                24: (upper - price) / price * 100.0,
+                25: (price - lower) / price * 100.0,
+                26: (power - price) / price * 100.0,
+                49: float(close[start]),
+                50: upper,
+                51: lower,
+                52: power,
+                67: (prior - width) / np.float64(prior) * 100.0,
+                69: float(snapshot["qualifying_bars"]),
+            }
+        for number, value in values.items():
+            x[j, number - 1] = value
         first = max(rows.start, end - VOLUME_BARS + 1)
         mean_volume = float(volume[first : end + 1].mean()) if end - first + 1 >= HISTORY_BARS else math.nan
         return x, mask, float(close[end]), mean_volume

@@ -160,7 +160,11 @@ def build_from_raw(
 
 def members(path: PathResult, name: str) -> tuple[np.ndarray, pd.DataFrame]:
     """Rows of `sequences` that the split calls `name`, ascending, and their split rows in the same order (by key)."""
-    wanted = path.split[path.split["split"] == name]  # type: ignore[index]
+    assert path.split is not None
+    if _same_keys(path.split, path.sequences):  # as production makes them: the join by key is one by position
+        rows = np.flatnonzero((path.split["split"] == name).to_numpy())
+        return rows, path.split.iloc[rows].reset_index(drop=True)
+    wanted = path.split[path.split["split"] == name]
     numbered = path.sequences[KEYS].assign(_row=np.arange(len(path.sequences), dtype=np.int64))
     joined = wanted.merge(numbered, on=KEYS, how="left", validate="1:1")
     if joined["_row"].isna().any():
@@ -171,9 +175,23 @@ def members(path: PathResult, name: str) -> tuple[np.ndarray, pd.DataFrame]:
     return joined["_row"].to_numpy(dtype=np.int64), joined.drop(columns="_row")
 
 
-def member_dataset(path: PathResult, name: str, fitted_scaler: scaler.Scaler) -> dataset.SequenceDataset:
-    """The labelled rows of one member as the training code reads them."""
-    rows, table = members(path, name)
+def _same_keys(split: pd.DataFrame, sequences: pd.DataFrame) -> bool:
+    """Both tables hold the same keys in the same order, each once."""
+    return (
+        len(split) == len(sequences)
+        and all(np.array_equal(split[k].to_numpy(), sequences[k].to_numpy()) for k in KEYS)
+        and not sequences.duplicated(KEYS).any()
+    )
+
+
+def member_dataset(
+    path: PathResult,
+    name: str,
+    fitted_scaler: scaler.Scaler,
+    member: tuple[np.ndarray, pd.DataFrame] | None = None,
+) -> dataset.SequenceDataset:
+    """The labelled rows of one member (as `members` gives them) in the form that the training code reads."""
+    rows, table = member or members(path, name)
     y = table["outcome_class"].to_numpy(dtype=np.int64)
     weights = table["weight"].to_numpy(dtype=np.float32)
     return dataset.SequenceDataset(path.panel, path.index, rows, fitted_scaler, targets=y, weights=weights)
@@ -197,20 +215,21 @@ def split_at(path: PathResult, as_of: DayLike) -> PathResult:
     return path
 
 
-def fit_scaler_on_train(path: PathResult) -> scaler.Scaler:
-    """The scaler of the train rows."""
-    rows, table = members(path, "train")
+def fit_scaler_on_train(path: PathResult, train: tuple[np.ndarray, pd.DataFrame] | None = None) -> scaler.Scaler:
+    """The scaler of the train rows (as `members` gives them)."""
+    rows, table = train or members(path, "train")
     return scaler.fit_scaler(path.panel, path.index, rows, path.config.scaler, keys=table[KEYS])
 
 
 def fit(path: PathResult) -> Fitted:
     """Scaler on train, weights on train stopped on validation, calibrator on validation. Test rows are never read."""
     config = path.config
-    fitted_scaler = fit_scaler_on_train(path)
-    train_set = member_dataset(path, "train", fitted_scaler)
-    validation_set = member_dataset(path, "validation", fitted_scaler)
+    train, validation = members(path, "train"), members(path, "validation")
+    fitted_scaler = fit_scaler_on_train(path, train)
+    train_set = member_dataset(path, "train", fitted_scaler, train)
+    validation_set = member_dataset(path, "validation", fitted_scaler, validation)
     result = loop.train(config.model, config.training, config.loss, train_set, validation_set)
-    _, validation_table = members(path, "validation")
+    _, validation_table = validation
     p_raw = prediction.predict_probabilities(result.model, validation_set)
     calibrator = calibration.fit_calibrator(
         p_raw, validation_table["outcome_class"].to_numpy(dtype=np.int64), keys=validation_table[KEYS]
@@ -224,7 +243,7 @@ def fit(path: PathResult) -> Fitted:
         best_epoch=result.best_epoch,
         monitor_name=result.monitor_name,
         class_counts=result.class_counts,
-        record={"train": seen(members(path, "train")[1]), "validation": seen(validation_table)},
+        record={"train": seen(train[1]), "validation": seen(validation_table)},
     )
 
 

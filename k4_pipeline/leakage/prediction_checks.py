@@ -165,7 +165,8 @@ def predictions_follow_from_the_stored_model(context: AuditContext) -> Verdict:
     full, fitted, out = context.full, context.full.need_fitted(), Comparison()
     assert full.predictions is not None
     made = full.predictions
-    some = np.sort(context.rng(10).choice(len(made), min(len(made), 64), replace=False))
+    count = min(len(made), 64, context.sample.input_rows or 64)
+    some = np.sort(context.rng(10).choice(len(made), count, replace=False))
     wanted = made.iloc[some][KEYS].merge(full.snapshots, on=KEYS, how="left", validate="1:1")
     oracle, s = InputOracle(full.bars, full.panel), fitted.scaler
     center, scale = s.center.astype(np.float64), s.scale.astype(np.float64)

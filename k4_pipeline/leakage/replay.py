@@ -6,13 +6,22 @@ by key, both ways: a row that only exists with the future is a finding, and so i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 
 from k4_pipeline.features.spec import FEATURE_NAMES, MARKET_NAMES
 from k4_pipeline.leakage import path as production
 from k4_pipeline.leakage.audit import AuditContext, check, day_text
-from k4_pipeline.leakage.compare import Comparison, compare_arrays, compare_tables, differ, key_text
+from k4_pipeline.leakage.compare import (
+    Comparison,
+    compare_arrays,
+    compare_tables,
+    differ,
+    key_text,
+    same_rows,
+)
 from k4_pipeline.leakage.path import KEYS, PathResult
 from k4_pipeline.leakage.spoil import (
     SPOILERS,
@@ -92,63 +101,67 @@ def compare_bars(known: PathResult, again: PathResult, day: int, *, when: str) -
     return out, same
 
 
-def compare_paths(known: PathResult, again: PathResult, day: int, *, when: str, rows_after: bool = False) -> Comparison:
+def compare_paths(
+    known: PathResult, again: PathResult, day: int, *, when: str, rows_after: bool = False, tensor_rows: int = 4000
+) -> Comparison:
     """Everything of `known` dated up to `day` against `again`, a run that did not know the bars after `day`.
 
     `rows_after`: `again` holds later rows (spoilt, not cut), whose dates say nothing about what was known.
+    `tensor_rows`: so many sequences, the latest, are assembled and compared.
     """
-    stamp = pd.Timestamp(to_dates(np.array([day]))[0])
     out, same_bars = compare_bars(known, again, day, when=when)
 
-    rows, rows_again = known.snapshots["snapshot_date"] <= stamp, again.snapshots["snapshot_date"] <= stamp
+    rows, rows_again = _dated(known.snapshots, "snapshot_date", day), _dated(again.snapshots, "snapshot_date", day)
     columns = [c for c in known.snapshots.columns if c not in KEYS]
-    out.merge(
-        compare_tables(
-            "snapshots",
-            known.snapshots[rows],
-            again.snapshots[rows_again],
-            KEYS,
-            columns,
-            when=when,
-            cause="the scan, its boundaries or the choice of snapshots depends on later bars",
-        )
-    )
+    cause = "the scan, its boundaries or the choice of snapshots depends on later bars"
+    pair = (known.snapshots, rows, again.snapshots, rows_again)
+    out.merge(_compare_rows("snapshots", *pair, columns, when=when, cause=cause))
 
     # A label is a row of its own date: it exists from label_end_date on.
-    ended, ended_again = known.labeled["label_end_date"] <= stamp, again.labeled["label_end_date"] <= stamp
-    out.merge(
-        compare_tables(
-            "labeled_snapshots",
-            known.labeled[ended],
-            again.labeled[ended_again],
-            KEYS,
-            LABELS,
-            when=when,
-            cause="the label uses bars after its label_end_date, or is said to be known too early",
-        )
-    )
+    rows, rows_again = _dated(known.labeled, "label_end_date", day), _dated(again.labeled, "label_end_date", day)
+    cause = "the label uses bars after its label_end_date, or is said to be known too early"
+    pair = (known.labeled, rows, again.labeled, rows_again)
+    out.merge(_compare_rows("labeled_snapshots", *pair, LABELS, when=when, cause=cause))
     if not rows_after:
         out.merge(nothing_after(again, day, when=when))
 
-    rows = (known.sequences["snapshot_date"] <= stamp).to_numpy()
-    rows_again = (again.sequences["snapshot_date"] <= stamp).to_numpy()
-    seq_known, seq_again = relative(known.sequences)[rows], relative(again.sequences)[rows_again]
-    out.merge(
-        compare_tables(
-            "sequences",
-            seq_known,
-            seq_again,
-            KEYS,
-            [c for c in SEQUENCE_COLUMNS if c not in KEYS],
-            when=when,
-            cause="the window, its mask or its geometry depends on later bars",
-        )
-    )
-    if len(seq_known) == len(seq_again) and same_bars and len(seq_known):
-        mine, theirs = np.flatnonzero(rows), np.flatnonzero(rows_again)
-        recent = slice(max(0, len(mine) - 4000), None)
+    rows, rows_again = _dated(known.sequences, "snapshot_date", day), _dated(again.sequences, "snapshot_date", day)
+    columns = [c for c in SEQUENCE_COLUMNS if c not in KEYS]
+    cause = "the window, its mask or its geometry depends on later bars"
+    pair = (known.sequences, rows, again.sequences, rows_again)
+    out.merge(_compare_rows("sequences", *pair, columns, when=when, cause=cause, counted=ROW_NUMBERS))
+    mine, theirs = np.flatnonzero(rows), np.flatnonzero(rows_again)
+    if len(mine) == len(theirs) and same_bars and len(mine):
+        recent = slice(max(0, len(mine) - tensor_rows), None)
         out.merge(compare_tensors(known, again, mine[recent], theirs[recent], when=when))
     return out
+
+
+def _dated(table: pd.DataFrame, column: str, day: int) -> np.ndarray:
+    """Mask of the rows dated up to `day`; a missing date is no date."""
+    dates = table[column].to_numpy(dtype="datetime64[D]")
+    return ~np.isnat(dates) & (dates.astype(np.int64) <= day)
+
+
+def _compare_rows(
+    table: str,
+    known: pd.DataFrame,
+    rows: np.ndarray,
+    again: pd.DataFrame,
+    rows_again: np.ndarray,
+    columns: Sequence[str],
+    *,
+    when: str,
+    cause: str,
+    counted: Sequence[str] = (),
+) -> Comparison:
+    """`compare_tables` of the chosen rows, which are only taken out of their tables when something differs."""
+    origin = "first_row" if counted else None
+    if same_rows(known, rows, again, rows_again, [*KEYS, *columns], counted_from=origin, counted=counted):
+        return Comparison(cases=int(np.count_nonzero(rows)) * len(columns))
+    if counted:
+        known, again = relative(known), relative(again)
+    return compare_tables(table, known[rows], again[rows_again], KEYS, columns, when=when, cause=cause)
 
 
 def nothing_after(again: PathResult, day: int, *, when: str) -> Comparison:
@@ -243,13 +256,16 @@ def everything_is_reproduced_from_bars_cut_at_a_date(context: AuditContext) -> V
     """Cut the raw bars of the whole universe at sampled dates and run the path again."""
     name = "everything_is_reproduced_from_bars_cut_at_a_date"
     out = Comparison()
-    days = context.cut_days(context.sample.cut_dates, 1)
-    for day in days:
+    runs = 0
+    for day in context.cut_days(context.sample.cut_dates, 1):
         again = rebuilt_at(context, int(day))
         when = f"bars cut at {day_text(day)}"
-        out.merge(compare_paths(context.full, again, int(day), when=when))
+        out.merge(compare_paths(context.full, again, int(day), when=when, tensor_rows=context.sample.tensor_rows))
+        runs += 1
+        if out.full:
+            break
     return Verdict.of(
-        name, out.cases, out.findings, cut_dates=len(days), of_sessions=len(context.sessions), differing=out.differing
+        name, out.cases, out.findings, cut_dates=runs, of_sessions=len(context.sessions), differing=out.differing
     )
 
 
@@ -287,9 +303,12 @@ def nothing_changes_when_later_bars_are_spoilt(context: AuditContext) -> Verdict
     runs = 0
     for i, day in enumerate(days):
         for how in list(SPOILERS)[i % 2 :: 2] if len(days) > 1 else SPOILERS:
+            if out.full:
+                break
             again = production.build_again(context.full, spoil_after(context.full.bars, int(day), SPOILERS[how], rng))
             when = f"bars after {day_text(day)} {how}"
-            out.merge(compare_paths(context.full, again, int(day), when=when, rows_after=True))
+            size = context.sample.tensor_rows
+            out.merge(compare_paths(context.full, again, int(day), when=when, rows_after=True, tensor_rows=size))
             runs += 1
     return Verdict.of(
         name, out.cases, out.findings, runs=runs, dates=[day_text(d) for d in days], differing=out.differing

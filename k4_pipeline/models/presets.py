@@ -24,6 +24,10 @@ class Sizes:
 
 
 PRESETS: dict[str, Sizes] = {
+    # Enough to show that fitting and predicting are honest, hundreds of times over; too little to learn from.
+    "micro": Sizes(
+        d_model=16, n_mamba_blocks=1, head=(32, 16), lstm_hidden=10, target_parameters=7_000, n_attention_heads=1
+    ),
     "tiny": Sizes(d_model=32, n_mamba_blocks=2, head=(128, 64, 32), lstm_hidden=24, target_parameters=41_000),
     "small": Sizes(d_model=128, n_mamba_blocks=2, head=(512, 256, 128), lstm_hidden=80, target_parameters=500_000),
     "base": Sizes(d_model=256, n_mamba_blocks=3, head=(512, 256, 128), lstm_hidden=192, target_parameters=2_000_000),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from k4_pipeline.leakage.compare import compare_arrays, compare_tables, differ
+from k4_pipeline.leakage.compare import Comparison, compare_arrays, compare_tables, differ, same_rows
 
 KEYS = ["ticker", "date"]
 
@@ -73,3 +73,39 @@ def test_arrays_of_other_shapes_are_a_finding():
     keys = table([1.0, 2.0])
     out = compare_arrays("x", keys, np.zeros((2, 3)), np.zeros((2, 4)), "abc", when="w", cause="c", key_columns=KEYS)
     assert out.differing == 1
+
+
+def test_rows_are_the_same_exactly_when_the_comparison_by_key_finds_nothing():
+    known = table([1.0, np.nan, -0.0, 4.0], "ABCD")
+    chosen = np.array([True, True, True, False])
+    for values, same in (
+        ([1.0, np.nan, -0.0], True),
+        ([1.0, np.nan, 0.0], False),
+        ([1.0, 2.0, -0.0], False),
+        ([np.nextafter(1.0, 2.0), np.nan, -0.0], False),
+    ):
+        again = table(values, "ABC")
+        assert same_rows(known, chosen, again, np.ones(3, dtype=bool), [*KEYS, "x"]) is same
+        assert (run(known[chosen], again).differing == 0) is same
+    assert not same_rows(known, chosen, table([1.0, np.nan], "AB"), np.ones(2, dtype=bool), [*KEYS, "x"])
+    assert not same_rows(known, chosen, table([1.0, np.nan, -0.0], "ABX"), np.ones(3, dtype=bool), [*KEYS, "x"])
+    assert not same_rows(known, chosen, known.drop(columns="x"), chosen, [*KEYS, "x"])
+
+
+def test_row_numbers_are_counted_from_the_first_row_of_their_ticker():
+    known = table([10.0, 14.0]).assign(first_row=[10, 10], end_row=[12, 14])
+    again = table([10.0, 14.0]).assign(first_row=[50, 50], end_row=[52, 54])
+    both = np.ones(2, dtype=bool)
+    counting = {"counted_from": "first_row", "counted": ["first_row", "end_row"]}
+    assert not same_rows(known, both, again, both, [*KEYS, "end_row"])
+    assert same_rows(known, both, again, both, [*KEYS, "first_row", "end_row"], **counting)
+    assert not same_rows(known, both, again.assign(end_row=[52, 55]), both, [*KEYS, "end_row"], **counting)
+
+
+def test_a_comparison_is_full_when_a_verdict_shows_no_more():
+    out = Comparison()
+    out.add(5, 5, ["a"] * 5)
+    assert not out.full
+    out.add(50, 50, ["a"] * 50)
+    assert out.full
+    assert (out.cases, out.differing) == (55, 55)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -53,3 +56,27 @@ def test_snapshots_of_a_file_appear_when_their_bar_does(context):
     cut = production.build(full.bars.until("2024-02-05"), context.config, given=full.snapshots)
     expected = full.snapshots[full.snapshots["snapshot_date"] <= "2024-02-05"].reset_index(drop=True)
     pd.testing.assert_frame_equal(cut.snapshots, expected)
+
+
+@pytest.mark.parametrize("name", ["train", "validation", "test"])
+def test_the_rows_of_a_member_are_the_same_whatever_the_order_of_its_split(context, name):
+    full = context.full
+    shuffled = dataclasses.replace(full, split=full.split.sample(frac=1.0, random_state=5), _cache={})
+    rows, table = production.members(full, name)
+    rows_again, table_again = production.members(shuffled, name)
+    assert len(rows) == (full.split["split"] == name).sum()
+    np.testing.assert_array_equal(rows, rows_again)
+    pd.testing.assert_frame_equal(table, table_again)
+    pd.testing.assert_frame_equal(
+        full.sequences.iloc[rows][production.KEYS].reset_index(drop=True), table[production.KEYS]
+    )
+
+
+def test_a_row_that_stands_twice_in_both_tables_is_refused(context):
+    full = context.full
+    first = [0, *range(len(full.split))]
+    twice = dataclasses.replace(
+        full, split=full.split.iloc[first].reset_index(drop=True), sequences=full.sequences.iloc[first], _cache={}
+    )
+    with pytest.raises(pd.errors.MergeError):
+        production.members(twice, full.split["split"].iloc[0])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,18 @@ from k4_pipeline.features import compute
 from k4_pipeline.leakage import path as production
 from k4_pipeline.leakage.audit import AuditContext, AuditSample, load_checks
 from k4_pipeline.leakage.planted.registry import STAGES, load_planted, replaced, resolve
-from k4_pipeline.leakage.planted.runner import Outcome, Task, choose, run_planted, summarise
+from k4_pipeline.leakage.planted.runner import (
+    EXHAUSTIVE,
+    Outcome,
+    Task,
+    choose,
+    in_order,
+    processor_seconds,
+    run_planted,
+    run_task,
+    suite_tasks,
+    summarise,
+)
 from k4_pipeline.leakage.planted.table import checks_in_words, published, to_markdown
 from k4_pipeline.leakage.planted.universe import available_kinds, make_universe
 from k4_pipeline.patterns import snapshots
@@ -146,6 +158,38 @@ def test_unknown_leaks_and_empty_suites_are_refused():
         run_planted(1, ("simulated",), leaks=["nothing"], clean_runs=0)
     with pytest.raises(ConfigError, match="at least one seed"):
         run_planted(0, ("simulated",), clean_runs=0)
+
+
+def test_a_quick_run_asks_everything_and_the_exhaustive_replays_last():
+    names = list(load_checks())
+    ordered = in_order([EXHAUSTIVE[1], "nothing_lies_in_two_members"], names)
+    assert sorted(ordered) == sorted(names)
+    assert ordered[0] == "nothing_lies_in_two_members"
+    assert ordered[-2:] == [EXHAUSTIVE[1], EXHAUSTIVE[0]]
+
+
+def test_a_clean_run_asks_every_check_that_applies():
+    made = run_task(Task("clean", "", "simulated", 1000, False))
+    assert made.fired == []
+    left_out = {"every_check_can_fail", "noise_after_as_of_moves_nothing_fitted"}
+    assert set(made.asked) == set(load_checks()) - left_out
+    assert made.cpu_seconds > 0
+
+
+def test_a_suite_holds_every_leak_on_every_universe_and_its_twin():
+    names = list(load_planted())
+    tasks = suite_tasks(names, ("simulated", "real"), [0, 1, 2], clean_runs=200, twins=True, table=True)
+    audits = sum(leak.stage == "audit" for leak in load_planted().values())
+    assert sum(t.what == "planted" and t.quick for t in tasks) == 6 * len(names) - 3 * audits
+    assert sum(t.what in ("clean", "baseline") for t in tasks) == 200
+    assert sum(t.what == "twin" for t in tasks) == 2 * len(names)
+    assert sum(t.what == "planted" and not t.quick for t in tasks) == len(names)
+    assert len(set(tasks)) == len(tasks)
+
+
+def test_processor_time_is_that_of_this_process_and_its_children():
+    own = time.process_time()
+    assert processor_seconds() >= own - 0.1  # the children's is added; the two clocks tick differently
 
 
 def outcome(what: str, leak: str, fired: list[str], *, quick: bool = True) -> Outcome:

@@ -22,7 +22,8 @@ def tiny(architecture: str, seed: int = 0, **overrides: object) -> torch.nn.Modu
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 @pytest.mark.parametrize(
-    "preset, target", [("small", 500_000), ("base", 2_000_000), ("large", 8_000_000), ("tiny", 45_000)]
+    "preset, target",
+    [("small", 500_000), ("base", 2_000_000), ("large", 8_000_000), ("tiny", 45_000), ("micro", 7_000)],
 )
 def test_a_preset_has_the_parameters_its_name_promises(architecture: str, preset: str, target: int) -> None:
     count = count_parameters(build_model(ModelConfig(architecture=architecture, preset=preset)))

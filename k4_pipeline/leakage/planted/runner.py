@@ -2,8 +2,8 @@
 
 A leak is detected when at least one check of the audit fails while it is planted, and holds on the same universe
 without it (the baseline); a false alarm is a clean run, a baseline or a twin in which a check fails. `quick` runs look
-at everything, the expected checks first, and stop at the first that fires; the published table also runs every check
-once, on a sample of the tickers.
+everything, quick checks before the exhaustive replays, and stop at the first that fires; the published table runs every
+check once, on a sample of the tickers.
 """
 
 from __future__ import annotations
@@ -25,10 +25,27 @@ from k4_pipeline.leakage.planted.universe import KINDS, available_kinds, make_un
 Progress = Callable[[int, int], None]
 PATH = "the_path_runs"
 SELF_TEST = "every_check_can_fail"
+# About the audit, not about the data: asked where the audit itself is the subject, and on runs without any change.
+SELF_TESTS = (SELF_TEST, "checks_of_stored_tables_can_fail", "the_integrity_tests_can_fail_and_pass")
+FITS_AGAIN = "fitting_reads_only_rows_known_at_as_of"
 
 
-# Clean runs, twins and the table: three tickers are replayed in full, and the universe is cut at three dates.
-LIGHT = AuditSample(tickers=3, cut_dates=3, corrupted_dates=1, input_rows=100)
+# These replay every single bar and snapshot; whatever shows elsewhere shows sooner.
+EXHAUSTIVE = ("every_bar_is_reproduced_as_the_last_one", "every_snapshot_is_reproduced_as_the_last_bar")
+# Of the others, the ones that see most.
+TELLING = (
+    "snapshots_are_those_of_an_independent_scan",
+    "everything_is_reproduced_from_bars_cut_at_a_date",
+    "membership_is_reproduced_from_bars_cut_before_as_of",
+    "every_bar_is_a_row_as_sent",
+    "labels_are_those_of_an_independent_race",
+)
+
+# Clean runs, twins and the table run every check, on a sample: three tickers, each cut at some of its bars and
+# snapshots, and the universe cut at two dates.
+LIGHT = AuditSample(
+    tickers=3, cell_cuts=100, snapshot_cuts=12, cut_dates=2, corrupted_dates=1, input_rows=40, tensor_rows=150
+)
 
 
 @dataclass(frozen=True)
@@ -58,6 +75,7 @@ class Outcome:
     findings: dict[str, str] = field(default_factory=dict)  # the first finding of each check that fired
     error: str = ""
     asked: list[str] = field(default_factory=list)
+    cpu_seconds: float = 0.0  # of this process, the universe included
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able."""
@@ -67,25 +85,35 @@ class Outcome:
 def _rounds(leak: PlantedLeak | None, task: Task, names: list[str]) -> list[tuple[str | None, list[str]]]:
     """What is run, one round after the other until something fires: with or without a model, and which checks.
 
-    A quick run asks the expected checks first: on the tables alone, which needs no training, then with a model; the
-    others only if those are silent. The check of the checks is about the audit, not about the data, and takes as long
-    as all others together: it is asked where the audit itself is the subject.
+    A quick run asks on the tables alone first, which needs no training, then with a model. In each round come the
+    expected checks, then the others, and the exhaustive replays only if all of those are silent. Twins of leaks that
+    come before the model are run without one.
     """
     if leak is None:
         return [("train", [n for n in names if n != SELF_TEST or task.what == "baseline"])]
-    others = [n for n in names if n != SELF_TEST or leak.stage == "audit"]
+    others = [n for n in names if n not in SELF_TESTS or leak.stage == "audit"]
+    if task.what == "twin" and not leak.needs_model:
+        return [(None, [n for n in others if n != FITS_AGAIN])]
     if not task.quick:
-        return [(None if task.what == "twin" and not leak.needs_model else "train", others)]
-    expected = list(leak.expected_checks)
-    first: list[tuple[str | None, list[str]]] = [] if leak.needs_model else [(None, expected)]
-    rest = [n for n in others if n not in expected]
-    return [*first, ("train", expected), ("train", rest)]
+        return [("train", others)]
+    ordered = in_order(list(leak.expected_checks), others)
+    if leak.needs_model:
+        return [("train", ordered)]
+    return [(None, [n for n in ordered if n not in EXHAUSTIVE]), ("train", ordered)]
+
+
+def in_order(expected: list[str], names: list[str]) -> list[str]:
+    """All of `names`, the expected and the most telling ones first, the exhaustive ones last."""
+    quick = [n for n in (*expected, *TELLING, *names) if n in names and n not in EXHAUSTIVE]
+    slow = [n for n in (*expected, *EXHAUSTIVE) if n in names and n in EXHAUSTIVE]
+    return list(dict.fromkeys([*quick, *slow]))
 
 
 def run_task(task: Task) -> Outcome:
     """Plant, run the path and the audit on it, and report. Never raises for what the pipeline does."""
     from k4_pipeline.leakage import audit
 
+    begin = time.process_time()
     # Before anything is planted: a module first imported while a function is replaced would keep the replacement.
     checks = list(audit.load_checks())
     universe = make_universe(task.kind, task.seed, task.varied)
@@ -116,25 +144,43 @@ def run_task(task: Task) -> Outcome:
             outcome.findings = {v.name: v.findings[0] if v.findings else "" for v in failed}
             if outcome.fired:
                 break
+    outcome.cpu_seconds = time.process_time() - begin
     return outcome
 
 
 def _start_worker() -> None:
+    import pandas as pd
     import torch
 
+    from k4_pipeline.leakage import audit
+
     torch.set_num_threads(1)
+    pd.set_option("mode.string_storage", "python")
+    audit.load_checks()
+    load_planted()
+
+
+def _weight(task: Task) -> tuple[bool, bool]:
+    """Longest first, so that no process ends alone: the check of the checks, then whole runs, then quick ones."""
+    audits_itself = task.what == "baseline" or (task.leak != "" and load_planted()[task.leak].stage == "audit")
+    return not audits_itself, task.quick
 
 
 @contextlib.contextmanager
-def _single_threaded() -> Iterator[None]:
-    """One thread a process: the universes are so small that threads only wait for each other."""
+def _for_small_tables() -> Iterator[None]:
+    """One thread a process, and strings kept as Python objects.
+
+    The universes are so small that threads only wait for each other, and that Arrow costs more than it saves.
+    """
+    import pandas as pd
     import torch
 
     before, environment = torch.get_num_threads(), {k: os.environ.get(k) for k in ("K4_THREADS", "OMP_NUM_THREADS")}
     os.environ.update({"K4_THREADS": "1", "OMP_NUM_THREADS": "1"})
     torch.set_num_threads(1)
     try:
-        yield
+        with pd.option_context("mode.string_storage", "python"):
+            yield
     finally:
         torch.set_num_threads(before)
         for name, value in environment.items():
@@ -146,7 +192,8 @@ def _single_threaded() -> Iterator[None]:
 
 def run_tasks(tasks: list[Task], *, jobs: int = 1, progress: Progress | None = None) -> list[Outcome]:
     """All tasks, in `jobs` processes (1: in this one); outcomes in the order of the tasks."""
-    with _single_threaded():
+    order = sorted(range(len(tasks)), key=lambda i: _weight(tasks[i]))
+    with _for_small_tables():
         if jobs <= 1:
             outcomes = []
             for done, task in enumerate(tasks, start=1):
@@ -156,12 +203,12 @@ def run_tasks(tasks: list[Task], *, jobs: int = 1, progress: Progress | None = N
             return outcomes
         context = multiprocessing.get_context("spawn")
         with ProcessPoolExecutor(jobs, mp_context=context, initializer=_start_worker) as pool:
-            outcomes = []
-            for done, outcome in enumerate(pool.map(run_task, tasks, chunksize=4), start=1):
-                outcomes.append(outcome)
+            made: dict[int, Outcome] = {}
+            for i, outcome in zip(order, pool.map(run_task, [tasks[i] for i in order])):
+                made[i] = outcome
                 if progress is not None:
-                    progress(done, len(tasks))
-            return outcomes
+                    progress(len(made), len(tasks))
+        return [made[i] for i in range(len(tasks))]
 
 
 def choose(names: list[str], sample: int | None) -> list[str]:
@@ -185,7 +232,7 @@ def choose(names: list[str], sample: int | None) -> list[str]:
 def suite_tasks(
     names: list[str], kinds: tuple[str, ...], seeds: list[int], *, clean_runs: int, twins: bool, table: bool
 ) -> list[Task]:
-    """All runs of a suite, those on one universe next to each other, since a process keeps its last universes.
+    """All runs of a suite.
 
     Leaks in the audit itself do not depend on the bars: they are planted on the first kind of universe only.
     """
@@ -222,7 +269,7 @@ def run_planted(
     check; the other runs stop at the first check that fires. Universes that cannot be made here (no real bars) are left
     out and named. Returns a JSON-able dict, see `summarise`.
     """
-    begin = time.perf_counter()
+    begin, cpu_begin = time.perf_counter(), processor_seconds()
     seed_list = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     kinds = available_kinds(tuple(universes))
     if not seed_list or not kinds:
@@ -235,7 +282,14 @@ def run_planted(
     names = choose(names, sample)
     tasks = suite_tasks(names, kinds, seed_list, clean_runs=clean_runs, twins=twins, table=table)
     outcomes = run_tasks(tasks, jobs=jobs, progress=progress)
-    return summarise(outcomes, tuple(k for k in universes if k not in kinds), time.perf_counter() - begin)
+    left_out = tuple(k for k in universes if k not in kinds)
+    seconds, cpu_seconds = time.perf_counter() - begin, processor_seconds() - cpu_begin
+    return {**summarise(outcomes, left_out, seconds), "cpu_seconds": round(cpu_seconds, 1), "workers": jobs}
+
+
+def processor_seconds() -> float:
+    """Of this process and of all it has started and seen end, user and system, all threads."""
+    return sum(os.times()[:4])
 
 
 def summarise(outcomes: list[Outcome], left_out: tuple[str, ...], seconds: float) -> dict[str, Any]:
@@ -244,7 +298,7 @@ def summarise(outcomes: list[Outcome], left_out: tuple[str, ...], seconds: float
     `planted`: leaks tried; `detected`: leaks detected in every run; `planted_runs`, `detected_runs`: counted by run;
     `clean_runs`, `false_alarms`: unmodified runs, and those in which a check fired; `twin_runs`, `twin_alarms` alike;
     `not_detected`, `alarms`: which, with findings; `by_mutation`: one row per leak, with the checks that fired;
-    `seconds_per_check`: mean.
+    `seconds_per_check`: mean; `cpu_seconds_by_kind`: of the runs of each kind, without starting the processes.
     """
     registry = load_planted()
     alarmed = {(o.task.kind, o.task.seed): set(o.fired) for o in outcomes if o.task.what == "baseline"}
@@ -303,5 +357,17 @@ def summarise(outcomes: list[Outcome], left_out: tuple[str, ...], seconds: float
         "seeds": sorted({o.task.seed for o in quick_runs}),
         "by_mutation": rows,
         "seconds_per_check": {c: round(sum(s) / len(s), 3) for c, s in sorted(per_check.items())},
+        "cpu_seconds_by_kind": cpu_by_kind(outcomes),
         "seconds": round(seconds, 1),
     }
+
+
+def cpu_by_kind(outcomes: list[Outcome]) -> dict[str, float]:
+    """Processor seconds of the runs, summed by what they were."""
+    spent: dict[str, float] = {}
+    for outcome in outcomes:
+        what = outcome.task.what
+        if what == "planted" and not outcome.task.quick:
+            what = "table"
+        spent[what] = spent.get(what, 0.0) + outcome.cpu_seconds
+    return {what: round(seconds, 1) for what, seconds in spent.items()}

@@ -25,6 +25,8 @@ def headline(result: dict[str, Any]) -> str:
         f"{', '.join(result['universes'])}); {result['false_alarms']} false alarms in {result['clean_runs']} clean "
         f"runs and {result['twin_alarms']} in {result['twin_runs']} runs of clean twins; {result['seconds']:.0f} s"
     )
+    if "cpu_seconds" in result:
+        text += f" in {result['workers']} processes, {result['cpu_seconds']:.0f} s of processor time"
     if result["universes_left_out"]:
         text += f"; left out, because it cannot be made here: {', '.join(result['universes_left_out'])}"
     return text + "."

@@ -17,13 +17,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from k4_pipeline.config import PipelineConfig
+from k4_pipeline.config import ModelConfig, PipelineConfig
 from k4_pipeline.errors import BadInputError
 from k4_pipeline.leakage import path as production
 from k4_pipeline.leakage.small import small_config
 from k4_pipeline.market.bars import to_dates
 from k4_pipeline.market.parsing import days
 from k4_pipeline.market.sources.base import RAW_COLUMNS, RawBars
+from k4_pipeline.splits import walk_forward
 from k4_pipeline.splits.boundaries import NEVER, SplitBoundaries, known_label_end
 
 REAL_FILE = "us_daily_bars_small.parquet"
@@ -118,7 +119,9 @@ def _as_of(raw: RawBars, config: PipelineConfig, today: dt.date) -> str | None:
     validation into test.
     """
     made = production.build_from_raw(raw, config, today=today)
-    ends = known_label_end(made.labeled)
+    if not made.labeled["censored"].any():
+        return None
+    ends, unlabelled = known_label_end(made.labeled), made.labeled["outcome_class"].isna().to_numpy()
     known = np.unique(ends[ends < NEVER])
     last = int(made.bars.last_day)
     for back in range(240, 350):
@@ -126,24 +129,19 @@ def _as_of(raw: RawBars, config: PipelineConfig, today: dt.date) -> str | None:
         bounds = SplitBoundaries.of(day, config.split)
         if bounds.train_end not in known:
             continue
+        names, reasons = walk_forward.assign_membership(made.labeled, bounds)
+        if not (reasons == "pattern_in_earlier_split").any() or (unlabelled & (names == "test")).any():
+            continue
+        if any((names == name).sum() < least for name, least in (("train", 80), ("validation", 30), ("test", 30))):
+            continue
         try:
-            production.split_at(made, day)
+            return str(production.split_at(made, day).as_of)
         except BadInputError:
             continue
-        if not made.labeled["censored"].any():
-            return None
-        rows, classes = made.manifest.rows, made.manifest.classes
-        if not made.manifest.excluded.get("pattern_in_earlier_split"):
-            continue
-        if (
-            min(rows["train"] / 80, rows["validation"] / 30, rows["test"] / 30) >= 1
-            and classes["test"]["unlabelled"] == 0
-        ):
-            return str(made.as_of)
     return None
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=16)
 def make_universe(kind: str, seed: int, varied: bool = False) -> Universe:
     """The universe of (kind, seed); `varied` also draws the world, the number of tickers and the length.
 
@@ -159,9 +157,10 @@ def make_universe(kind: str, seed: int, varied: bool = False) -> Universe:
         )
         config = replace(
             config,
+            model=ModelConfig(preset="micro"),
             patterns=replace(config.patterns, max_active_bars=60),
             split=replace(config.split, test_months=4),
-            training=replace(config.training, epochs=1 if varied else 2, batch_size=64),
+            training=replace(config.training, epochs=1 if varied else 2),
             integrity=replace(config.integrity, bootstrap_draws=20),
         )
         frame = _simulated(config) if kind == "simulated" else _real(rng, n_tickers, n_bars)
