@@ -27,14 +27,38 @@ MAY_IMPORT = {
     "losses": set(),
     "training": {"kernels", "models", "losses", "sequences", "features", "market"},
     "evaluation": {"market", "patterns", "features", "sequences"},
-    "leakage": {"schemas", "market", "features", "patterns", "sequences", "splits", "training", "models", "evaluation"},
+    "fitting": {"market", "features", "sequences", "splits", "training", "models", "evaluation"},
+    "leakage": {
+        "schemas",
+        "market",
+        "features",
+        "patterns",
+        "sequences",
+        "splits",
+        "training",
+        "models",
+        "evaluation",
+        "fitting",
+    },
     "report": {"market", "evaluation", "leakage"},
     "alerts": {"market"},
 }
 ANYTHING = {"defs", "definitions", "cli", "settings", "options", "bench"}
 ALWAYS = {"config", "errors", "_numba"}
 DAGSTER_HOMES = ("defs", "definitions", "cli")
-TORCH_HOMES = ("kernels", "models", "losses", "training", "sequences", "evaluation", "bench", "defs", "cli", "leakage")
+TORCH_HOMES = (
+    "kernels",
+    "models",
+    "losses",
+    "training",
+    "sequences",
+    "evaluation",
+    "bench",
+    "defs",
+    "cli",
+    "leakage",
+    "fitting",
+)
 LIGHT = ("kernels", "models", "losses", "training", "sequences", "features", "market/bars", "market/atomic")
 FORWARD = ("bfill", "backfill", "train_test_split")
 

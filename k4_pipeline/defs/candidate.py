@@ -1,7 +1,7 @@
-"""Training and scoring on stored tables: the join of sequences, training and evaluation that assets share.
+"""Training and scoring between files: `train_candidate` fills a model folder, `score_snapshots` reads one.
 
-`train_candidate` fills a model folder, `score_snapshots` reads one; predictions and signals go through the same
-function, so a served score is computed exactly as a validated one.
+What is fitted and how it is scored is `fitting/`, which the leakage audit goes through as well; predictions and signals
+go through the same function, so a served score is computed exactly as a validated one.
 """
 
 from __future__ import annotations
@@ -10,11 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from k4_pipeline.config import PipelineConfig, to_dict
-from k4_pipeline.defs.rows import KEYS, align, rows_of
 from k4_pipeline.errors import StaleArtifactError
 
 if TYPE_CHECKING:
@@ -39,36 +37,22 @@ def train_candidate(
 
     Writes the checkpoint and `calibrator.json` into `folder` and returns the facts a report shows.
     """
-    from k4_pipeline.evaluation.calibration import fit_calibrator
     from k4_pipeline.features.spec import feature_list_hash
-    from k4_pipeline.leakage.path import seen
+    from k4_pipeline.fitting import candidate
     from k4_pipeline.sequences.assemble import SequenceIndex
-    from k4_pipeline.sequences.dataset import SequenceDataset
     from k4_pipeline.sequences.scaler import Scaler
     from k4_pipeline.training.checkpoint import save_checkpoint
-    from k4_pipeline.training.loop import train
-    from k4_pipeline.training.predict import predict_probabilities
 
-    index, scaler = SequenceIndex.from_frame(sequences, panel.close), Scaler.from_json(scaler_json)
-
-    def member(name: str) -> tuple[SequenceDataset, np.ndarray, pd.DataFrame]:
-        rows, keys = rows_of(sequences, split[split["split"] == name])
-        known = align(keys, split, ["outcome_class", "weight"])
-        y = known["outcome_class"].to_numpy(dtype=np.int64)
-        weights = known["weight"].to_numpy(dtype=np.float32)
-        return SequenceDataset(panel.values, index, rows, scaler, targets=y, weights=weights), y, keys
-
-    train_set, _, train_keys = member("train")
-    validation_set, y_validation, validation_keys = member("validation")
-    result = train(config.model, config.training, config.loss, train_set, validation_set, progress=progress)
-    p_raw = predict_probabilities(result.model, validation_set)
-    calibrator = fit_calibrator(p_raw, y_validation, keys=validation_keys)
+    scaler = Scaler.from_json(scaler_json)
+    tables = candidate.Stored(split, sequences, panel.values, SequenceIndex.from_frame(sequences, panel.close))
+    made = candidate.fit(tables, scaler, config, progress=progress)
+    result, calibrator = made.training, made.calibrator
     facts = {
         "architecture": config.model.architecture,
         "preset": config.model.preset,
         "parameters": int(sum(p.numel() for p in result.model.parameters())),
-        "train_rows": len(train_keys),
-        "validation_rows": len(validation_keys),
+        "train_rows": made.seen["train"]["rows"],
+        "validation_rows": made.seen["validation"]["rows"],
         "best_epoch": int(result.best_epoch),
         "monitor": f"validation_{result.monitor_name}",
         "monitor_note": result.monitor_note,
@@ -76,7 +60,7 @@ def train_candidate(
         "seed": result.seed,
         "history": result.history,
         "class_counts": result.class_counts,
-        "seen": {name: seen(split[split["split"] == name]) for name in ("train", "validation")},
+        "seen": made.seen,
         "calibration": calibrator.meta,
         "calibrator_hash": calibrator.hash(),
         "feature_list_hash": feature_list_hash(),
@@ -116,13 +100,12 @@ def score_snapshots(
     `StaleArtifactError`.
     """
     from k4_pipeline.evaluation.calibration import Calibrator
-    from k4_pipeline.evaluation.predict_table import build_predictions
     from k4_pipeline.features.spec import feature_list_hash
+    from k4_pipeline.fitting.candidate import score
+    from k4_pipeline.fitting.members import rows_of
     from k4_pipeline.sequences.assemble import SequenceIndex
-    from k4_pipeline.sequences.dataset import SequenceDataset
     from k4_pipeline.sequences.scaler import Scaler
     from k4_pipeline.training.checkpoint import load_checkpoint
-    from k4_pipeline.training.predict import predict_probabilities
 
     model, meta = load_checkpoint(folder)
     calibrator = Calibrator.from_json((folder / CALIBRATOR).read_text())
@@ -135,7 +118,14 @@ def score_snapshots(
         if stored != expected:
             raise StaleArtifactError(f"{folder}: {what} is {stored}, expected {expected}; train the model again")
     rows, keys = rows_of(sequences, wanted)
-    dataset = SequenceDataset(panel.values, SequenceIndex.from_frame(sequences, panel.close), rows, scaler)
-    p_raw = predict_probabilities(model, dataset, progress=progress)
-    full_keys = keys.merge(wanted[[*KEYS, "pattern_id", "split"]], on=KEYS, how="left", validate="1:1")
-    return build_predictions(full_keys, p_raw, calibrator, config.signals)
+    return score(
+        keys,
+        rows,
+        panel=panel.values,
+        index=SequenceIndex.from_frame(sequences, panel.close),
+        fitted_scaler=scaler,
+        model=model,
+        calibrator=calibrator,
+        config=config,
+        progress=progress,
+    )

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from k4_pipeline.defs.io_managers import Production
-from k4_pipeline.defs.rows import KEYS, align
 from k4_pipeline.errors import BadInputError
+from k4_pipeline.fitting.members import KEYS, align
 
 if TYPE_CHECKING:
     from k4_pipeline.market.sources import RawBars

@@ -2,8 +2,8 @@
 
 Every step calls the production function through its module (`compute.compute_market_features`, never a name imported
 from it), so that whatever is patched into a production module takes effect here as well. The steps are functions of
-their own because a replay rarely needs all of them. What is glue in the assets (joining rows by key, fitting on the
-members of a split) is glue here, in `members`, `fit` and `predict`.
+their own because a replay rarely needs all of them. Joining rows by key, fitting on the members of a split and scoring
+are those of the assets (`fitting/`).
 """
 
 from __future__ import annotations
@@ -18,8 +18,12 @@ from torch import nn
 
 from k4_pipeline.config import PipelineConfig
 from k4_pipeline.errors import BadInputError
-from k4_pipeline.evaluation import calibration, predict_table
+from k4_pipeline.evaluation import calibration
 from k4_pipeline.features import compute
+from k4_pipeline.fitting import candidate
+from k4_pipeline.fitting.members import KEYS as KEYS
+from k4_pipeline.fitting.members import member_of
+from k4_pipeline.fitting.members import seen as seen
 from k4_pipeline.leakage import validation
 from k4_pipeline.market import cleaning, parsing
 from k4_pipeline.market.bars import Bars, DayLike, to_day, to_days
@@ -27,10 +31,6 @@ from k4_pipeline.market.sources.base import RawBars
 from k4_pipeline.patterns import labels, snapshots
 from k4_pipeline.sequences import assemble, dataset, model_inputs, scaler, windows
 from k4_pipeline.splits import walk_forward
-from k4_pipeline.training import loop
-from k4_pipeline.training import predict as prediction
-
-KEYS = ["ticker", "start_date", "snapshot_date"]
 
 
 @dataclass
@@ -158,54 +158,21 @@ def build_from_raw(
     return build(cleaned.bars, config, raw=raw, rejects=cleaned.rejects, given=given)
 
 
+def tables(path: PathResult) -> candidate.Stored:
+    """What a fit reads of this path."""
+    assert path.split is not None
+    return candidate.Stored(path.split, path.sequences, path.panel, path.index)
+
+
 def members(path: PathResult, name: str) -> tuple[np.ndarray, pd.DataFrame]:
     """Rows of `sequences` that the split calls `name`, ascending, and their split rows in the same order (by key)."""
     assert path.split is not None
-    if _same_keys(path.split, path.sequences):  # as production makes them: the join by key is one by position
-        rows = np.flatnonzero((path.split["split"] == name).to_numpy())
-        return rows, path.split.iloc[rows].reset_index(drop=True)
-    wanted = path.split[path.split["split"] == name]
-    numbered = path.sequences[KEYS].assign(_row=np.arange(len(path.sequences), dtype=np.int64))
-    joined = wanted.merge(numbered, on=KEYS, how="left", validate="1:1")
-    if joined["_row"].isna().any():
-        raise BadInputError(
-            f"{int(joined['_row'].isna().sum())} {name} rows have no sequence; index the sequences again"
-        )
-    joined = joined.sort_values("_row", kind="stable").reset_index(drop=True)
-    return joined["_row"].to_numpy(dtype=np.int64), joined.drop(columns="_row")
+    return member_of(path.split, path.sequences, name)
 
 
-def _same_keys(split: pd.DataFrame, sequences: pd.DataFrame) -> bool:
-    """Both tables hold the same keys in the same order, each once."""
-    return (
-        len(split) == len(sequences)
-        and all(np.array_equal(split[k].to_numpy(), sequences[k].to_numpy()) for k in KEYS)
-        and not sequences.duplicated(KEYS).any()
-    )
-
-
-def member_dataset(
-    path: PathResult,
-    name: str,
-    fitted_scaler: scaler.Scaler,
-    member: tuple[np.ndarray, pd.DataFrame] | None = None,
-) -> dataset.SequenceDataset:
-    """The labelled rows of one member (as `members` gives them) in the form that the training code reads."""
-    rows, table = member or members(path, name)
-    y = table["outcome_class"].to_numpy(dtype=np.int64)
-    weights = table["weight"].to_numpy(dtype=np.float32)
-    return dataset.SequenceDataset(path.panel, path.index, rows, fitted_scaler, targets=y, weights=weights)
-
-
-def seen(table: pd.DataFrame) -> dict[str, Any]:
-    """What a fitted thing records of the rows it saw."""
-    return {
-        "rows": len(table),
-        "keys_hash": scaler.keys_hash(table),
-        "first_snapshot": str(table["snapshot_date"].min().date()),
-        "last_snapshot": str(table["snapshot_date"].max().date()),
-        "last_label_end": str(table["label_end_date"].max().date()),
-    }
+def member_dataset(path: PathResult, name: str, fitted_scaler: scaler.Scaler) -> dataset.SequenceDataset:
+    """The labelled rows of one member in the form that the training code reads."""
+    return candidate.member_dataset(tables(path), name, fitted_scaler)[0]
 
 
 def split_at(path: PathResult, as_of: DayLike) -> PathResult:
@@ -215,49 +182,42 @@ def split_at(path: PathResult, as_of: DayLike) -> PathResult:
     return path
 
 
-def fit_scaler_on_train(path: PathResult, train: tuple[np.ndarray, pd.DataFrame] | None = None) -> scaler.Scaler:
-    """The scaler of the train rows (as `members` gives them)."""
-    rows, table = train or members(path, "train")
-    return scaler.fit_scaler(path.panel, path.index, rows, path.config.scaler, keys=table[KEYS])
-
-
 def fit(path: PathResult) -> Fitted:
     """Scaler on train, weights on train stopped on validation, calibrator on validation. Test rows are never read."""
-    config = path.config
-    train, validation = members(path, "train"), members(path, "validation")
-    fitted_scaler = fit_scaler_on_train(path, train)
-    train_set = member_dataset(path, "train", fitted_scaler, train)
-    validation_set = member_dataset(path, "validation", fitted_scaler, validation)
-    result = loop.train(config.model, config.training, config.loss, train_set, validation_set)
-    _, validation_table = validation
-    p_raw = prediction.predict_probabilities(result.model, validation_set)
-    calibrator = calibration.fit_calibrator(
-        p_raw, validation_table["outcome_class"].to_numpy(dtype=np.int64), keys=validation_table[KEYS]
-    )
+    stored = tables(path)
+    fitted_scaler = candidate.fit_scaler(stored, path.config)
+    made = candidate.fit(stored, fitted_scaler, path.config)
     return Fitted(
         scaler=fitted_scaler,
-        model=result.model,
-        calibrator=calibrator,
+        model=made.training.model,
+        calibrator=made.calibrator,
         as_of=str(path.as_of),
-        history=result.history,
-        best_epoch=result.best_epoch,
-        monitor_name=result.monitor_name,
-        class_counts=result.class_counts,
-        record={"train": seen(train[1]), "validation": seen(validation_table)},
+        history=made.training.history,
+        best_epoch=made.training.best_epoch,
+        monitor_name=made.training.monitor_name,
+        class_counts=made.training.class_counts,
+        record=made.seen,
     )
 
 
 def predict(path: PathResult, keys: pd.DataFrame, rows: np.ndarray, fitted: Fitted) -> pd.DataFrame:
     """The predictions table of sequence `rows`; `keys` has ticker, pattern_id, start_date, snapshot_date, split."""
-    data = dataset.SequenceDataset(path.panel, path.index, rows, fitted.scaler)
-    p_raw = prediction.predict_probabilities(fitted.model, data)
-    return predict_table.build_predictions(keys, p_raw, fitted.calibrator, path.config.signals)
+    return candidate.score(
+        keys,
+        rows,
+        panel=path.panel,
+        index=path.index,
+        fitted_scaler=fitted.scaler,
+        model=fitted.model,
+        calibrator=fitted.calibrator,
+        config=path.config,
+    )
 
 
 def predict_member(path: PathResult, name: str, fitted: Fitted) -> pd.DataFrame:
     """The predictions of one member of the split."""
     rows, table = members(path, name)
-    return predict(path, table[["ticker", "pattern_id", "start_date", "snapshot_date", "split"]], rows, fitted)
+    return predict(path, table, rows, fitted)
 
 
 def score(path: PathResult) -> PathResult:

@@ -17,9 +17,8 @@ from k4_pipeline.defs.resources import K4Resource
 )
 def dataset_split(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.MaterializeResult:
     """Split the labelled snapshots at the partition's date and fit the scaler."""
-    from k4_pipeline.defs.rows import rows_of
+    from k4_pipeline.fitting.candidate import Stored, fit_scaler
     from k4_pipeline.sequences.assemble import SequenceIndex
-    from k4_pipeline.sequences.scaler import fit_scaler
     from k4_pipeline.splits.walk_forward import split_snapshots
 
     with produce(
@@ -30,11 +29,9 @@ def dataset_split(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Mater
         sections=("split", "scaler"),
     ) as work:
         split, manifest = split_snapshots(work.table("labeled_snapshots"), context.partition_key, work.config.split)
-        index = work.table("sequences")
-        rows, keys = rows_of(index, split[split["split"] == "train"])
-        panel = work.panel()
-        sequence_index = SequenceIndex.from_frame(index, panel.close)
-        scaler = fit_scaler(panel.values, sequence_index, rows, work.config.scaler, keys=keys)
+        sequences, panel = work.table("sequences"), work.panel()
+        index = SequenceIndex.from_frame(sequences, panel.close)
+        scaler = fit_scaler(Stored(split, sequences, panel.values, index), work.config)
         work.write_table("dataset_split", split)
         work.write_text("split.json", manifest.to_json())
         work.write_text("scaler.json", scaler.to_json())
