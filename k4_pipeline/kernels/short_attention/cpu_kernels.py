@@ -7,34 +7,14 @@ once per head; keys and values are read one number at a time, as the scalar fact
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from llvmlite import ir
-from numba.core import types
 
 from k4_pipeline._numba import njit
-from k4_pipeline.kernels.simd import LANES, exp2, fma, intrinsic, lanes_type, load, select_negative, splat, store
+from k4_pipeline.kernels.simd import LANES, exp2, fma, load, select_negative, splat, spread, store
 
 W = LANES
 _ZERO = np.float32(0.0)
 _ONE = np.float32(1.0)
-
-
-@intrinsic
-def spread(typingctx: Any, array: Any, offset: Any) -> Any:
-    """array[offset] in all lanes; unlike `splat(array[offset])` without numba's handling of negative offsets."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        value = builder.load(builder.gep(data, [args[1]]), align=4)
-        empty = ir.Constant(ir.VectorType(ir.FloatType(), LANES), ir.Undefined)
-        zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-        return builder.shuffle_vector(
-            builder.insert_element(empty, value, ir.Constant(ir.IntType(32), 0)), empty, zeros
-        )
-
-    return lanes_type(array, types.intp), codegen
 
 
 @njit
@@ -157,8 +137,8 @@ def backward_rows(  # type: ignore[no-untyped-def]
                 for j in range(first, length):
                     total = fma(load(p, j * span + g * W), load(ds, j * span + g * W), total)
                 for j in range(first, length):
-                    spread = (load(ds, j * span + g * W) - total) * load(p, j * span + g * W) * factor
-                    store(ds, j * span + g * W, spread)
+                    slope = (load(ds, j * span + g * W) - total) * load(p, j * span + g * W) * factor
+                    store(ds, j * span + g * W, slope)
                 product(qkv, k, 1, bar, width, valid, ds, at, span, dq, g * W, span)
             for t in range(length):
                 for d in range(width):
