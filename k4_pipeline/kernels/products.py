@@ -28,8 +28,8 @@ _VECTOR = ir.VectorType(_FLOAT, LANES)
 def _tile(rows: int, groups: int) -> Any:
     """tile(a, a_at, a_row, a_col, b, b_at, b_row, depth, c, c_at, c_row, add).
 
-    c[r, :] (+)= sum_k a[r, k] * b[k, :] for `rows` rows and 16 * `groups` columns; flat arrays with offsets and strides,
-    neighbouring columns of b and c side by side; `add` 1 adds to c, 0 replaces it. `depth` may be 0.
+    c[r, :] (+)= sum_k a[r, k] * b[k, :] for `rows` rows and 16 * `groups` columns; flat arrays with offsets and
+    strides, neighbouring columns of b and c side by side; `add` 1 adds to c, 0 replaces it. `depth` may be 0.
     """
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -47,7 +47,9 @@ def _tile(rows: int, groups: int) -> Any:
         def lanes_at(pointer: Any, offset: Any) -> Any:
             return builder.bitcast(builder.gep(pointer, [offset]), _VECTOR.as_pointer())
 
-        fma = cgutils.get_or_insert_function(builder.module, ir.FunctionType(_VECTOR, [_VECTOR] * 3), "llvm.fmuladd.v16f32")
+        fma = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(_VECTOR, [_VECTOR] * 3), "llvm.fmuladd.v16f32"
+        )
         starts = [builder.gep(a, [builder.add(a_at, builder.mul(a_row, number(r)))]) for r in range(rows)]
         b_start = builder.gep(b, [b_at])
         before, loop, after = builder.block, builder.append_basic_block("k"), builder.append_basic_block("summed")
@@ -151,7 +153,7 @@ def multiply(  # type: ignore[no-untyped-def]
 
 
 def pack(matrix: np.ndarray) -> np.ndarray:
-    """b (depth, columns) in the order in which a product reads it, flat float32, columns padded to whole lane groups."""
+    """b (depth, columns) as a product reads it: panel by panel, flat float32, columns padded to whole lane groups."""
     depth, columns = matrix.shape
     padded = np.zeros((depth, -(-columns // LANES) * LANES), np.float32)
     padded[:, :columns] = matrix

@@ -14,8 +14,8 @@ import math
 import operator
 from typing import Any
 
-import numpy as np
 import numba
+import numpy as np
 from llvmlite import binding, ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic as numba_intrinsic

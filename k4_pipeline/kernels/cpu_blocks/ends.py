@@ -74,7 +74,7 @@ class _PooledNorm(torch.autograd.Function):
 
 
 def masked_input_cpu(x: Tensor, first_valid: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """x with padding as zero, times weight' plus bias: (batch, length, features) float32 -> (batch, length, d_model)."""
+    """x with padding as zero, times weight' plus bias: (batch, length, features) -> (batch, length, d_model)."""
     return _MaskedInput.apply(x, first_valid, weight, bias)
 
 

@@ -25,7 +25,9 @@ _NAMES = (*_NAMES, "D", "out_weight")
 
 class _MambaBlock(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, keep: bool, draw: Draw, eps: float, hidden: Tensor, first_valid: Tensor, *given: Tensor) -> Tensor:
+    def forward(
+        ctx: Any, keep: bool, draw: Draw, eps: float, hidden: Tensor, first_valid: Tensor, *given: Tensor
+    ) -> Tensor:
         p = dict(zip(_NAMES, given, strict=True))
         batch, length, d_model = hidden.shape
         d_inner, d_state = p["A_log"].shape
@@ -54,7 +56,7 @@ class _MambaBlock(torch.autograd.Function):
         given, kept = rest[: len(_NAMES)], [tensor.numpy() for tensor in rest[len(_NAMES) :]]
         p = dict(zip(_NAMES, given, strict=True))
         sizes = ctx.sizes
-        (batch, length, d_model), (d_inner, d_state) = hidden.shape, p["A_log"].shape
+        (batch, _, d_model), (d_inner, d_state) = hidden.shape, p["A_log"].shape
         n_small, rank = p["small"].shape[0], p["dt_weight"].shape[1]
         dhidden = torch.empty(hidden.shape, dtype=torch.float32)
         a = packed_states(-torch.exp(p["A_log"].detach()))
@@ -88,8 +90,8 @@ class _MambaBlock(torch.autograd.Function):
 def mamba_block_cpu(hidden: Tensor, first_valid: Tensor, rate: float, eps: float, *parameters: Tensor) -> Tensor:
     """hidden + dropout(mixer(norm(hidden))): hidden (batch, length, d_model) float32, first_valid (batch,).
 
-    `parameters` in the order of `_NAMES`, shapes as in `MambaMixer` (conv_weight (d_inner, width)); `rate` of dropout is
-    drawn from torch's global generator.
+    `parameters` in the order of `_NAMES`, shapes as in `MambaMixer` (conv_weight (d_inner, width)); `rate` of dropout
+    is drawn from torch's global generator.
     """
     keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (hidden, *parameters))
     return _MambaBlock.apply(keep, Draw.at(rate), eps, hidden, first_valid, *parameters)
