@@ -5,8 +5,8 @@ the scan first has to agree with the naive one in float64 on the same weights; o
 and not timed.
 
 On a CPU `mamba_naive` is the model in plain PyTorch from end to end (torch's dense layers, dropout and attention, the
-naive convolution and scan), `mamba_cpu_with_naive_scan` is our path with the scan alone exchanged for the naive one, and
-`bilstm` is torch's LSTM, with our dropout and input layer around it.
+naive convolution and scan), `mamba_cpu_with_naive_scan` is our path with the scan alone exchanged for the naive one,
+and `bilstm` is torch's LSTM, with our dropout and input layer around it.
 """
 
 from __future__ import annotations

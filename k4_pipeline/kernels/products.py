@@ -37,7 +37,9 @@ def _tile(rows: int, groups: int) -> Any:
             return context.make_array(signature.args[i])(context, builder, args[i]).data
 
         a, b, c = data(0), data(4), data(8)
-        a_at, a_row, a_col, b_at, b_row, depth, c_at, c_row, add = (*args[1:4], *args[5:8], *args[9:12])
+        a_at, a_row, a_col = args[1:4]
+        b_at, b_row, depth = args[5:8]
+        c_at, c_row, add = args[9:12]
         kind, zero = depth.type, ir.Constant(_VECTOR, [0.0] * LANES)
         cells = [(r, g) for r in range(rows) for g in range(groups)]
 

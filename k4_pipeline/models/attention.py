@@ -32,8 +32,8 @@ class MaskedSelfAttention(nn.Module):
     def _on_cpu(self, hidden: Tensor, first_valid: Tensor) -> Tensor:
         from k4_pipeline.kernels.cpu_blocks.attention import attention_block_cpu
 
-        parameters = (self.norm.weight, self.norm.bias, self.qkv.weight, self.qkv.bias)
-        parameters += (self.out_proj.weight, self.out_proj.bias)
+        parameters = [self.norm.weight, self.norm.bias, self.qkv.weight, self.qkv.bias]
+        parameters += [self.out_proj.weight, self.out_proj.bias]
         rate = cpu_blocks.rate(self.dropout)
         return attention_block_cpu(hidden, first_valid, self.n_heads, rate, self.norm.eps, *parameters)
 

@@ -107,8 +107,11 @@ class MambaBlock(nn.Module):
         from k4_pipeline.kernels.cpu_blocks.mamba import mamba_block_cpu
 
         m, norm = self.mixer, self.norm
-        parameters = (norm.weight, norm.bias, m.in_proj.weight, m.conv1d.weight.squeeze(1), m.conv1d.bias)
-        parameters += (m.x_proj.weight, m.dt_proj.weight, m.dt_proj.bias, m.A_log, m.D, m.out_proj.weight)
+        filters, shift = m.conv1d.weight.squeeze(1), m.conv1d.bias
+        assert shift is not None
+        small, dt = m.x_proj.weight, m.dt_proj
+        parameters = [norm.weight, norm.bias, m.in_proj.weight, filters, shift, small, dt.weight, dt.bias]
+        parameters += [m.A_log, m.D, m.out_proj.weight]
         return mamba_block_cpu(hidden, first_valid, cpu_blocks.rate(self.dropout), norm.eps, *parameters)
 
     def forward(self, hidden: Tensor, first_valid: Tensor) -> Tensor:

@@ -18,6 +18,7 @@ from k4_pipeline.kernels.cpu_blocks.views import FORWARD_ROWS, flat, matrix, roo
 from k4_pipeline.kernels.products import pack
 from k4_pipeline.kernels.short_attention.cpu import first_bars
 
+_TOGETHER = 2  # sequences that go through the block together
 _NAMES = ("norm_weight", "norm_bias", "qkv_weight", "qkv_bias", "out_weight", "out_bias")
 
 
@@ -30,13 +31,13 @@ class _AttentionBlock(torch.autograd.Function):
         batch, length, d_model = hidden.shape
         kept = [room(batch * length * width if keep else 0) for width in (3 * d_model, d_model)]
         out = torch.empty(hidden.shape, dtype=torch.float32)
-        scale = np.float32((d_model // heads) ** -0.5 * math.log2(math.e))
+        sizes = (length, d_model, heads, np.float32((d_model // heads) ** -0.5 * math.log2(math.e)))
         operands = (
             flat(hidden), first_bars(first_valid, length), flat(p["norm_weight"]), flat(p["norm_bias"]),
             np.float32(eps), pack(matrix(p["qkv_weight"]).T), flat(p["qkv_bias"]), pack(matrix(p["out_weight"]).T),
             flat(p["out_bias"]), *draw, flat(out), keep, *kept,
         )  # fmt: skip
-        run_chunks(lambda i, j: forward_rows(i, j, length, d_model, heads, scale, *operands), batch, FORWARD_ROWS)
+        run_chunks(lambda i, j: forward_rows(i, j, _TOGETHER, *sizes, *operands), batch, FORWARD_ROWS)
         if keep:
             ctx.save_for_backward(hidden, first_valid, *given, *(torch.from_numpy(array) for array in kept))
             ctx.draw, ctx.heads, ctx.eps = draw, heads, eps
@@ -58,7 +59,7 @@ class _AttentionBlock(torch.autograd.Function):
             *kept, flat(dhidden),
         )  # fmt: skip
         sums = GradientSums(batch, **{name: tuple(p[name].shape) for name in _NAMES})
-        sums.run(lambda i, j, *views: backward_rows(i, j, *sizes, *operands, *views))
+        sums.run(lambda i, j, *views: backward_rows(i, j, _TOGETHER, *sizes, *operands, *views))
         total = sums.total()
         return (None, None, None, None, dhidden, None, *(torch.from_numpy(total[name]) for name in _NAMES))
 

@@ -21,20 +21,18 @@ from k4_pipeline.kernels.short_attention.cpu_kernels import backward_rows as att
 from k4_pipeline.kernels.short_attention.cpu_kernels import forward_rows as attention_forward
 from k4_pipeline.kernels.simd import LANES
 
-_TOGETHER = 2  # sequences handled at a time
-
 
 @njit
 def forward_rows(  # type: ignore[no-untyped-def]
-    start, stop, length, d_model, heads, scale, hidden, first_valid, norm_weight, norm_bias, eps, qkv_weight, qkv_bias,
-    out_weight, out_bias, key, dropped, factor, out, keep, qkv_kept, mixed_kept,
+    start, stop, together, length, d_model, heads, scale, hidden, first_valid, norm_weight, norm_bias, eps,
+    qkv_weight, qkv_bias, out_weight, out_bias, key, dropped, factor, out, keep, qkv_kept, mixed_kept,
 ):  # fmt: skip
     """Rows start..stop of out; the kept arrays are written where `keep`. Weights are packed for these products."""
-    bars, groups = _TOGETHER * length, d_model // LANES
+    bars, groups = together * length, d_model // LANES
     normed, branch = np.empty(bars * d_model, np.float32), np.empty(bars * d_model, np.float32)
     qkv, mixed = np.empty(bars * 3 * d_model, np.float32), np.empty(bars * d_model, np.float32)
-    for row in range(start, stop, _TOGETHER):
-        rows = min(_TOGETHER, stop - row)
+    for row in range(start, stop, together):
+        rows = min(together, stop - row)
         n, first = rows * length, row * length
         if keep:
             qkv = qkv_kept[3 * first * d_model : 3 * (first + n) * d_model]
@@ -49,20 +47,20 @@ def forward_rows(  # type: ignore[no-untyped-def]
 
 @njit
 def backward_rows(  # type: ignore[no-untyped-def]
-    start, stop, length, d_model, heads, scale, root, hidden, first_valid, norm_weight, norm_bias, eps, qkv_weight,
-    out_weight, key, dropped, factor, dout, qkv_kept, mixed_kept, dhidden,
+    start, stop, together, length, d_model, heads, scale, root, hidden, first_valid, norm_weight, norm_bias, eps,
+    qkv_weight, out_weight, key, dropped, factor, dout, qkv_kept, mixed_kept, dhidden,
     dnorm_weight, dnorm_bias, dqkv_weight, dqkv_bias, dout_weight, dout_bias,
 ):  # fmt: skip
     """dhidden of rows start..stop; the gradients of the parameters are sums over these rows, added to what is there.
 
     Here the weights are packed as they are (not transposed).
     """
-    bars, groups = _TOGETHER * length, d_model // LANES
+    bars, groups = together * length, d_model // LANES
     normed, dnormed = np.empty(bars * d_model, np.float32), np.empty(bars * d_model, np.float32)
     dbranch, dmixed = np.empty(bars * d_model, np.float32), np.empty(bars * d_model, np.float32)
     dqkv = np.empty(bars * 3 * d_model, np.float32)
-    for row in range(start, stop, _TOGETHER):
-        rows = min(_TOGETHER, stop - row)
+    for row in range(start, stop, together):
+        rows = min(together, stop - row)
         n, first = rows * length, row * length
         qkv = qkv_kept[3 * first * d_model : 3 * (first + n) * d_model]
         mixed = mixed_kept[first * d_model : (first + n) * d_model]

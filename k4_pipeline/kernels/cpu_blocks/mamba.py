@@ -19,8 +19,12 @@ from k4_pipeline.kernels.products import pack
 from k4_pipeline.kernels.selective_scan.cpu import packed_states, unpacked_states
 from k4_pipeline.kernels.simd import LANES, LOG2_E
 
-_NAMES = ("norm_weight", "norm_bias", "in_weight", "conv_weight", "conv_bias", "small", "dt_weight", "dt_bias", "A_log")
-_NAMES = (*_NAMES, "D", "out_weight")
+# Sequences that go through the block together: more of them read each weight less often, fewer leave it in the cache.
+_FORWARD_TOGETHER, _BACKWARD_TOGETHER = 2, 2
+_NAMES = (
+    "norm_weight", "norm_bias", "in_weight", "conv_weight", "conv_bias", "small", "dt_weight", "dt_bias", "A_log", "D",
+    "out_weight",
+)  # fmt: skip
 
 
 class _MambaBlock(torch.autograd.Function):
@@ -43,7 +47,7 @@ class _MambaBlock(torch.autograd.Function):
             pack(matrix(p["small"]).T), pack(matrix(p["dt_weight"]).T), flat(p["dt_bias"]), a * LOG2_E, flat(p["D"]),
             pack(matrix(p["out_weight"]).T), np.zeros(d_model, np.float32), *draw, flat(out), keep, *kept,
         )  # fmt: skip
-        run_chunks(lambda i, j: forward_rows(i, j, *sizes, *operands), batch, FORWARD_ROWS)
+        run_chunks(lambda i, j: forward_rows(i, j, _FORWARD_TOGETHER, *sizes, *operands), batch, FORWARD_ROWS)
         if keep:
             ctx.save_for_backward(hidden, first_valid, *given, *(torch.from_numpy(array) for array in kept))
             ctx.draw, ctx.eps, ctx.sizes = draw, eps, sizes
@@ -74,7 +78,7 @@ class _MambaBlock(torch.autograd.Function):
             taps=taps.shape, shift=shift.shape, small=(n_small, d_inner), dt_weight=(rank, d_inner),
             dt_bias=(d_inner,), a=a.shape, d=(d_inner,), out_weight=(d_model, d_inner),
         )  # fmt: skip
-        sums.run(lambda i, j, *views: backward_rows(i, j, *sizes, *operands, *views))
+        sums.run(lambda i, j, *views: backward_rows(i, j, _BACKWARD_TOGETHER, *sizes, *operands, *views))
         total = sums.total()
         da = unpacked_states(total["a"], d_inner, d_state)
         gradients = [

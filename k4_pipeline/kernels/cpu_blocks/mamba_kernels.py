@@ -17,17 +17,18 @@ from k4_pipeline.kernels.selective_scan.cpu_kernels import backward_rows as scan
 from k4_pipeline.kernels.selective_scan.cpu_kernels import forward_rows as scan_forward
 from k4_pipeline.kernels.simd import LANES
 
-_TOGETHER = 2  # sequences handled at a time: more rows per tile of a product, but more cache
-
 
 @njit
 def forward_rows(  # type: ignore[no-untyped-def]
-    start, stop, length, d_model, d_inner, d_state, rank, hidden, first_valid, norm_weight, norm_bias, eps,
+    start, stop, together, length, d_model, d_inner, d_state, rank, hidden, first_valid, norm_weight, norm_bias, eps,
     in_x, in_z, conv_weight, conv_bias, small, dt_weight, dt_bias, a2, d, out_weight, zeros,
     key, dropped, factor, out, keep, x_kept, z_kept, small_kept,
 ):  # fmt: skip
-    """Rows start..stop of out; the kept arrays are written where `keep`. Weights are packed for these products."""
-    bars = _TOGETHER * length
+    """Rows start..stop of out, `together` at a time; the kept arrays are written where `keep`.
+
+    Weights are packed for these products.
+    """
+    bars = together * length
     groups, groups_model = d_inner // LANES, d_model // LANES
     small_width = (rank + 2 * d_state + LANES - 1) // LANES * LANES
     wide, narrow = (length * d_inner, d_inner), (length * small_width, small_width)
@@ -36,8 +37,8 @@ def forward_rows(  # type: ignore[no-untyped-def]
                 np.empty(bars * d_inner, np.float32))  # fmt: skip
     x, z = np.empty(bars * d_inner, np.float32), np.empty(bars * d_inner, np.float32)
     parts = np.empty(bars * small_width, np.float32)
-    for row in range(start, stop, _TOGETHER):
-        rows = min(_TOGETHER, stop - row)
+    for row in range(start, stop, together):
+        rows = min(together, stop - row)
         n, first = rows * length, row * length
         if keep:
             x, z = x_kept[first * d_inner : (first + n) * d_inner], z_kept[first * d_inner : (first + n) * d_inner]
@@ -58,7 +59,7 @@ def forward_rows(  # type: ignore[no-untyped-def]
 
 @njit
 def backward_rows(  # type: ignore[no-untyped-def]
-    start, stop, length, d_model, d_inner, d_state, rank, hidden, first_valid, norm_weight, norm_bias, eps,
+    start, stop, together, length, d_model, d_inner, d_state, rank, hidden, first_valid, norm_weight, norm_bias, eps,
     in_x, in_z, conv_weight, conv_bias, small, dt_weight, dt_back, dt_bias, a2, a, d, out_weight,
     key, dropped, factor, dout, x_kept, z_kept, small_kept, dhidden,
     dnorm_weight, dnorm_bias, din_x, din_z, dconv_weight, dconv_bias, dsmall, ddt_weight, ddt_bias, da, dd,
@@ -69,7 +70,7 @@ def backward_rows(  # type: ignore[no-untyped-def]
     Here in_x, in_z, small, dt_back and out_weight are packed as they are (not transposed), dt_weight transposed. The
     gradient of the projection to dt is stored transposed, (rank, d_inner).
     """
-    bars = _TOGETHER * length
+    bars = together * length
     groups, groups_model = d_inner // LANES, d_model // LANES
     n_small = rank + 2 * d_state
     small_width = (n_small + LANES - 1) // LANES * LANES
@@ -77,16 +78,14 @@ def backward_rows(  # type: ignore[no-untyped-def]
     wide, narrow, states = (length * d_inner, d_inner), (length * small_width, small_width), bars * d_state
     normed, dnormed = np.empty(bars * d_model, np.float32), np.empty(bars * d_model, np.float32)
     dbranch = np.empty(bars * d_model, np.float32)
-    u, dt, y = (np.empty(bars * d_inner, np.float32), np.empty(bars * d_inner, np.float32),
-                np.empty(bars * d_inner, np.float32))  # fmt: skip
-    du, ddt, dz = (np.empty(bars * d_inner, np.float32), np.empty(bars * d_inner, np.float32),
-                   np.empty(bars * d_inner, np.float32))  # fmt: skip
+    u, dt, dy = (np.empty(bars * d_inner, np.float32), np.empty(bars * d_inner, np.float32),
+                 np.empty(bars * d_inner, np.float32))  # fmt: skip
+    du, dz = np.empty(bars * d_inner, np.float32), np.empty(bars * d_inner, np.float32)
+    ddt, y, dx = dt, dy, dy  # the cache is short: each is written when the other is needed no more
     dparts, drank = np.empty(bars * small_width, np.float32), np.empty(bars * rank_width, np.float32)
     db, dc = np.empty(states, np.float32), np.empty(states, np.float32)
-    dx = y  # free again when it is needed
-    dy = np.empty(bars * d_inner, np.float32)
-    for row in range(start, stop, _TOGETHER):
-        rows = min(_TOGETHER, stop - row)
+    for row in range(start, stop, together):
+        rows = min(together, stop - row)
         n, first = rows * length, row * length
         x, z = x_kept[first * d_inner : (first + n) * d_inner], z_kept[first * d_inner : (first + n) * d_inner]
         parts = small_kept[first * small_width : (first + n) * small_width]

@@ -100,6 +100,7 @@ def backward_rows(  # type: ignore[no-untyped-def]
     """Gradients of rows start..stop; da (packed like a2), dd and dbias are sums over these rows.
 
     y is the output of the forward pass again where it has room for it (gate only), and untouched where it is empty.
+    y may be dy and ddt may be dt: each is read for the last time where the other is written.
 
     With g_t = dL/dh_t (through y_t and h_{t+1}) and e_t = exp(delta_t A):
     dB_t = sum_channels g_t delta_t u_t, dC_t = sum_channels dy_t h_t, dA = sum_t g_t e_t h_{t-1} delta_t,
@@ -225,9 +226,9 @@ def backward_rows(  # type: ignore[no-untyped-def]
                     s = sigmoid(gate)
                     slope = s * fma(gate, splat(_ONE) - s, splat(_ONE))
                     plain = fma(x, skip, load(readout, t * W))
+                    upstream = load_channels(dy, dy_at + t * dy_stride[1], lanes)
                     if y.size:
                         store_channels(y, at, plain * (gate * s), lanes)
-                    upstream = load_channels(dy, dy_at + t * dy_stride[1], lanes)
                     store_channels(dz, at, upstream * plain * slope, lanes)
             store(dd, channel, dd_sum)
             store(dbias, channel, dbias_sum)
