@@ -253,41 +253,6 @@ def total(typingctx: Any, x: Any) -> Any:
     return types.float32(lanes_type), codegen
 
 
-def _mixed(builder: Any, h: Any) -> Any:
-    """A bijection of 32-bit lanes with little bias (the constants of C. Wellons' search, "lowbias32")."""
-    for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
-        h = builder.mul(builder.xor(h, builder.lshr(h, _int_constant(shift))), _int_constant(factor))
-    return builder.xor(h, builder.lshr(h, _int_constant(16)))
-
-
-@intrinsic
-def keep_factor(typingctx: Any, key: Any, index: Any, dropped: Any, factor: Any) -> Any:
-    """`factor` in the lanes that dropout keeps, 0 in those it drops, which are `dropped` of 2**32.
-
-    A pure function of the 64-bit `key` of the draw and the `index` of the first lane's element, so that a backward
-    pass draws the same again.
-    """
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        def spread_int(value: Any) -> Any:
-            undefined = ir.Constant(_INT_VECTOR, ir.Undefined)
-            first = builder.insert_element(undefined, builder.trunc(value, _INT), ir.Constant(_INT, 0))
-            return builder.shuffle_vector(first, undefined, _int_constant(0))
-
-        key, index, dropped = args[:3]
-        half = ir.Constant(key.type, 32)
-        low, high = spread_int(key), spread_int(builder.lshr(key, half))
-        element = builder.add(spread_int(index), ir.Constant(_INT_VECTOR, list(range(LANES))))
-        far = builder.xor(high, spread_int(builder.lshr(index, half)))  # beyond 2**32 elements
-        h = _mixed(builder, builder.add(_mixed(builder, builder.xor(element, low)), far))
-        kept = builder.icmp_unsigned(">=", h, spread_int(dropped))
-        undefined = ir.Constant(_VECTOR, ir.Undefined)
-        first = builder.insert_element(undefined, args[3], ir.Constant(_INT, 0))
-        return builder.select(kept, builder.shuffle_vector(first, undefined, _int_constant(0)), _constant(0.0))
-
-    return lanes_type(types.int64, types.intp, types.int64, types.float32), codegen
-
-
 def _masked_call(name: str, builder: Any, operands: list[Any], last: list[Any]) -> Any:
     """An AVX-512 intrinsic with all lanes on."""
     rest = [ir.Constant(_VECTOR, ir.Undefined), ir.Constant(_SHORT, -1), *last]

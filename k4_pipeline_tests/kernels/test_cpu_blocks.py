@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from k4_pipeline._numba import njit
 from k4_pipeline.config import ModelConfig
 from k4_pipeline.kernels import cpu_blocks, simd
+from k4_pipeline.kernels.draws import keep_factor
 from k4_pipeline.models import build_model
 from k4_pipeline.models.attention import MaskedSelfAttention
 from k4_pipeline.models.mamba import MambaBlock, MambaMixer
@@ -189,7 +190,7 @@ def test_an_odd_scan_alone_is_not_hidden_by_the_fused_block() -> None:
 @njit
 def _draw(key, start, dropped, factor, out):  # type: ignore[no-untyped-def]
     for i in range(0, out.size, 16):
-        simd.store(out, i, simd.keep_factor(key, start + i, dropped, factor))
+        simd.store(out, i, keep_factor(key, start + i, dropped, factor))
 
 
 def drawn(key: int, n: int, rate: float, start: int = 0) -> np.ndarray:
