@@ -49,11 +49,52 @@ def n_threads() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
+_helpers: ThreadPoolExecutor | None = None  # threads that wait for work; made when first needed
+
+
+def _helper_pool() -> ThreadPoolExecutor:
+    global _helpers
+    if _helpers is None:
+        _helpers = ThreadPoolExecutor(max(32, n_threads()), thread_name_prefix="k4-kernels")
+    return _helpers
+
+
+def _forget_helpers() -> None:
+    global _helpers
+    _helpers = None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_helpers)  # a forked child has none of its parent's threads
+
+
 def run_chunks(function: Callable[[int, int], Any], n: int, chunk: int, threads: int | None = None) -> list[Any]:
-    """Call `function(start, stop)` over consecutive ranges of `range(n)`; results in order, first error raised."""
+    """Call `function(start, stop)` over consecutive ranges of `range(n)`; results in order, first error raised.
+
+    The calling thread works too and needs no other one to finish, so calls may nest and run side by side.
+    """
     bounds = [(start, min(start + chunk, n)) for start in range(0, n, max(1, chunk))]
     workers = min(threads or n_threads(), len(bounds))
     if workers <= 1:
         return [function(start, stop) for start, stop in bounds]
-    with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(lambda b: function(*b), bounds))
+    results: list[Any] = [None] * len(bounds)
+    errors: dict[int, BaseException] = {}
+    turns = iter(range(len(bounds)))  # shared: each turn goes to one thread
+
+    def work() -> None:
+        for i in turns:
+            try:
+                results[i] = function(*bounds[i])
+            except BaseException as error:
+                errors[i] = error  # raised below, in the thread that asked
+                for _ in turns:  # the rest is not worth beginning
+                    pass
+
+    futures = [_helper_pool().submit(work) for _ in range(workers - 1)]
+    work()
+    for future in futures:
+        if not future.cancel():
+            future.result()
+    if errors:
+        raise errors[min(errors)]
+    return results

@@ -73,14 +73,18 @@ def correctness(backend: str, dtype: torch.dtype, device: torch.device) -> dict[
     return {"ok": ok, "limit": limit, "errors": worst}
 
 
-def _milliseconds(function: Callable[[], Any], device: torch.device, seconds: float) -> float:
+Effort = tuple[int, float]  # calls to time at least, and the seconds that may be spent on more of them
+
+
+def _milliseconds(function: Callable[[], Any], device: torch.device, effort: Effort) -> float:
     """Median time of one call: device events on CUDA, the host clock elsewhere; warmed up first."""
+    repeats, seconds = effort
     for _ in range(2):
         function()
     if device.type != "cuda":
         times: list[float] = []
         begin = time.perf_counter()
-        while len(times) < 3 or (time.perf_counter() - begin < seconds and len(times) < 200):
+        while len(times) < repeats or (time.perf_counter() - begin < seconds and len(times) < 200):
             start = time.perf_counter()
             function()
             times.append(time.perf_counter() - start)
@@ -89,7 +93,7 @@ def _milliseconds(function: Callable[[], Any], device: torch.device, seconds: fl
     begin = time.perf_counter()
     function()
     torch.cuda.synchronize(device)
-    count = int(min(200, max(5, seconds / max(time.perf_counter() - begin, 1e-4))))
+    count = int(min(200, max(repeats, seconds / max(time.perf_counter() - begin, 1e-4))))
     events = [(torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)) for _ in range(count)]
     for first, last in events:
         first.record()
@@ -99,7 +103,7 @@ def _milliseconds(function: Callable[[], Any], device: torch.device, seconds: fl
     return statistics.median(first.elapsed_time(last) for first, last in events)
 
 
-def _time(function: Callable[..., Tensor], inputs: Inputs, device: torch.device, seconds: float) -> dict[str, float]:
+def _time(function: Callable[..., Tensor], inputs: Inputs, device: torch.device, effort: Effort) -> dict[str, float]:
     leaves = {name: value.detach().clone().requires_grad_() for name, value in inputs.items()}
     upstream = torch.randn_like(function(**inputs))
     values = list(leaves.values())
@@ -112,8 +116,8 @@ def _time(function: Callable[..., Tensor], inputs: Inputs, device: torch.device,
         torch.autograd.grad(function(**leaves), values, upstream)
 
     return {
-        "forward_ms": _milliseconds(forward, device, seconds),
-        "forward_backward_ms": _milliseconds(both, device, seconds),
+        "forward_ms": _milliseconds(forward, device, effort),
+        "forward_backward_ms": _milliseconds(both, device, effort),
     }
 
 
@@ -131,7 +135,7 @@ def _floors(inputs: Inputs, device: torch.device) -> dict[str, float]:
     narrow = inputs["B"].numel() * inputs["B"].element_size()
     source = torch.empty(2**28, dtype=torch.float32, device=device).normal_()
     target = torch.empty_like(source)
-    milliseconds = _milliseconds(lambda: target.copy_(source), device, 0.2)
+    milliseconds = _milliseconds(lambda: target.copy_(source), device, (5, 0.2))
     rate = 2 * source.numel() * 4 / milliseconds  # bytes per ms
     forward = 4 * wide + 2 * narrow
     backward = 7 * wide + 4 * narrow
@@ -142,8 +146,9 @@ def _floors(inputs: Inputs, device: torch.device) -> dict[str, float]:
     }
 
 
-def bench_scan(
+def run(
     device: str = "auto",
+    repeats: int = 5,
     *,
     batch: int | None = None,
     length: int = 50,
@@ -154,7 +159,8 @@ def bench_scan(
 ) -> dict[str, Any]:
     """Rows by backend and the two ratios (speed of one over the other for forward + backward; None: not measured).
 
-    Default shape: batch 4096 in bf16 on CUDA, batch 256 in fp32 on a CPU. `seconds` is spent per timing.
+    Default shape: batch 4096 in bf16 on CUDA, batch 256 in fp32 on a CPU. Every time is the median of `repeats` calls,
+    of more where `seconds` allow.
     """
     where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     on_gpu = where.type == "cuda"
@@ -172,12 +178,19 @@ def bench_scan(
         row = {"backend": backend, **shape, **about, "correct": gate["ok"], "errors": gate["errors"]}
         if gate["ok"]:
             row.update(
-                _time(lambda backend=backend, **given: selective_scan(**given, backend=backend), inputs, where, seconds)
+                _time(
+                    lambda backend=backend, **given: selective_scan(**given, backend=backend),
+                    inputs,
+                    where,
+                    (repeats, seconds),
+                )
             )
         rows.append(row)
         if backend == "mamba_ssm" and gate["ok"]:
             function, native = _mamba_ssm_native(inputs)
-            rows.append({**row, "backend": "mamba_ssm_native_layout", **_time(function, native, where, seconds)})
+            rows.append(
+                {**row, "backend": "mamba_ssm_native_layout", **_time(function, native, where, (repeats, seconds))}
+            )
     if progress is not None:
         progress(len(backends), len(backends))
 

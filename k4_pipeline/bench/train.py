@@ -3,6 +3,10 @@
 A step: batch from the panel where the name says so, forward, asymmetric loss, backward, clip, AdamW. Every backend of
 the scan first has to agree with the naive one in float64 on the same weights; one that does not is reported as failed
 and not timed.
+
+On a CPU `mamba_naive` is the model in plain PyTorch from end to end (torch's dense layers, dropout and attention, the
+naive convolution and scan), `mamba_cpu_with_naive_scan` is our path with the scan alone exchanged for the naive one,
+and `bilstm` is torch's LSTM, with our dropout and input layer around it.
 """
 
 from __future__ import annotations
@@ -125,8 +129,8 @@ class _Bench:
                 got = ours(x, mask).double()
         return float((got - expected).norm() / expected.norm())
 
-    def seconds(self, function: Callable[[], Any], *, repeats: int | None = None) -> float:
-        return _median_seconds(function, self.device, repeats or self.repeats, 4 if self.device.type == "cuda" else 1)
+    def seconds(self, function: Callable[[], Any]) -> float:
+        return _median_seconds(function, self.device, self.repeats, 4 if self.device.type == "cuda" else 1)
 
     def predict(self, model: nn.Module) -> Callable[[], Any]:
         x, mask = self.fixed[:2]
@@ -151,6 +155,17 @@ def _plain(bench: _Bench, architecture: str, backend: str = "auto") -> dict[str,
     }
 
 
+def _naive_scan_alone(bench: _Bench) -> dict[str, Callable[[], Any]]:
+    """Our CPU path with nothing but the scan exchanged for the naive one (so the Mamba blocks are not fused)."""
+    calls = []
+    for make in (lambda model: functools.partial(bench.step(model), *bench.fixed, 1e-4), bench.predict):
+        model = bench.model("mamba_attention", "cpu")
+        for block in model.blocks:  # type: ignore[union-attr]
+            block.mixer.scan_backend = "naive"  # type: ignore[union-attr]
+        calls.append(make(model))
+    return {"train": calls[0], "predict": calls[1]}
+
+
 def _cpu_variants(bench: _Bench) -> Variants:
     step = bench.step(bench.model("mamba_attention", "cpu"))
 
@@ -163,6 +178,7 @@ def _cpu_variants(bench: _Bench) -> Variants:
         "mamba_cpu": _plain(bench, "mamba_attention", "cpu"),
         "mamba_cpu_with_assembly": {"train": with_assembly},
         "bilstm": _plain(bench, "bilstm"),
+        "mamba_cpu_with_naive_scan": _naive_scan_alone(bench),
         "mamba_naive": _plain(bench, "mamba_attention", "naive"),
     }
 
@@ -194,6 +210,23 @@ def _cuda_variants(bench: _Bench) -> Variants:
     return out
 
 
+def _in_turns(variants: Variants, repeats: int) -> dict[tuple[str, str], tuple[float, float]]:
+    """(median wall seconds, least processor seconds) by (variant, train or predict): every repeat calls all of them."""
+    times: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    for repeat in range(repeats + 1):
+        for name, calls in variants.items():
+            for what, call in calls.items():
+                begin, processor = time.perf_counter(), time.process_time()
+                call()
+                taken = time.perf_counter() - begin, time.process_time() - processor
+                if repeat:  # the first round compiles and warms up
+                    times.setdefault((name, what), []).append(taken)
+    return {
+        key: (statistics.median(wall for wall, _ in taken), min(processor for _, processor in taken))
+        for key, taken in times.items()
+    }
+
+
 def run(
     device: str = "auto",
     repeats: int = 5,
@@ -203,7 +236,8 @@ def run(
 ) -> dict[str, Any]:
     """Rows by variant, `samples_per_s` and `predict_samples_per_s` by variant, and the ratios that issue 4 names.
 
-    Batch 8192 in bf16 on CUDA, 256 in fp32 on a CPU. The naive scan is timed fewer times: it takes seconds a step.
+    Batch 8192 in bf16 on CUDA, 256 in fp32 on a CPU. On a CPU the variants take turns, so that another program disturbs
+    all of them alike, and rows also hold the least processor time of a call (all threads).
     """
     where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     bench = _Bench(where, batch or (8192 if where.type == "cuda" else 256), repeats)
@@ -218,11 +252,17 @@ def run(
             progress(done, len(variants))
         backend = next((b for b in errors if name.startswith(f"mamba_{b}")), None)
         row: dict[str, Any] = {"variant": name, "correct": backend not in wrong, **about}
-        if row["correct"]:
+        if row["correct"] and where.type != "cpu":
             for what, call in calls.items():
-                taken = bench.seconds(call, repeats=min(2, repeats) if name == "mamba_naive" else None)
+                taken = bench.seconds(call)
                 row[f"{what}_ms"], row[f"{what}_samples_per_s"] = taken * 1e3, bench.batch / taken
         rows.append(row)
+    if where.type == "cpu":
+        right = {row["variant"]: row for row in rows if row["correct"]}
+        for (name, what), (taken, processor) in _in_turns({n: variants[n] for n in right}, repeats).items():
+            row = right[name]
+            row[f"{what}_ms"], row[f"{what}_samples_per_s"] = taken * 1e3, bench.batch / taken
+            row[f"{what}_processor_ms"] = processor * 1e3
     if progress is not None:
         progress(len(variants), len(variants))
     train = {row["variant"]: row.get("train_samples_per_s") for row in rows}
@@ -231,13 +271,15 @@ def run(
     def ratio(other: str) -> float | None:
         return train[best] / train[other] if train.get(best) and train.get(other) else None  # type: ignore[operator]
 
+    predict = {r["variant"]: r["predict_samples_per_s"] for r in rows if "predict_samples_per_s" in r}
+    both_predict = predict.get(best) and predict.get("bilstm")
     return {
         "samples_per_s": train,
-        "predict_samples_per_s": {
-            r["variant"]: r["predict_samples_per_s"] for r in rows if "predict_samples_per_s" in r
-        },
+        "predict_samples_per_s": predict,
+        "predict_ratio_over_bilstm": predict[best] / predict["bilstm"] if both_predict else None,
         "ratio_over_bilstm": ratio("bilstm"),
         "ratio_over_naive": ratio("mamba_naive"),
+        "ratio_over_naive_scan": ratio("mamba_cpu_with_naive_scan"),
         "ratio_over_mamba_ssm": ratio("mamba_mamba_ssm"),
         "correct": not wrong,
         "errors": errors,

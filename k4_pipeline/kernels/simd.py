@@ -14,8 +14,9 @@ import math
 import operator
 from typing import Any
 
+import numba
 import numpy as np
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic as numba_intrinsic
 from numba.extending import models, overload, register_model
@@ -25,10 +26,17 @@ from k4_pipeline._numba import njit
 intrinsic: Any = numba_intrinsic  # called without the typing context that its own signature names
 
 LANES = 16
+# Whether a lane group is one register here: AVX-512, and numba not told to compile for another processor.
+WIDE = (
+    numba.config.CPU_NAME is None  # type: ignore[attr-defined]
+    and numba.config.CPU_FEATURES is None  # type: ignore[attr-defined]
+    and all(binding.get_host_cpu_features().get(name, False) for name in ("avx512f", "avx512dq"))
+)
 _FLOAT = ir.FloatType()
 _INT = ir.IntType(32)
 _VECTOR = ir.VectorType(_FLOAT, LANES)
 _INT_VECTOR = ir.VectorType(_INT, LANES)
+_SHORT = ir.IntType(16)
 _MASK_VECTOR = ir.VectorType(ir.IntType(1), LANES)
 
 LOG2_E = np.float32(math.log2(math.e))
@@ -131,6 +139,20 @@ def splat(typingctx: Any, value: Any) -> Any:
 
 
 @intrinsic
+def spread(typingctx: Any, array: Any, offset: Any) -> Any:
+    """array[offset] in all lanes; unlike `splat(array[offset])` without numba's handling of negative offsets."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        undefined = ir.Constant(_VECTOR, ir.Undefined)
+        value = builder.load(builder.gep(data, [args[1]]), align=4)
+        first = builder.insert_element(undefined, value, ir.Constant(_INT, 0))
+        return builder.shuffle_vector(first, undefined, _int_constant(0))
+
+    return lanes_type(array, types.intp), codegen
+
+
+@intrinsic
 def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
     """a * b + c, fused where the processor can."""
 
@@ -217,27 +239,90 @@ def sum_of_four(typingctx: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
     return lanes_type(lanes_type, lanes_type, lanes_type, lanes_type), codegen
 
 
+@intrinsic
+def total(typingctx: Any, x: Any) -> Any:
+    """The sum of the sixteen lanes, halves onto halves."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        x = args[0]
+        for distance in (8, 4, 2, 1):
+            lanes = [(lane + distance) % LANES for lane in range(LANES)]
+            x = builder.fadd(x, builder.shuffle_vector(x, x, ir.Constant(_INT_VECTOR, lanes)))
+        return builder.extract_element(x, ir.Constant(_INT, 0))
+
+    return types.float32(lanes_type), codegen
+
+
+def _masked_call(name: str, builder: Any, operands: list[Any], last: list[Any]) -> Any:
+    """An AVX-512 intrinsic with all lanes on."""
+    rest = [ir.Constant(_VECTOR, ir.Undefined), ir.Constant(_SHORT, -1), *last]
+    arguments = [*operands, *rest]
+    kind = ir.FunctionType(_VECTOR, [argument.type for argument in arguments])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
+
+
+@intrinsic
+def _above_floor(typingctx: Any, x: Any) -> Any:
+    """x - floor(x), in [0, 1]; 0 for infinities. AVX-512 only."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        rounding, current = ir.Constant(_INT, 9), ir.Constant(_INT, 4)  # downwards, without exception flags
+        name = "llvm.x86.avx512.mask.reduce.ps.512"
+        return _masked_call(name, builder, [args[0], rounding], [current])
+
+    return lanes_type(lanes_type), codegen
+
+
+@intrinsic
+def _times_two_to_floor(typingctx: Any, p: Any, x: Any) -> Any:
+    """p * 2**floor(x), with overflow to infinity and underflow to zero. AVX-512 only."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        name = "llvm.x86.avx512.mask.scalef.ps.512"
+        return _masked_call(name, builder, list(args), [ir.Constant(_INT, 4)])
+
+    return lanes_type(lanes_type, lanes_type), codegen
+
+
 _MAGIC = np.float32(1.5 * 2**23)
-# 2**f on [-1/2, 1/2] and atanh(s)/s on [0, 1/3] as polynomials in f and s*s, fitted for least relative error.
+# 2**f on [-1/2, 1/2], the same on [0, 1] and atanh(s)/s on [0, 1/3] as polynomials in f, f and s*s, fitted for least
+# relative error.
 # The tests measure the error of the finished functions against float64.
 _E1, _E2, _E3 = np.float32(6.93147203e-01), np.float32(2.40226479e-01), np.float32(5.55033247e-02)
 _E4, _E5, _E6 = np.float32(9.61843736e-03), np.float32(1.33988747e-03), np.float32(1.53533620e-04)
+_F1, _F2, _F3 = np.float32(6.931470633e-01), np.float32(2.402293086e-01), np.float32(5.548528209e-02)
+_F4, _F5, _F6 = np.float32(9.675451554e-03), np.float32(1.246784464e-03), np.float32(2.161291923e-04)
 _L1, _L2, _L3, _L4 = (np.float32(c) for c in (0.33333208, 0.20010764, 0.14000902, 0.14005997))
 _ONE, _TWO, _ZERO = np.float32(1.0), np.float32(2.0), np.float32(0.0)
 
 
-@njit
-def exp2(x: Any) -> Any:
-    """2**x, relative error about 1e-7; below -126 it gives about 2**-126, above 128 inf, NaN for NaN."""
-    x = _clamp_exponent(x)
-    magic = x + splat(_MAGIC)
-    f = x - (magic - splat(_MAGIC))
-    p = fma(splat(_E6), f, splat(_E5))
-    p = fma(p, f, splat(_E4))
-    p = fma(p, f, splat(_E3))
-    p = fma(p, f, splat(_E2))
-    p = fma(p, f, splat(_E1))
-    return fma(p, f, splat(_ONE)) * _power_of_two(magic)
+if WIDE:
+
+    @njit
+    def exp2(x: Any) -> Any:
+        """2**x, relative error about 1e-7; inf, 0 and NaN where IEEE arithmetic has them."""
+        f = _above_floor(x)
+        p = fma(splat(_F6), f, splat(_F5))
+        p = fma(p, f, splat(_F4))
+        p = fma(p, f, splat(_F3))
+        p = fma(p, f, splat(_F2))
+        p = fma(p, f, splat(_F1))
+        return _times_two_to_floor(fma(p, f, splat(_ONE)), x)
+
+else:
+
+    @njit
+    def exp2(x: Any) -> Any:
+        """2**x, relative error about 1e-7; below -126 it gives about 2**-126, above 128 inf, NaN for NaN."""
+        x = _clamp_exponent(x)
+        magic = x + splat(_MAGIC)
+        f = x - (magic - splat(_MAGIC))
+        p = fma(splat(_E6), f, splat(_E5))
+        p = fma(p, f, splat(_E4))
+        p = fma(p, f, splat(_E3))
+        p = fma(p, f, splat(_E2))
+        p = fma(p, f, splat(_E1))
+        return fma(p, f, splat(_ONE)) * _power_of_two(magic)
 
 
 @njit

@@ -5,9 +5,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from k4_pipeline.errors import ConfigError
-from k4_pipeline.kernels.dropout import Dropout
-from k4_pipeline.kernels.linear import Linear
+from k4_pipeline.kernels import cpu_blocks
 from k4_pipeline.kernels.short_attention import short_attention
+from k4_pipeline.models.layers import dropout_layer, linear_layer
 
 
 class MaskedSelfAttention(nn.Module):
@@ -22,11 +22,20 @@ class MaskedSelfAttention(nn.Module):
             raise ConfigError(f"d_model {d_model} is not a multiple of the {n_heads} attention heads")
         self.n_heads, self.backend = n_heads, backend
         self.norm = nn.LayerNorm(d_model)
-        self.qkv = Linear(d_model, 3 * d_model)
-        self.out_proj = Linear(d_model, d_model)
-        self.dropout = Dropout(dropout)
+        self.qkv = linear_layer(backend, d_model, 3 * d_model)
+        self.out_proj = linear_layer(backend, d_model, d_model)
+        self.dropout = dropout_layer(backend, dropout)
+        self._fits = cpu_blocks.attention_fits(d_model, n_heads)
         nn.init.zeros_(self.qkv.bias)
         nn.init.zeros_(self.out_proj.bias)
+
+    def _on_cpu(self, hidden: Tensor, first_valid: Tensor) -> Tensor:
+        from k4_pipeline.kernels.cpu_blocks.attention import attention_block_cpu
+
+        parameters = [self.norm.weight, self.norm.bias, self.qkv.weight, self.qkv.bias]
+        parameters += [self.out_proj.weight, self.out_proj.bias]
+        rate = cpu_blocks.rate(self.dropout)
+        return attention_block_cpu(hidden, first_valid, self.n_heads, rate, self.norm.eps, *parameters)
 
     def forward(self, hidden: Tensor, first_valid: Tensor) -> Tensor:
         """hidden (batch, length, d_model), first_valid (batch,): the index of each row's first valid bar.
@@ -34,6 +43,8 @@ class MaskedSelfAttention(nn.Module):
         Padding is masked as key and value. As query it still attends to the valid bars, so no row of the softmax is
         empty and nothing is NaN; its result is finite and is left out by the pooling.
         """
+        if self._fits and cpu_blocks.takes(hidden, self.backend, self):
+            return self._on_cpu(hidden, first_valid)
         batch, length, d_model = hidden.shape
         qkv = self.qkv(self.norm(hidden)).view(batch, length, 3, self.n_heads, d_model // self.n_heads)
         out = short_attention(qkv, first_valid, backend=self.backend)  # (batch, length, d_model)

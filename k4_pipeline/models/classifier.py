@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from k4_pipeline.kernels.linear import Linear
+from k4_pipeline.kernels import cpu_blocks
 from k4_pipeline.models.attention import MaskedSelfAttention
 from k4_pipeline.models.head import DenseHead, MaskedPool
+from k4_pipeline.models.layers import linear_layer
 from k4_pipeline.models.mamba import MambaBlock, MambaMixer, rescale_residual_projections
 from k4_pipeline.models.presets import Sizes
 
@@ -19,7 +20,8 @@ class MambaAttention(nn.Module):
     ) -> None:
         super().__init__()
         d_model = sizes.d_model
-        self.input = Linear(n_features, d_model)
+        self.backend = backend
+        self.input = linear_layer(backend, n_features, d_model)
         self.blocks = nn.ModuleList(
             MambaBlock(MambaMixer(d_model, sizes.d_state, sizes.d_conv, sizes.expand, backend=backend), dropout)
             for _ in range(sizes.n_mamba_blocks)
@@ -27,9 +29,19 @@ class MambaAttention(nn.Module):
         self.attention = MaskedSelfAttention(d_model, sizes.n_attention_heads, dropout, backend)
         self.norm = nn.LayerNorm(d_model)
         self.pool = MaskedPool(d_model)
-        self.head = DenseHead(d_model, sizes.head, n_classes, dropout)
+        self.head = DenseHead(d_model, sizes.head, n_classes, dropout, backend)
         nn.init.zeros_(self.input.bias)
         rescale_residual_projections(self.blocks)
+
+    def _pooled_on_cpu(self, x: Tensor, first_valid: Tensor) -> Tensor:
+        from k4_pipeline.kernels.cpu_blocks.ends import masked_input_cpu, pooled_norm_cpu
+
+        hidden = masked_input_cpu(x, first_valid, self.input.weight, self.input.bias)
+        for block in self.blocks:
+            hidden = block(hidden, first_valid)
+        hidden = self.attention(hidden, first_valid)
+        parameters = (self.norm.weight, self.norm.bias, self.pool.mean_share, self.pool.last_share)
+        return pooled_norm_cpu(hidden, first_valid, self.norm.eps, *parameters)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Logits (batch, n_classes) of x (batch, length, n_features) and mask (batch, length) bool, padding in front.
@@ -37,6 +49,8 @@ class MambaAttention(nn.Module):
         Every row needs one valid bar or more; `check_mask` says so in words and is called by what feeds the model.
         """
         first_valid = mask.shape[1] - mask.sum(dim=1)  # (batch,)
+        if x.shape[1] and cpu_blocks.takes(x, self.backend, self):
+            return self.head(self._pooled_on_cpu(x, first_valid))
         # Filled, not multiplied: padding may hold NaN. From here on it is finite, and each layer leaves it out.
         hidden = self.input(x.masked_fill(~mask.unsqueeze(-1), 0.0))  # (batch, length, d_model)
         for block in self.blocks:

@@ -7,8 +7,7 @@ import itertools
 import torch
 from torch import Tensor, nn
 
-from k4_pipeline.kernels.dropout import Dropout
-from k4_pipeline.kernels.linear import Linear
+from k4_pipeline.models.layers import dropout_layer, linear_layer
 
 
 class MaskedPool(nn.Module):
@@ -35,13 +34,16 @@ class MaskedPool(nn.Module):
 class DenseHead(nn.Module):
     """Dense layers with GELU and dropout, then the logits: (batch, d_in) -> (batch, n_classes)."""
 
-    def __init__(self, d_in: int, widths: tuple[int, ...], n_classes: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self, d_in: int, widths: tuple[int, ...], n_classes: int, dropout: float = 0.0, backend: str = "auto"
+    ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         for before, after in itertools.pairwise((d_in, *widths)):
-            layers += [Linear(before, after), nn.GELU(approximate="tanh"), Dropout(dropout)]
+            layers += [linear_layer(backend, before, after), nn.GELU(approximate="tanh")]
+            layers += [dropout_layer(backend, dropout)]
         self.layers = nn.Sequential(*layers)
-        self.logits = Linear(widths[-1], n_classes)
+        self.logits = linear_layer(backend, widths[-1], n_classes)
 
     def forward(self, pooled: Tensor) -> Tensor:
         return self.logits(self.layers(pooled))

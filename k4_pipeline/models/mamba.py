@@ -12,10 +12,10 @@ import math
 import torch
 from torch import Tensor, nn
 
+from k4_pipeline.kernels import cpu_blocks
 from k4_pipeline.kernels.causal_conv import causal_conv
-from k4_pipeline.kernels.dropout import Dropout
-from k4_pipeline.kernels.linear import Linear, linear
 from k4_pipeline.kernels.selective_scan import selective_scan
+from k4_pipeline.models.layers import dropout_layer, linear_function, linear_layer
 
 
 class MambaMixer(nn.Module):
@@ -37,17 +37,18 @@ class MambaMixer(nn.Module):
         self.d_model, self.d_state, self.d_conv = d_model, d_state, d_conv
         self.d_inner = expand * d_model
         self.dt_rank = math.ceil(d_model / 16)
-        self.backend = backend
+        self.backend = self.scan_backend = backend
+        self.linear = linear_function(backend)
 
-        self.in_proj = Linear(d_model, 2 * self.d_inner, bias=False)
+        self.in_proj = linear_layer(backend, d_model, 2 * self.d_inner, bias=False)
         self.conv1d = nn.Conv1d(
             self.d_inner, self.d_inner, kernel_size=d_conv, groups=self.d_inner, padding=d_conv - 1, bias=True
         )
-        self.x_proj = Linear(self.d_inner, self.dt_rank + 2 * d_state, bias=False)
-        self.dt_proj = Linear(self.dt_rank, self.d_inner, bias=True)
+        self.x_proj = linear_layer(backend, self.d_inner, self.dt_rank + 2 * d_state, bias=False)
+        self.dt_proj = linear_layer(backend, self.dt_rank, self.d_inner, bias=True)
         self.A_log = nn.Parameter(torch.empty(self.d_inner, d_state))
         self.D = nn.Parameter(torch.ones(self.d_inner))
-        self.out_proj = Linear(self.d_inner, d_model, bias=False)
+        self.out_proj = linear_layer(backend, self.d_inner, d_model, bias=False)
         self._init_state_space(dt_min, dt_max, dt_init_floor)
 
     @torch.no_grad()
@@ -69,14 +70,14 @@ class MambaMixer(nn.Module):
         """
         # Two products with the halves of the weight: the gradients of x and z need not be joined again.
         w_x, w_z = self.in_proj.weight.chunk(2)
-        x, z = linear(hidden, w_x), linear(hidden, w_z)  # (batch, length, d_inner) each
+        x, z = self.linear(hidden, w_x), self.linear(hidden, w_z)  # (batch, length, d_inner) each
         u = causal_conv(
             x, self.conv1d.weight.squeeze(1), self.conv1d.bias, first_valid=first_valid, backend=self.backend
         )
         dt, B, C = self.x_proj(u).split([self.dt_rank, self.d_state, self.d_state], dim=-1)
         y = selective_scan(
             u,
-            linear(dt, self.dt_proj.weight),
+            self.linear(dt, self.dt_proj.weight),
             -torch.exp(self.A_log.float()),
             B,
             C,
@@ -84,7 +85,7 @@ class MambaMixer(nn.Module):
             z=z,
             dt_bias=self.dt_proj.bias.float(),
             dt_softplus=True,
-            backend=self.backend,
+            backend=self.scan_backend,
         )
         return self.out_proj(y)
 
@@ -99,10 +100,25 @@ class MambaBlock(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(mixer.d_model)
         self.mixer = mixer
-        self.dropout = Dropout(dropout)
+        self.dropout = dropout_layer(mixer.backend, dropout)
+        self._fits = cpu_blocks.mamba_fits(mixer.d_model, mixer.d_inner, mixer.d_state, mixer.d_conv)
+
+    def _on_cpu(self, hidden: Tensor, first_valid: Tensor) -> Tensor:
+        from k4_pipeline.kernels.cpu_blocks.mamba import mamba_block_cpu
+
+        m, norm = self.mixer, self.norm
+        filters, shift = m.conv1d.weight.squeeze(1), m.conv1d.bias
+        assert shift is not None
+        small, dt = m.x_proj.weight, m.dt_proj
+        parameters = [norm.weight, norm.bias, m.in_proj.weight, filters, shift, small, dt.weight, dt.bias]
+        parameters += [m.A_log, m.D, m.out_proj.weight]
+        return mamba_block_cpu(hidden, first_valid, cpu_blocks.rate(self.dropout), norm.eps, *parameters)
 
     def forward(self, hidden: Tensor, first_valid: Tensor) -> Tensor:
         """hidden (batch, length, d_model), first_valid (batch,); returns the shape of `hidden`."""
+        one_backend = self.mixer.scan_backend == self.mixer.backend
+        if self._fits and one_backend and cpu_blocks.takes(hidden, self.mixer.backend, self):
+            return self._on_cpu(hidden, first_valid)
         return hidden + self.dropout(self.mixer(self.norm(hidden), first_valid))
 
 

@@ -20,7 +20,8 @@ from k4_pipeline.kernels.flat_views import flat_view
 _ROWS = 16  # rows per chunk
 
 
-def _packed(weight: Tensor, bias: Tensor | None) -> tuple[np.ndarray, np.ndarray]:
+def packed_taps(weight: Tensor, bias: Tensor | None) -> tuple[np.ndarray, np.ndarray]:
+    """Filters (channels, width) and bias as the kernels read them: (4, padded channels) flat and (padded channels,)."""
     channels, width = weight.shape
     padded = -(-channels // W) * W
     values = np.zeros((TAPS, padded), np.float32)
@@ -31,17 +32,23 @@ def _packed(weight: Tensor, bias: Tensor | None) -> tuple[np.ndarray, np.ndarray
     return values.reshape(-1), shift
 
 
-def _first_bars(first_valid: Tensor | None, batch: int) -> np.ndarray:
+def first_bars(first_valid: Tensor | None, batch: int) -> np.ndarray:
+    """(batch,) int64, zeros for None."""
     if first_valid is None:
         return np.zeros(batch, np.int64)
     return first_valid.detach().to(torch.int64).contiguous().numpy()
+
+
+def unpacked_taps(packed: np.ndarray, channels: int, width: int) -> Tensor:
+    """The inverse of `packed_taps` for the filters."""
+    return torch.from_numpy(packed).view(TAPS, -1)[TAPS - width :, :channels].t().contiguous()
 
 
 class _CausalConv(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Any, first_valid: Any, activation: bool) -> Tensor:
         y = torch.empty(x.shape, dtype=torch.float32)
-        packed, first = _packed(weight, bias), _first_bars(first_valid, x.shape[0])
+        packed, first = packed_taps(weight, bias), first_bars(first_valid, x.shape[0])
         view, out = flat_view(x), y.view(-1).numpy()
         run_chunks(
             lambda a, b: forward_rows(a, b, x.shape[1], x.shape[2], activation, *view, *packed, first, out),
@@ -58,7 +65,7 @@ class _CausalConv(torch.autograd.Function):
         x, weight, bias, first_valid = ctx.saved_tensors
         batch, length, channels = x.shape
         width = weight.shape[1]
-        packed, first = _packed(weight, bias), _first_bars(first_valid, batch)
+        packed, first = packed_taps(weight, bias), first_bars(first_valid, batch)
         dx = torch.empty(x.shape, dtype=torch.float32)
         view, upstream, out = flat_view(x), flat_view(dy), dx.view(-1).numpy()
 
@@ -74,7 +81,7 @@ class _CausalConv(torch.autograd.Function):
         for part in parts:
             dweight += part[0]
             dbias += part[1]
-        taps = torch.from_numpy(dweight).view(TAPS, -1)[TAPS - width :, :channels].t().contiguous()
+        taps = unpacked_taps(dweight, channels, width)
         shift = torch.from_numpy(dbias)[:channels].to(bias.dtype) if bias is not None else None
         return dx.to(x.dtype), taps.to(weight.dtype), shift, None, None
 

@@ -30,13 +30,14 @@ def _padded_states(tensor: Tensor) -> Tensor:
     return F.pad(tensor, (0, missing)) if missing else tensor
 
 
-def _packed(A: Tensor) -> np.ndarray:
+def packed_states(A: Tensor) -> np.ndarray:
     """A (d_inner, d_state) as (groups, d_state, 16), flat, padded with zeros."""
     padded = F.pad(A.detach().float(), (0, -A.shape[1] % S, 0, -A.shape[0] % W))
     return padded.view(-1, W, padded.shape[1]).transpose(1, 2).contiguous().flatten().numpy()
 
 
-def _unpacked(packed: np.ndarray, d_inner: int, d_state: int) -> Tensor:
+def unpacked_states(packed: np.ndarray, d_inner: int, d_state: int) -> Tensor:
+    """The inverse of `packed_states`."""
     groups = -(-d_inner // W)
     padded = torch.from_numpy(packed).view(groups, -1, W).transpose(1, 2).reshape(groups * W, -1)
     return padded[:d_inner, :d_state].contiguous()
@@ -57,7 +58,7 @@ class _Operands:
         self.d_state = A.shape[1] + -A.shape[1] % S
         self.views: list[FlatView] = [flat_view(tensor) for tensor in (u, dt, u if z is None else z)]
         self.views += [flat_view(_padded_states(tensor)) for tensor in (B, C)]
-        self.a = _packed(A)
+        self.a = packed_states(A)
         self.channels = (_per_channel(D, self.d_inner), _per_channel(dt_bias, self.d_inner))
 
     def sizes(self) -> tuple[int, int, int]:
@@ -98,13 +99,13 @@ class _SelectiveScan(torch.autograd.Function):
         du, ddt, dz = (torch.empty(full, dtype=torch.float32) for _ in range(3))
         db, dc = (torch.empty(states, dtype=torch.float32) for _ in range(2))
         outputs = [tensor.view(-1).numpy() for tensor in (du, ddt, dz, db, dc)]
-        upstream = flat_view(dy)
+        upstream, unwanted = flat_view(dy), np.empty(0, np.float32)
 
         def rows(start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
             sums = np.zeros_like(a2), np.zeros_like(operands.channels[0]), np.zeros_like(operands.channels[1])
             backward_rows(
                 start, stop, *operands.sizes(), *flags, *inputs, a2, operands.a, *operands.channels, *upstream,
-                *outputs, *sums,
+                *outputs, *sums, unwanted,
             )  # fmt: skip
             return sums
 
@@ -115,7 +116,7 @@ class _SelectiveScan(torch.autograd.Function):
             dd += part[1]
             dbias += part[2]
         n_states, d_inner = A.shape[1], operands.d_inner
-        gradients: list[Tensor | None] = [du, ddt, _unpacked(da, d_inner, n_states)]
+        gradients: list[Tensor | None] = [du, ddt, unpacked_states(da, d_inner, n_states)]
         gradients += [db[..., :n_states], dc[..., :n_states]]
         gradients += [
             torch.from_numpy(dd[:d_inner]) if D is not None else None,

@@ -22,6 +22,7 @@ from k4_pipeline.kernels.simd import (
     sigmoid,
     softplus,
     splat,
+    spread,
     store,
     store_channels,
     sum_of_four,
@@ -71,14 +72,14 @@ def forward_rows(  # type: ignore[no-untyped-def]
                 b_at, c_at = row * b_stride[0] + n, row * c_stride[0] + n
                 for t in range(length):
                     step, push = load(delta, t * W), load(drive, t * W)
-                    h_0 = fma(exp2(step * a_0), h_0, push * splat(b[b_at]))
-                    h_1 = fma(exp2(step * a_1), h_1, push * splat(b[b_at + 1]))
-                    h_2 = fma(exp2(step * a_2), h_2, push * splat(b[b_at + 2]))
-                    h_3 = fma(exp2(step * a_3), h_3, push * splat(b[b_at + 3]))
-                    out = fma(h_0, splat(c[c_at]), load(readout, t * W))
-                    out = fma(h_1, splat(c[c_at + 1]), out)
-                    out = fma(h_2, splat(c[c_at + 2]), out)
-                    store(readout, t * W, fma(h_3, splat(c[c_at + 3]), out))
+                    h_0 = fma(exp2(step * a_0), h_0, push * spread(b, b_at))
+                    h_1 = fma(exp2(step * a_1), h_1, push * spread(b, b_at + 1))
+                    h_2 = fma(exp2(step * a_2), h_2, push * spread(b, b_at + 2))
+                    h_3 = fma(exp2(step * a_3), h_3, push * spread(b, b_at + 3))
+                    out = fma(h_0, spread(c, c_at), load(readout, t * W))
+                    out = fma(h_1, spread(c, c_at + 1), out)
+                    out = fma(h_2, spread(c, c_at + 2), out)
+                    store(readout, t * W, fma(h_3, spread(c, c_at + 3), out))
                     b_at += b_stride[1]
                     c_at += c_stride[1]
             skip = load(d, channel)
@@ -94,9 +95,12 @@ def forward_rows(  # type: ignore[no-untyped-def]
 def backward_rows(  # type: ignore[no-untyped-def]
     start, stop, length, d_inner, d_state, use_softplus, has_gate,
     u, u_stride, dt, dt_stride, z, z_stride, b, b_stride, c, c_stride, a2, a, d, bias, dy, dy_stride,
-    du, ddt, dz, db, dc, da, dd, dbias,
+    du, ddt, dz, db, dc, da, dd, dbias, y,
 ):  # fmt: skip
     """Gradients of rows start..stop; da (packed like a2), dd and dbias are sums over these rows.
+
+    y is the output of the forward pass again where it has room for it (gate only), and untouched where it is empty.
+    y may be dy and ddt may be dt: each is read for the last time where the other is written.
 
     With g_t = dL/dh_t (through y_t and h_{t+1}) and e_t = exp(delta_t A):
     dB_t = sum_channels g_t delta_t u_t, dC_t = sum_channels dy_t h_t, dA = sum_t g_t e_t h_{t-1} delta_t,
@@ -145,19 +149,19 @@ def backward_rows(  # type: ignore[no-untyped-def]
                     store(decays, at + W, e_1)
                     store(decays, at + 2 * W, e_2)
                     store(decays, at + 3 * W, e_3)
-                    h_0 = fma(e_0, h_0, push * splat(b[b_at]))
-                    h_1 = fma(e_1, h_1, push * splat(b[b_at + 1]))
-                    h_2 = fma(e_2, h_2, push * splat(b[b_at + 2]))
-                    h_3 = fma(e_3, h_3, push * splat(b[b_at + 3]))
+                    h_0 = fma(e_0, h_0, push * spread(b, b_at))
+                    h_1 = fma(e_1, h_1, push * spread(b, b_at + 1))
+                    h_2 = fma(e_2, h_2, push * spread(b, b_at + 2))
+                    h_3 = fma(e_3, h_3, push * spread(b, b_at + 3))
                     store(states, to, h_0)
                     store(states, to + W, h_1)
                     store(states, to + 2 * W, h_2)
                     store(states, to + 3 * W, h_3)
                     if has_gate:
-                        out = fma(h_0, splat(c[c_at]), load(readout, t * W))
-                        out = fma(h_1, splat(c[c_at + 1]), out)
-                        out = fma(h_2, splat(c[c_at + 2]), out)
-                        store(readout, t * W, fma(h_3, splat(c[c_at + 3]), out))
+                        out = fma(h_0, spread(c, c_at), load(readout, t * W))
+                        out = fma(h_1, spread(c, c_at + 1), out)
+                        out = fma(h_2, spread(c, c_at + 2), out)
+                        store(readout, t * W, fma(h_3, spread(c, c_at + 3), out))
                     b_at += b_stride[1]
                     c_at += c_stride[1]
 
@@ -169,19 +173,19 @@ def backward_rows(  # type: ignore[no-untyped-def]
                     c_at -= c_stride[1]
                     at, to = t * S * W, (t + 1) * S * W
                     weight, step, push = load(gated, t * W), load(delta, t * W), load(drive, t * W)
-                    g_0 = fma(weight, splat(c[c_at]), g_0)
-                    g_1 = fma(weight, splat(c[c_at + 1]), g_1)
-                    g_2 = fma(weight, splat(c[c_at + 2]), g_2)
-                    g_3 = fma(weight, splat(c[c_at + 3]), g_3)
+                    g_0 = fma(weight, spread(c, c_at), g_0)
+                    g_1 = fma(weight, spread(c, c_at + 1), g_1)
+                    g_2 = fma(weight, spread(c, c_at + 2), g_2)
+                    g_3 = fma(weight, spread(c, c_at + 3), g_3)
                     sum_at = t * d_state * 4 + n * 4
                     total = sum_of_four(weight * h_0, weight * h_1, weight * h_2, weight * h_3)
                     store(sums_c, sum_at, load(sums_c, sum_at) + total)
                     total = sum_of_four(push * g_0, push * g_1, push * g_2, push * g_3)
                     store(sums_b, sum_at, load(sums_b, sum_at) + total)
-                    out = fma(g_0, splat(b[b_at]), load(through_b, t * W))
-                    out = fma(g_1, splat(b[b_at + 1]), out)
-                    out = fma(g_2, splat(b[b_at + 2]), out)
-                    store(through_b, t * W, fma(g_3, splat(b[b_at + 3]), out))
+                    out = fma(g_0, spread(b, b_at), load(through_b, t * W))
+                    out = fma(g_1, spread(b, b_at + 1), out)
+                    out = fma(g_2, spread(b, b_at + 2), out)
+                    store(through_b, t * W, fma(g_3, spread(b, b_at + 3), out))
                     # g becomes g e; times h_{t-1} it feeds A and delta, by itself it is the part of g_{t-1} from h_t
                     g_0 = g_0 * load(decays, at)
                     g_1 = g_1 * load(decays, at + W)
@@ -223,6 +227,8 @@ def backward_rows(  # type: ignore[no-untyped-def]
                     slope = s * fma(gate, splat(_ONE) - s, splat(_ONE))
                     plain = fma(x, skip, load(readout, t * W))
                     upstream = load_channels(dy, dy_at + t * dy_stride[1], lanes)
+                    if y.size:
+                        store_channels(y, at, plain * (gate * s), lanes)
                     store_channels(dz, at, upstream * plain * slope, lanes)
             store(dd, channel, dd_sum)
             store(dbias, channel, dbias_sum)

@@ -28,7 +28,8 @@ def _flat(tensor: Tensor) -> np.ndarray:
     return tensor.detach().contiguous().view(-1).numpy()
 
 
-def _first_bars(first_valid: Tensor, length: int) -> np.ndarray:
+def first_bars(first_valid: Tensor, length: int) -> np.ndarray:
+    """(batch,) int64, each below `length`."""
     # The kernels do not check bounds; without a valid bar the softmax would be empty.
     return first_valid.detach().to(torch.int64).clamp(0, length - 1).contiguous().numpy()
 
@@ -39,7 +40,7 @@ class _ShortAttention(torch.autograd.Function):
         batch, length, _, heads, width = qkv.shape
         out = torch.empty((batch, length, heads * width), dtype=torch.float32)
         scale = np.float32(width**-0.5 * math.log2(math.e))
-        operands = (_flat(qkv), _first_bars(first_valid, length), out.view(-1).numpy())
+        operands = (_flat(qkv), first_bars(first_valid, length), out.view(-1).numpy())
         run_chunks(lambda a, b: forward_rows(a, b, length, heads, width, scale, *operands), batch, _ROWS)
         ctx.save_for_backward(qkv, first_valid)
         return out
@@ -52,7 +53,7 @@ class _ShortAttention(torch.autograd.Function):
         gradient = torch.empty(qkv.shape, dtype=torch.float32)
         root = width**-0.5
         factors = (np.float32(root * math.log2(math.e)), np.float32(root))
-        operands = (_flat(qkv), _first_bars(first_valid, length), _flat(dout), gradient.view(-1).numpy())
+        operands = (_flat(qkv), first_bars(first_valid, length), _flat(dout), gradient.view(-1).numpy())
         run_chunks(lambda a, b: backward_rows(a, b, length, heads, width, *factors, *operands), batch, _ROWS)
         return gradient, None
 

@@ -1,72 +1,20 @@
 """Short attention on a CPU: numba kernels over rows of the batch, forward and backward, float32.
 
-Sixteen queries side by side in the lanes: the softmax then runs down the keys without any sum across lanes, and every
-product of the two passes has the same small form, `product`. Queries and upstream gradients are transposed into a tile
-once per head; keys and values are read one number at a time, as the scalar factor of a lane group.
+Sixteen queries side by side in the lanes: the softmax then runs down the keys without any sum across lanes. Queries and
+upstream gradients are transposed once per head; keys and values are the scalar factors of the products.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
-from llvmlite import ir
-from numba.core import types
 
 from k4_pipeline._numba import njit
-from k4_pipeline.kernels.simd import LANES, exp2, fma, intrinsic, lanes_type, load, select_negative, splat, store
+from k4_pipeline.kernels.products import multiply
+from k4_pipeline.kernels.simd import LANES, exp2, fma, load, select_negative, splat, store
 
 W = LANES
 _ZERO = np.float32(0.0)
 _ONE = np.float32(1.0)
-
-
-@intrinsic
-def spread(typingctx: Any, array: Any, offset: Any) -> Any:
-    """array[offset] in all lanes; unlike `splat(array[offset])` without numba's handling of negative offsets."""
-
-    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        value = builder.load(builder.gep(data, [args[1]]), align=4)
-        empty = ir.Constant(ir.VectorType(ir.FloatType(), LANES), ir.Undefined)
-        zeros = ir.Constant(ir.VectorType(ir.IntType(32), LANES), [0] * LANES)
-        return builder.shuffle_vector(
-            builder.insert_element(empty, value, ir.Constant(ir.IntType(32), 0)), empty, zeros
-        )
-
-    return lanes_type(array, types.intp), codegen
-
-
-@njit
-def product(m, m_at, m_row, m_col, rows, columns, t, t_at, t_row, out, out_at, out_row):  # type: ignore[no-untyped-def]
-    """out[r] = sum_c m[r, c] * t[c] for lane groups t[c] and out[r]; m by its offset and two strides.
-
-    Four rows at a time: four independent sums hide the latency of the multiply-add.
-    """
-    r = 0
-    while r + 4 <= rows:
-        a_0 = a_1 = a_2 = a_3 = splat(_ZERO)
-        at = m_at + r * m_row
-        for c in range(columns):
-            x = load(t, t_at + c * t_row)
-            a_0 = fma(spread(m, at), x, a_0)
-            a_1 = fma(spread(m, at + m_row), x, a_1)
-            a_2 = fma(spread(m, at + 2 * m_row), x, a_2)
-            a_3 = fma(spread(m, at + 3 * m_row), x, a_3)
-            at += m_col
-        store(out, out_at + r * out_row, a_0)
-        store(out, out_at + (r + 1) * out_row, a_1)
-        store(out, out_at + (r + 2) * out_row, a_2)
-        store(out, out_at + (r + 3) * out_row, a_3)
-        r += 4
-    while r < rows:
-        a_0 = splat(_ZERO)
-        at = m_at + r * m_row
-        for c in range(columns):
-            a_0 = fma(spread(m, at), load(t, t_at + c * t_row), a_0)
-            at += m_col
-        store(out, out_at + r * out_row, a_0)
-        r += 1
 
 
 @njit
@@ -112,10 +60,10 @@ def forward_rows(start, stop, length, heads, width, scale, qkv, first_valid, out
             q = row * length * bar + head * width
             k, v = q + model + first * bar, q + 2 * model + first * bar
             transpose(qkv, q, bar, length, width, queries, span)
+            multiply(valid, groups, width, qkv, k, bar, 1, queries, 0, span, p, first * span, span, 0)
             for g in range(groups):
-                product(qkv, k, bar, 1, valid, width, queries, g * W, span, p, first * span + g * W, span)
                 softmax(p, span, g, first, length, scale)
-                product(qkv, v, 1, bar, width, valid, p, first * span + g * W, span, y, g * W, span)
+            multiply(width, groups, valid, qkv, v, 1, bar, p, first * span, span, y, 0, span, 0)
             to = row * length * model + head * width
             for t in range(length):
                 for d in range(width):
@@ -148,18 +96,17 @@ def backward_rows(  # type: ignore[no-untyped-def]
             dy = row * length * model + head * width
             transpose(qkv, q, bar, length, width, queries, span)
             transpose(dout, dy, model, length, width, upstream, span)
+            multiply(valid, groups, width, qkv, k, bar, 1, queries, 0, span, p, first * span, span, 0)
+            multiply(valid, groups, width, qkv, v, bar, 1, upstream, 0, span, ds, first * span, span, 0)
             for g in range(groups):
-                at = first * span + g * W
-                product(qkv, k, bar, 1, valid, width, queries, g * W, span, p, at, span)
                 softmax(p, span, g, first, length, scale)
-                product(qkv, v, bar, 1, valid, width, upstream, g * W, span, ds, at, span)
                 total = splat(_ZERO)
                 for j in range(first, length):
                     total = fma(load(p, j * span + g * W), load(ds, j * span + g * W), total)
                 for j in range(first, length):
-                    spread = (load(ds, j * span + g * W) - total) * load(p, j * span + g * W) * factor
-                    store(ds, j * span + g * W, spread)
-                product(qkv, k, 1, bar, width, valid, ds, at, span, dq, g * W, span)
+                    slope = (load(ds, j * span + g * W) - total) * load(p, j * span + g * W) * factor
+                    store(ds, j * span + g * W, slope)
+            multiply(width, groups, valid, qkv, k, 1, bar, ds, first * span, span, dq, 0, span, 0)
             for t in range(length):
                 for d in range(width):
                     dqkv[q + t * bar + d] = dq[d * span + t]
@@ -168,6 +115,5 @@ def backward_rows(  # type: ignore[no-untyped-def]
                     dqkv[q + model + t * bar + d] = _ZERO
                     dqkv[q + 2 * model + t * bar + d] = _ZERO
             # Here the lanes are columns of the head and the sum runs over the queries.
-            for d in range(0, width, W):
-                product(ds, first * span, span, 1, valid, length, qkv, q + d, bar, dqkv, k + d, bar)
-                product(p, first * span, span, 1, valid, length, dout, dy + d, model, dqkv, v + d, bar)
+            multiply(valid, width // W, length, ds, first * span, span, 1, qkv, q, bar, dqkv, k, bar, 0)
+            multiply(valid, width // W, length, p, first * span, span, 1, dout, dy, model, dqkv, v, bar, 0)
