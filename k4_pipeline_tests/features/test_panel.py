@@ -82,9 +82,9 @@ def test_tickers_out_of_order_and_an_empty_stream_are_refused_and_leave_nothing(
 ) -> None:
     chunks = list(ticker_chunks(made_up_bars, 2))
     with pytest.raises(BadInputError, match="ascending"):
-        write_stream([chunks[1], chunks[0]], tmp_path, bars_fingerprint="x")
+        write_stream([chunks[1], chunks[0]], tmp_path)
     with pytest.raises(BadInputError, match="no bars"):
-        write_stream([], tmp_path, bars_fingerprint="x")
+        write_stream([], tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -95,7 +95,7 @@ def test_bars_streamed_from_parquet_make_the_same_panel(made_up_bars: Bars, tmp_
         chunks = list(bars_in_chunks(table, chunk_bars=chunk_bars))
         assert [t for c in chunks for t in c.tickers] == made_up_bars.tickers.tolist()
         assert sum(map(len, chunks)) == len(made_up_bars)
-        write_stream(chunks, tmp_path / str(chunk_bars), bars_fingerprint="x")
+        write_stream(chunks, tmp_path / str(chunk_bars))
         panel = read_panel(tmp_path / str(chunk_bars))
         assert panel.values.tobytes() == compute_market_features(made_up_bars).tobytes()
     table.write_bytes(table.read_bytes()[:-100])
