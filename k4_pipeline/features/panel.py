@@ -244,7 +244,7 @@ def read_panel(dir: Path) -> FeaturePanel:
         values=tensor("values"),
         tickers=tickers,
         offsets=np.array(tensor("offsets"), dtype=np.int64),
-        date=np.array(tensor("date"), dtype=np.int32),
+        date=tensor("date"),
         close=tensor("close"),
         bars_fingerprint=meta["bars_fingerprint"],
     )
