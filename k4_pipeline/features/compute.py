@@ -26,7 +26,7 @@ from k4_pipeline.features.volume_rows import volume_rows
 from k4_pipeline.features.write_rows import blank_rows, write_float32, write_float64
 from k4_pipeline.market.bars import Bars
 
-# Bars that one thread computes between two looks at the queue; large enough to amortise the scratch buffer.
+# Bars that one thread computes between two looks at the queue.
 _CHUNK_BARS = 100_000
 _LOOKBACKS = np.array([f.lookback_bars for f in MARKET_FEATURES], dtype=np.int64)  # (55,)
 
@@ -94,12 +94,15 @@ def compute_market_features(
     single = target.dtype == np.float32
     shift = alignment_shift(target)
     flat = target.reshape(-1)
+    stride = scratch_stride(int(lengths.max(initial=1)))
+    own = threading.local()  # a scratch buffer for each thread
 
     def compute(start: int, stop: int) -> None:
         nonlocal done
         for first, last in ranges[start:stop]:
-            stride = scratch_stride(int(lengths[first:last].max()))
-            buffer = scratch(stride)
+            if not hasattr(own, "buffer"):
+                own.buffer = scratch(stride)
+            buffer = own.buffer
             for ticker in range(first, last):
                 row = int(bars.offsets[ticker])
                 n = int(lengths[ticker])
