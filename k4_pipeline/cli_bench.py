@@ -15,7 +15,7 @@ from rich.table import Table
 from k4_pipeline.cli_common import JsonOption, explained, out_console, print_json
 from k4_pipeline.errors import ConfigError
 
-app = typer.Typer(no_args_is_help=True, help="Measure the speed of features, sequences, scan and training.")
+app = typer.Typer(no_args_is_help=True, help="Measure the speed of features, sequences, scan and training, and memory.")
 
 BarsOption = typer.Option(None, "--bars", help="Bars to use, one long Parquet table. Default: simulated ones.")
 RepeatsOption = typer.Option(5, help="Repeats; medians are reported.")
@@ -71,6 +71,26 @@ def sequences(
 ) -> None:
     """Assembling batches from the panel against a plain memory copy."""
     _bench("sequences", {"bars": bars, "repeats": repeats}, json_)
+
+
+@app.command()
+@explained
+def memory(
+    bars: Annotated[
+        Path | None, typer.Option("--bars", help="Bars to use (long Parquet table, sorted). Default: simulated.")
+    ] = None,
+    copies: Annotated[str, typer.Option(help="Sizes to measure, in copies of the bars.")] = "1,4,16",
+    repeats: Annotated[int, typer.Option(help="Repeats per size; median time, highest peak.")] = 1,
+    json_: bool = JsonOption,
+) -> None:
+    """Peak memory and time of the feature panel on copies of the universe; needs room in TMPDIR."""
+    try:
+        sizes = [int(part) for part in copies.split(",")]
+    except ValueError:
+        sizes = []
+    if not sizes or min(sizes) < 1:
+        raise ConfigError(f"copies are {copies!r}; expected whole numbers of at least 1, as in 1,4,16")
+    _bench("memory", {"bars": bars, "copies": sizes, "repeats": repeats}, json_)
 
 
 @app.command()

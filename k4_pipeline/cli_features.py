@@ -14,11 +14,16 @@ from k4_pipeline.cli_common import JsonOption, explained, out_console, print_jso
 @explained
 def features(
     group: Annotated[str | None, typer.Option(help="Only this group: core, ebp or derived.")] = None,
+    page: Annotated[bool, typer.Option("--markdown", help="Print docs/features.md, which is made from this.")] = False,
     json_: bool = JsonOption,
 ) -> None:
     """List the 69 channels: name, group, look-back and warm-up in bars, scale class, formula."""
     from k4_pipeline.features.spec import FEATURES, feature_list_hash
+    from k4_pipeline.features.table import markdown
 
+    if page:
+        typer.echo(markdown(), nl=False)
+        return
     chosen = [spec for spec in FEATURES if group in (None, spec.group)]
     if json_:
         print_json({"hash": feature_list_hash(), "features": [dataclasses.asdict(spec) for spec in chosen]})

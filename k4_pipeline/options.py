@@ -75,12 +75,18 @@ def apply_options(config: PipelineConfig, options: Mapping[str, Any]) -> Pipelin
 
 
 def apply_assignments(config: PipelineConfig, assignments: list[str]) -> PipelineConfig:
-    """Apply `section.field=value` texts in order."""
+    """Apply texts in order: `section.field=value`, or `name=value` of an entry of `OPTIONS`, as in `labels=rare_30`."""
     for text in assignments:
-        dotted, equals, value = text.partition("=")
-        if not equals:
-            raise ConfigError(f"--set {text!r}: expected section.field=value, for example training.batch_size=128")
-        config = set_field(config, dotted.strip(), value.strip())
+        dotted, equals, value = (part.strip() for part in text.partition("="))
+        if equals and dotted in OPTIONS:
+            config = apply_options(config, {dotted: value})
+            continue
+        if not equals or "." not in dotted:
+            raise ConfigError(
+                f"--set {text!r}: expected section.field=value, for example training.batch_size=128, or name=value "
+                f"with one of {', '.join(OPTIONS)}"
+            )
+        config = set_field(config, dotted, value)
     return config
 
 

@@ -48,6 +48,13 @@ def load_bars(ref: ArtifactRef) -> Bars:
     return Bars.from_frame(read_parquet(ref.path("daily_bars.parquet")))
 
 
+def bar_chunks(ref: ArtifactRef) -> Iterator[Bars]:
+    """The bars of a `daily_bars` version, some whole tickers at a time, for what need not hold them all."""
+    from k4_pipeline.features.stream import bars_in_chunks
+
+    return bars_in_chunks(ref.path("daily_bars.parquet"))
+
+
 def load_panel(ref: ArtifactRef) -> FeaturePanel:
     """The feature panel of a `market_features` version, mapped from disk."""
     from k4_pipeline.features.panel import read_panel
@@ -86,6 +93,10 @@ class Production:
     def bars(self) -> Bars:
         """The cleaned bars."""
         return load_bars(self.inputs["daily_bars"])
+
+    def bar_chunks(self) -> Iterator[Bars]:
+        """The cleaned bars, some whole tickers at a time."""
+        return bar_chunks(self.inputs["daily_bars"])
 
     def panel(self) -> FeaturePanel:
         """The feature panel."""

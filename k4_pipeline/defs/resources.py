@@ -20,7 +20,8 @@ class K4Resource(dg.ConfigurableResource):
     home: str = Field(default="", description="Home folder; empty: K4_HOME, or .k4 in the working folder.")
     set_fields: list[str] = Field(
         default=[],
-        description="Settings of this run alone, as section.field=value; for example training.epochs=5.",
+        description="Settings of this run alone, as section.field=value or name=value; for example training.epochs=5, "
+        "labels=rare_30, labeling=first_breach.",
     )
     frozen_config: dict[str, Any] = Field(
         default={}, description="A complete configuration that replaces all stored settings; set by `k4 run`."

@@ -11,48 +11,41 @@ from collections.abc import Callable
 
 import numpy as np
 
-from k4_pipeline._numba import n_threads, njit, run_chunks
+from k4_pipeline._numba import n_threads, run_chunks
 from k4_pipeline.config import N_MARKET_FEATURES
 from k4_pipeline.errors import BadInputError
-from k4_pipeline.features.core import core_rows, criteria_rows
-from k4_pipeline.features.derived import derived_rows
-from k4_pipeline.features.ebp import asymmetry_rows, composite_rows, compression_rows, energy_rows, pressure_rows
-from k4_pipeline.features.layout import N_ROWS, row, scratch_stride
-from k4_pipeline.features.run_lengths import run_length_rows
+from k4_pipeline.features.adx import adx_rows, adx_slope_rows
+from k4_pipeline.features.band_rows import band_rows, baseline_rows, median_run_rows, percentile_rows
+from k4_pipeline.features.energy_rows import energy_rows, energy_score_rows, mass_rows, rarity_rows
+from k4_pipeline.features.layout import scratch, scratch_stride
+from k4_pipeline.features.memory import alignment_shift
+from k4_pipeline.features.price_rows import asymmetry_rows, bar_rows, close_rows, input_rows, range_rows
+from k4_pipeline.features.score_rows import composite_rows, score_rows, spike_age_rows
 from k4_pipeline.features.spec import MARKET_FEATURES
+from k4_pipeline.features.volume_rows import volume_rows
+from k4_pipeline.features.write_rows import blank_rows, write_float32, write_float64
 from k4_pipeline.market.bars import Bars
 
-# Bars that one thread computes between two looks at the queue; large enough to amortise the scratch buffer.
+# Bars that one thread computes between two looks at the queue.
 _CHUNK_BARS = 100_000
-_TILE = 64  # bars converted at a time: 55 x 64 values fit the first-level cache
 _LOOKBACKS = np.array([f.lookback_bars for f in MARKET_FEATURES], dtype=np.int64)  # (55,)
 
-
-@njit
-def _write_rows(buffer: np.ndarray, stride: int, n: int, lookbacks: np.ndarray, limit: float, out: np.ndarray) -> None:
-    """Channel rows (55, n) to bars (n, 55) of the type of `out`; NaN before the look-back and beyond +-`limit`.
-
-    Converted line by line into a tile, then turned: both steps stay in the cache.
-    """
-    for channel in range(N_MARKET_FEATURES):
-        values = row(buffer, channel, stride, n)
-        for i in range(min(lookbacks[channel] - 1, n)):
-            values[i] = np.nan
-    tile = np.empty(N_MARKET_FEATURES * _TILE, dtype=out.dtype)
-    flat = out.reshape(-1)
-    for start in range(0, n, _TILE):
-        bars = min(_TILE, n - start)
-        for channel in range(N_MARKET_FEATURES):
-            values = row(buffer, channel, stride, n)[start : start + bars]
-            line = tile[channel * _TILE : channel * _TILE + bars]
-            for i in range(bars):
-                value = values[i]
-                line[i] = value if abs(value) <= limit else np.nan
-        for i in range(bars):
-            target = flat[(start + i) * N_MARKET_FEATURES : (start + i + 1) * N_MARKET_FEATURES]
-            column = tile[i:]
-            for channel in range(N_MARKET_FEATURES):
-                target[channel] = column[channel * _TILE]
+# In this order: each reads rows of those before it. Not one kernel, which would compile twice as long.
+CRITERIA_KERNELS = (bar_rows, close_rows, range_rows, volume_rows, percentile_rows, adx_rows)
+OTHER_KERNELS = (
+    asymmetry_rows,
+    adx_slope_rows,
+    band_rows,
+    baseline_rows,
+    median_run_rows,
+    mass_rows,
+    energy_rows,
+    rarity_rows,
+    energy_score_rows,
+    score_rows,
+    composite_rows,
+    spike_age_rows,
+)
 
 
 def ticker_ranges(offsets: np.ndarray, chunk_bars: int) -> list[tuple[int, int]]:
@@ -97,29 +90,30 @@ def compute_market_features(
     done = 0
     target = out
 
-    # Beyond the largest number of the result's type there is nothing but infinity, which never leaves here.
-    limit = float(np.finfo(target.dtype).max)
+    kernels = (*CRITERIA_KERNELS, *OTHER_KERNELS)
+    single = target.dtype == np.float32
+    shift = alignment_shift(target)
+    flat = target.reshape(-1)
+    stride = scratch_stride(int(lengths.max(initial=1)))
+    own = threading.local()  # a scratch buffer for each thread
 
     def compute(start: int, stop: int) -> None:
         nonlocal done
         for first, last in ranges[start:stop]:
-            stride = scratch_stride(int(lengths[first:last].max()))
-            buffer = np.empty(N_ROWS * stride)
+            if not hasattr(own, "buffer"):
+                own.buffer = scratch(stride)
+            buffer = own.buffer
             for ticker in range(first, last):
-                rows = slice(int(bars.offsets[ticker]), int(bars.offsets[ticker + 1]))
-                high, low, close, volume = bars.high[rows], bars.low[rows], bars.close[rows], bars.volume[rows]
-                n = len(close)
-                # In this order: each reads rows of those before it. Not one kernel, which would compile twice as long.
-                criteria_rows(high, low, close, volume, buffer, stride)
-                core_rows(high, low, close, volume, buffer, stride)
-                derived_rows(high, low, close, volume, buffer, stride)
-                run_length_rows(buffer, stride, n)
-                compression_rows(buffer, stride, n)
-                asymmetry_rows(close, volume, buffer, stride)
-                energy_rows(close, volume, buffer, stride)
-                pressure_rows(low, close, volume, buffer, stride)
-                composite_rows(buffer, stride, n)
-                _write_rows(buffer, stride, n, _LOOKBACKS, limit, target[rows])
+                row = int(bars.offsets[ticker])
+                n = int(lengths[ticker])
+                input_rows(bars.high, bars.low, bars.close, bars.volume, row, n, buffer, stride)
+                for kernel in kernels:
+                    kernel(buffer, stride, n)
+                blank_rows(buffer, stride, n, _LOOKBACKS)
+                if single:
+                    write_float32(buffer, stride, n, flat, row, shift)
+                else:
+                    write_float64(buffer, stride, n, target, row)
             if progress is not None:
                 with lock:
                     done += int(bars.offsets[last] - bars.offsets[first])

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from k4_pipeline._numba import n_threads, run_chunks
-from k4_pipeline.features.compute import ticker_ranges
-from k4_pipeline.features.core import criteria_rows
-from k4_pipeline.features.layout import N_ROWS, row, scratch_stride
+from k4_pipeline.features.compute import CRITERIA_KERNELS, ticker_ranges
+from k4_pipeline.features.layout import row, scratch, scratch_stride
+from k4_pipeline.features.price_rows import input_rows
 from k4_pipeline.features.spec import FEATURES, MARKET_COLUMN
 from k4_pipeline.market.bars import Bars
 
@@ -42,12 +42,15 @@ def pattern_criteria(bars: Bars, *, threads: int | None = None) -> PatternCriter
     def compute(start: int, stop: int) -> None:
         for first, last in ranges[start:stop]:
             stride = scratch_stride(int(lengths[first:last].max()))
-            buffer = np.empty(N_ROWS * stride)
+            buffer = scratch(stride)
             for ticker in range(first, last):
                 rows = slice(int(bars.offsets[ticker]), int(bars.offsets[ticker + 1]))
-                criteria_rows(bars.high[rows], bars.low[rows], bars.close[rows], bars.volume[rows], buffer, stride)
+                n = rows.stop - rows.start
+                input_rows(bars.high, bars.low, bars.close, bars.volume, rows.start, n, buffer, stride)
+                for kernel in CRITERIA_KERNELS:
+                    kernel(buffer, stride, n)
                 for target, channel, lookback in zip(out, _ROWS, _LOOKBACKS, strict=True):
-                    values = row.py_func(buffer, channel, stride, rows.stop - rows.start)
+                    values = row.py_func(buffer, channel, stride, n)
                     target[rows] = np.where(np.isfinite(values), values, np.nan)
                     target[rows][: lookback - 1] = np.nan
 

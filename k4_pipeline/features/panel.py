@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import mmap
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
@@ -24,7 +25,7 @@ from k4_pipeline.config import N_MARKET_FEATURES
 from k4_pipeline.errors import BadInputError, StaleArtifactError
 from k4_pipeline.features.compute import compute_market_features
 from k4_pipeline.features.spec import MARKET_NAMES, feature_list_hash
-from k4_pipeline.market.bars import Bars
+from k4_pipeline.market.bars import Bars, BarsFingerprint
 from k4_pipeline.market.storage import atomic_path
 
 PANEL_FILE = "panel.safetensors"
@@ -68,9 +69,28 @@ class FeaturePanel:
         digest.update(np.ascontiguousarray(self.offsets, dtype=np.int64).data)
         digest.update(np.ascontiguousarray(self.date, dtype=np.int32).data)
         digest.update(np.ascontiguousarray(self.close, dtype=np.float64).data)
-        for start in range(0, len(self.values), 65536):
-            digest.update(np.ascontiguousarray(self.values[start : start + 65536]).view(np.uint8).data)
+        for _, block in self.blocks():
+            digest.update(block.view(np.uint8).data)
         return digest.hexdigest()
+
+    def blocks(self, rows: int = 65_536) -> Iterator[tuple[int, np.ndarray]]:
+        """(first row, values (<= rows, 55)) from the first bar to the last, each a copy; memory holds one block.
+
+        A mapped panel gives the pages it has read back to the system, so that walking through it does not fill memory.
+        """
+        mapped = getattr(self.values, "_mmap", None)
+        for start in range(0, len(self.values), rows):
+            yield start, np.array(self.values[start : start + rows])
+            if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+                mapped.madvise(mmap.MADV_DONTNEED)
+
+    def subset(self, chosen: np.ndarray) -> FeaturePanel:
+        """The tickers with these numbers (ascending), copied."""
+        lengths = np.diff(self.offsets)[chosen]
+        rows = [slice(int(self.offsets[i]), int(self.offsets[i + 1])) for i in chosen]
+        values, date, close = (np.concatenate([x[r] for r in rows]) for x in (self.values, self.date, self.close))
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        return FeaturePanel(values, self.tickers[chosen], offsets, date, close, self.bars_fingerprint)
 
 
 def ticker_chunks(bars: Bars, chunk_tickers: int) -> Iterator[Bars]:
@@ -92,16 +112,13 @@ def write_panel(
 ) -> None:
     """Compute the market channels and write them to `dir/panel.safetensors`, `chunk_tickers` tickers at a time."""
     chunks = ticker_chunks(bars, chunk_tickers)
-    write_panel_stream(
-        chunks, dir, bars_fingerprint=bars.fingerprint(), n_bars=len(bars), threads=threads, progress=progress
-    )
+    write_panel_stream(chunks, dir, n_bars=len(bars), threads=threads, progress=progress)
 
 
 def write_panel_stream(
     chunks: Iterable[Bars],
     dir: Path,
     *,
-    bars_fingerprint: str,
     n_bars: int | None = None,
     threads: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -113,6 +130,7 @@ def write_panel_stream(
     """
     names: list[str] = []
     offsets = [0]
+    fingerprint = BarsFingerprint()
     scratch = np.empty((0, N_MARKET_FEATURES), dtype=np.float32)
     with (
         atomic_path(Path(dir) / PANEL_FILE) as temporary,
@@ -132,6 +150,7 @@ def write_panel_stream(
             file.write(values.data)
             closes.write(np.ascontiguousarray(chunk.close, dtype="<f8").data)
             dates.write(np.ascontiguousarray(chunk.date, dtype="<i4").data)
+            fingerprint.update(chunk)
             names.extend(map(str, chunk.tickers))
             offsets.extend((chunk.offsets[1:] + offsets[-1]).tolist())
             if progress is not None:
@@ -141,7 +160,7 @@ def write_panel_stream(
         for column in (closes, dates):
             column.seek(0)
             shutil.copyfileobj(column, file, 1 << 20)
-        _write_keys_and_header(file, names, offsets, bars_fingerprint)
+        _write_keys_and_header(file, names, offsets, fingerprint.hexdigest())
 
 
 def _write_keys_and_header(file: IO[bytes], names: list[str], offsets: list[int], bars_fingerprint: str) -> None:
@@ -225,7 +244,7 @@ def read_panel(dir: Path) -> FeaturePanel:
         values=tensor("values"),
         tickers=tickers,
         offsets=np.array(tensor("offsets"), dtype=np.int64),
-        date=np.array(tensor("date"), dtype=np.int32),
+        date=tensor("date"),
         close=tensor("close"),
         bars_fingerprint=meta["bars_fingerprint"],
     )

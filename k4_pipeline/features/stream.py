@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -42,3 +42,12 @@ def bars_in_chunks(path: Path | str, *, chunk_bars: int = 200_000) -> Iterator[B
                 yield Bars.from_frame(pd.concat(held, ignore_index=True))
     except (OSError, pa.ArrowException) as problem:
         raise BadInputError(f"{path} cannot be read as bars: {problem}; write it again") from problem
+
+
+def bars_of_tickers(path: Path | str, tickers: Iterable[str]) -> Bars:
+    """Only these tickers of a table that `bars_in_chunks` reads; `BadInputError` when none of them is there."""
+    wanted = set(tickers)
+    found = [chunk.subset(wanted) for chunk in bars_in_chunks(path) if not wanted.isdisjoint(chunk.tickers)]
+    if not found:
+        raise BadInputError(f"{path} holds none of the {len(wanted)} tickers asked for")
+    return Bars.from_frame(pd.concat([bars.to_frame() for bars in found], ignore_index=True))

@@ -8,8 +8,8 @@ _SCALES = {"P_level": "P level", "P_width": "P width"}
 
 _INTRODUCTION = """# The 69 features
 
-Made from `k4_pipeline/features/spec.py` by `k4_pipeline.features.table.markdown()`; do not edit by hand. `k4 features`
-prints the same table.
+Made from `k4_pipeline/features/spec.py` by `k4 features --markdown > docs/features.md`; do not edit by hand.
+`k4 features` prints the same table.
 
 Notation: `C H L V` close, high, low, volume at bar t; windows end at t and include t; `std` with ddof 0; `rank_n(x)`
 the share of the last n values that are <= x at t; `r` the one-bar return; `TR` the true range.

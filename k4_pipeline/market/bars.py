@@ -147,7 +147,26 @@ class Bars:
 
     def fingerprint(self) -> str:
         """sha256 over every key and value: equal only for equal bars."""
-        digest = hashlib.sha256("\x00".join(map(str, self.tickers)).encode())
-        for column in ("offsets", "date", *PRICE_COLUMNS, "volume"):
-            digest.update(np.ascontiguousarray(getattr(self, column)).view(np.uint8).data)
-        return digest.hexdigest()
+        running = BarsFingerprint()
+        running.update(self)
+        return running.hexdigest()
+
+
+class BarsFingerprint:
+    """`Bars.fingerprint` of a universe that comes as consecutive `Bars` of whole tickers, without holding it."""
+
+    _COLUMNS = ("date", *PRICE_COLUMNS, "volume")
+
+    def __init__(self) -> None:
+        self._digests = {name: hashlib.sha256() for name in ("tickers", "lengths", *self._COLUMNS)}
+
+    def update(self, bars: Bars) -> None:
+        """The next tickers."""
+        self._digests["tickers"].update("".join(f"{ticker}\x00" for ticker in bars.tickers).encode())
+        self._digests["lengths"].update(np.diff(bars.offsets).astype("<i8").data)
+        for name in self._COLUMNS:
+            self._digests[name].update(np.ascontiguousarray(getattr(bars, name)).view(np.uint8).data)
+
+    def hexdigest(self) -> str:
+        """Of everything so far."""
+        return hashlib.sha256("".join(digest.hexdigest() for digest in self._digests.values()).encode()).hexdigest()

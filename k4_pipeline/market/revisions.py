@@ -126,28 +126,36 @@ def compare_history(old: pd.DataFrame, new: pd.DataFrame, *, rtol: float = RTOL)
     }
 
 
-LOG_COLUMNS = ("ticker", "date", "kind", "column", "old", "new", "ratio", "revised_at")
+def _utc(moment: dt.datetime | None) -> pd.Timestamp:
+    return pd.NaT if moment is None else pd.Timestamp(moment).tz_convert("UTC").tz_localize(None).as_unit("us")
+
+
+LOG_COLUMNS = ("ticker", "date", "kind", "column", "old", "new", "ratio", "known_from", "revised_at")
 
 
 def revision_log(
-    log: pd.DataFrame | None, old: pd.DataFrame | None, new: pd.DataFrame, revised_at: dt.datetime
+    log: pd.DataFrame | None,
+    old: pd.DataFrame | None,
+    new: pd.DataFrame,
+    revised_at: dt.datetime,
+    known_from: dt.datetime | None = None,
 ) -> pd.DataFrame:
     """`log` with what `new` says differently of days that `old` already covered: both values of every change are kept.
 
     `old` and `new` are `daily_bars` tables, `old` None at the first time. Columns `LOG_COLUMNS`; kind is "changed",
-    "removed" or "inserted" (the last two without values); `revised_at` is time-zone-aware, stored as UTC without
-    a zone.
+    "removed" or "inserted" (the last two without values); `known_from` and `revised_at`, when the old and the new value
+    were ingested (None: not known), are time-zone-aware and stored as UTC without a zone.
     """
     parts = [] if log is None or len(log) == 0 else [log]
     if old is not None:
-        stamp = pd.Timestamp(revised_at).tz_convert("UTC").tz_localize(None).as_unit("us")
+        since, stamp = _utc(known_from), _utc(revised_at)
         for kind, rows in compare_history(old, new).items():
             if len(rows):
-                parts.append(rows.assign(kind=kind, revised_at=stamp))
+                parts.append(rows.assign(kind=kind, known_from=since, revised_at=stamp))
     if not parts:
         empty = {"ticker": "str", "date": "datetime64[us]", "kind": "str", "column": "str", "old": "float64"}
-        empty |= {"new": "float64", "ratio": "float64", "revised_at": "datetime64[us]"}
+        empty |= {"new": "float64", "ratio": "float64", "known_from": "datetime64[us]", "revised_at": "datetime64[us]"}
         return pd.DataFrame({name: pd.Series([], dtype=dtype) for name, dtype in empty.items()})
     together = pd.concat(parts, ignore_index=True).reindex(columns=list(LOG_COLUMNS))
-    together = together.astype({"ticker": "str", "kind": "str", "column": "str"})
+    together = together.astype({"ticker": "str", "kind": "str", "column": "str", "known_from": "datetime64[us]"})
     return together.sort_values(["revised_at", "ticker", "date", "kind", "column"], ignore_index=True)

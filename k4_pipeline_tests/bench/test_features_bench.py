@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from k4_pipeline.bench import features, panel_memory
+from k4_pipeline.bench import features
 from k4_pipeline.errors import BadInputError
 from k4_pipeline.market.storage import write_parquet
 from k4_pipeline_tests.features.conftest import bars_of, random_ticker
@@ -41,9 +41,3 @@ def test_a_rival_that_computes_something_else_stops_the_benchmark(table: Path, m
     monkeypatch.setattr(features.features_pandas, "compute", wrong)
     with pytest.raises(BadInputError, match="ma_20"):
         features.run(table, repeats=1)
-
-
-def test_the_panel_memory_benchmark_counts_every_copy(table: Path) -> None:
-    result = panel_memory.run(table, copies=(1, 3))
-    assert result["bars_growth"] == 3
-    assert result["sizes"]["3x"]["checksum"] == pytest.approx(3 * result["sizes"]["1x"]["checksum"])

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from k4_pipeline.config import PipelineConfig
+from k4_pipeline.cli_run import resolve
+from k4_pipeline.config import LabelConfig, PipelineConfig
+from k4_pipeline.defs.resources import K4Resource
 from k4_pipeline.errors import ConfigError
 from k4_pipeline.options import OPTIONS, apply_assignments, apply_options, options_from_environment, set_field
 from k4_pipeline.settings import Settings, home_dir, load_settings, save_settings
@@ -102,8 +104,21 @@ def test_assignments_convert_to_the_declared_types():
     assert config.simulation.dirty is False
     assert config.labels.gain_thresholds == (0.1, 0.2, 0.3, 0.4)
     assert config.source.tickers == ("A", "B")
-    with pytest.raises(ConfigError, match=r"section\.field=value"):
-        apply_assignments(config, ["training.batch_size"])
+    for text in ("training.batch_size", "nosuch=1"):
+        with pytest.raises(ConfigError, match=r"section\.field=value"):
+            apply_assignments(config, [text])
+
+
+def test_label_rules_and_sample_weights_are_chosen_in_the_shell_the_environment_and_the_launchpad(tmp_path):
+    texts = ["labels=rare_30", "labeling=first_breach", "split.weight_by_uniqueness=true"]
+    in_the_shell = resolve(tmp_path, {"labels": "rare_30", "labeling": "first_breach"}, [texts[2]], again=False).config
+    variables = {"K4_LABELS": "rare_30", "K4_LABELING": "first_breach"}
+    in_the_environment = load_settings(tmp_path, variables, stored=False).config
+    in_the_launchpad = K4Resource(home=str(tmp_path / "new"), set_fields=texts).settings().config
+    for config in (in_the_shell, in_the_environment, in_the_launchpad):
+        assert config.labels == LabelConfig.preset("rare_30", labeling="first_breach")
+    assert in_the_shell.split.weight_by_uniqueness
+    assert in_the_launchpad.split.weight_by_uniqueness
 
 
 def test_the_stored_file_is_plain_json(tmp_path):

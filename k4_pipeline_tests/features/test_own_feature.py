@@ -64,5 +64,5 @@ def test_one_wrong_index_is_found(made_up_bars: Bars) -> None:
 
 def test_the_documented_table_is_the_declared_one() -> None:
     assert (DOCS / "features.md").read_text() == markdown(), (
-        "docs/features.md is out of date: write k4_pipeline.features.table.markdown() to it"
+        "docs/features.md is out of date: run `k4 features --markdown > docs/features.md`"
     )

@@ -132,7 +132,8 @@ def test_the_revision_log_keeps_both_values_of_every_change_and_grows_over_time(
     changed = revision_log(same, bars(2.0, ["2024-01-02", "2024-01-03"]), bars(4.0, ["2024-01-02"]), first)
     assert changed[["kind", "column", "old", "new", "ratio"]].iloc[0].tolist() == ["changed", "close", 2.0, 4.0, 2.0]
     assert changed["kind"].tolist() == ["changed", "removed"]
-    again = revision_log(changed, bars(4.0, ["2024-01-02"]), bars(5.0, ["2024-01-02"]), second)
+    again = revision_log(changed, bars(4.0, ["2024-01-02"]), bars(5.0, ["2024-01-02"]), second, first)
     assert len(again) == 3
+    assert again["known_from"].tolist() == [pd.NaT, pd.NaT, pd.Timestamp("2024-01-09")]
     assert again["revised_at"].is_monotonic_increasing
     assert again.dtypes.equals(none.dtypes)

@@ -43,9 +43,11 @@ def daily_bars(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Material
             work.write_table(name, listing)
         complete = completeness(result.bars, work.config.cleaning)
         work.write_table("completeness", complete)
-        revisions = revision_log(*known_before(work), table, now)
+        log, before, known_from = known_before(work)
+        revisions = revision_log(log, before, table, now, known_from)
         work.write_table("revisions", revisions)
         work.meta = {"rows": len(table), "tickers": result.bars.n_tickers, "counts": dict(result.counts)}
+        work.meta["ingested_at"] = now.isoformat()
         work.meta["problems"] = list(raw.problems)
         work.meta["first_date"], work.meta["last_date"] = (str(d.date()) for d in (table.date.min(), table.date.max()))
     reasons = result.rejects["reason"].value_counts().to_dict()
@@ -67,17 +69,19 @@ def daily_bars(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Material
     )
 
 
-def known_before(work: Production) -> tuple[pd.DataFrame | None, pd.DataFrame | None]:
-    """The revision log and the bars of the last good version, when it came from the same source; else nothing."""
+def known_before(work: Production) -> tuple[pd.DataFrame | None, pd.DataFrame | None, dt.datetime | None]:
+    """Revision log, bars and time of ingestion of the last good version, when of the same source; else nothing."""
     try:
         before = work.store.last_good("daily_bars")
     except StaleArtifactError:
-        return None, None
+        return None, None, None
     same = ("source", "simulation") if work.config.source.source == "simulated" else ("source",)
     now, then = to_dict(work.config), load_json(before, "config.json")
     if any(now[section] != then.get(section) for section in same):
-        return None, None
-    return load_table(before, "revisions"), load_table(before)
+        return None, None, None
+    ingested_at = before.meta.get("ingested_at")
+    known_from = dt.datetime.fromisoformat(ingested_at) if ingested_at else None
+    return load_table(before, "revisions"), load_table(before), known_from
 
 
 def least_complete(table: pd.DataFrame, rows: int = 10) -> str:

@@ -14,15 +14,15 @@ from k4_pipeline.defs.resources import K4Resource
     description="The 55 channels that depend on (ticker, date) alone, computed once per bar: a float32 panel.",
 )
 def market_features(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.MaterializeResult:
-    """Compute the panel ticker chunk by ticker chunk, straight to disk."""
-    from k4_pipeline.features.panel import read_panel, write_panel
+    """Compute the panel ticker chunk by ticker chunk, from disk to disk: memory does not grow with the universe."""
+    from k4_pipeline.features.panel import read_panel, write_panel_stream
     from k4_pipeline.features.spec import FEATURE_NAMES, MARKET_CHANNELS, feature_list_hash
 
     with produce(context, k4, "market_features", inputs=("daily_bars",)) as work:
-        bars = work.bars()
-        write_panel(bars, work.dir, progress=work.progress("computing features"))
+        n_bars = work.inputs["daily_bars"].meta["rows"]
+        write_panel_stream(work.bar_chunks(), work.dir, n_bars=n_bars, progress=work.progress("computing features"))
         panel = read_panel(work.dir)
-        shape = panel.values.shape
+        shape, n_tickers = panel.values.shape, len(panel.tickers)
         work.write_text("features.txt", "\n".join(FEATURE_NAMES[i] for i in MARKET_CHANNELS) + "\n")
         work.meta = {"rows": int(shape[0]), "channels": int(shape[1]), "feature_list_hash": feature_list_hash()}
         del panel
@@ -30,7 +30,7 @@ def market_features(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Mat
         metadata={
             "dagster/row_count": shape[0],
             "channels": shape[1],
-            "tickers": bars.n_tickers,
+            "tickers": n_tickers,
             "feature_list_hash": feature_list_hash(),
             "names": dg.MetadataValue.md(
                 markdown_table(["channel", "name"], [[int(i) + 1, FEATURE_NAMES[i]] for i in MARKET_CHANNELS])

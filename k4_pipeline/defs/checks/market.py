@@ -9,10 +9,8 @@ import numpy as np
 
 from k4_pipeline.defs.checks.factory import Evidence, Proposition, checks_for, schema_proposition
 from k4_pipeline.defs.checks.features import FEATURE_PROOFS
-from k4_pipeline.defs.io_managers import load_bars, load_panel, load_table
+from k4_pipeline.defs.io_managers import bar_chunks, load_bars, load_panel, load_table
 from k4_pipeline.leakage.verdict import Verdict
-
-PANEL_CHUNK = 200_000
 
 
 def _bars_schema(evidence: Evidence) -> Any:
@@ -43,29 +41,42 @@ def _every_rejected_row_has_a_reason(evidence: Evidence) -> Verdict:
 
 def _panel_matches_the_bars(evidence: Evidence) -> Verdict:
     from k4_pipeline.features.spec import feature_list_hash
+    from k4_pipeline.market.bars import BarsFingerprint
 
-    bars, panel = load_bars(evidence.input("daily_bars")), load_panel(evidence.ref)
-    findings = []
-    if panel.values.shape[0] != len(bars) or not np.array_equal(panel.date, bars.date):
-        findings.append(f"the panel has {panel.values.shape[0]} rows that are not the {len(bars)} bars")
-    if list(panel.tickers) != list(bars.tickers) or not np.array_equal(panel.offsets, bars.offsets):
-        findings.append("the panel's tickers are not those of the bars")
-    if panel.bars_fingerprint != bars.fingerprint():
-        findings.append(f"computed from bars {panel.bars_fingerprint[:12]}; stored are {bars.fingerprint()[:12]}")
+    panel = load_panel(evidence.ref)
+    findings: list[str] = []
+    stored, tickers, n_bars = BarsFingerprint(), 0, 0
+    for bars in bar_chunks(evidence.input("daily_bars")):
+        stored.update(bars)
+        rows = slice(n_bars, n_bars + len(bars))
+        if not np.array_equal(panel.date[rows], bars.date) or not np.array_equal(panel.close[rows], bars.close):
+            findings.append(f"the panel's rows from {n_bars} on are not the bars of {bars.tickers[0]} and after it")
+        known = slice(tickers, tickers + bars.n_tickers)
+        starts = panel.offsets[1:][known] - n_bars
+        if list(panel.tickers[known]) != list(bars.tickers) or not np.array_equal(starts, bars.offsets[1:]):
+            findings.append(
+                f"the panel's tickers from number {tickers} on are not {bars.tickers[0]} and those after it"
+            )
+        tickers, n_bars = tickers + bars.n_tickers, n_bars + len(bars)
+    if len(panel) != n_bars or len(panel.tickers) != tickers:
+        findings.append(
+            f"the panel has {len(panel)} rows of {len(panel.tickers)} tickers, the bars {n_bars}, {tickers}"
+        )
+    if panel.bars_fingerprint != stored.hexdigest():
+        findings.append(f"computed from bars {panel.bars_fingerprint[:12]}; stored are {stored.hexdigest()[:12]}")
     if evidence.ref.meta["feature_list_hash"] != feature_list_hash():
         findings.append(f"feature list {evidence.ref.meta['feature_list_hash']}, declared is {feature_list_hash()}")
-    return Verdict.of("every_panel_row_is_its_bar", len(bars), findings)
+    return Verdict.of("every_panel_row_is_its_bar", n_bars, findings)
 
 
 def _panel_values(evidence: Evidence) -> Verdict:
     from k4_pipeline.config import N_MARKET_FEATURES
 
-    values = load_panel(evidence.ref).values
-    findings, missing = [], 0
+    panel = load_panel(evidence.ref)
+    values, findings, missing = panel.values, [], 0
     if values.ndim != 2 or values.shape[1] != N_MARKET_FEATURES or values.dtype != np.float32:
         findings.append(f"shape {values.shape} {values.dtype}; expected (bars, {N_MARKET_FEATURES}) float32")
-    for start in range(0, len(values), PANEL_CHUNK):
-        part = np.asarray(values[start : start + PANEL_CHUNK])
+    for start, part in panel.blocks():
         infinite = np.argwhere(np.isinf(part))
         findings += [f"row {start + r}, channel {c} is infinite" for r, c in infinite[:5]]
         missing += int(np.isnan(part).sum())

@@ -1,9 +1,9 @@
 """Memory instructions numba has no name for: prefetch, stores that bypass the cache, and a bare copy.
 
 Sequences of a shuffled batch lie anywhere in a panel of hundreds of megabytes, so their lines are asked for two
-sequences ahead; a batch larger than the cache is written without first reading the lines it overwrites, as memcpy does.
-Both are hints that LLVM drops on machines without them: results never depend on them. The bare copy spares the inner
-loops the array views of numpy slicing, each of which costs an atomic reference count.
+sequences ahead; a panel, or a batch larger than the cache, is written without first reading the lines it overwrites,
+as memcpy does. Both are hints that LLVM drops on machines without them: results never depend on them. The bare copy
+spares the inner loops the array views of numpy slicing, each of which costs an atomic reference count.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from numba.extending import intrinsic
 from k4_pipeline._numba import njit
 
 _intrinsic: Any = intrinsic  # its calls are typed by numba, not by a type checker
-STREAM_BYTES = 32  # one streaming store; its address is a multiple of this
+STREAM_BYTES = 64  # one streaming store, a cache line; its address is a multiple of this
 _READ_ONCE = (0, 0, 1)  # for reading, no later use, data
 
 
@@ -40,8 +40,8 @@ def _prefetch_at(typing_context: Any, array: Any, index: Any) -> Any:
 
 
 @_intrinsic
-def _stream_32_bytes(typing_context: Any, target: Any, at: Any, source: Any, start: Any) -> Any:
-    """target[at : at + w] = source[start : start + w], w items of 32 bytes; &target[at] must be 32-byte aligned."""
+def _stream_line(typing_context: Any, target: Any, at: Any, source: Any, start: Any) -> Any:
+    """One cache line, target[at : at + w] = source[start : start + w]; &target[at] must be a multiple of its size."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         to = context.make_array(signature.args[0])(context, builder, args[0]).data
@@ -101,7 +101,7 @@ def stream_copy(target: np.ndarray, at: int, shift: int, source: np.ndarray, n: 
         target[at + i] = source[i]
     i = head
     while i + width <= n:
-        _stream_32_bytes(target, at + i, source, i)
+        _stream_line(target, at + i, source, i)
         i += width
     while i < n:
         target[at + i] = source[i]
