@@ -74,6 +74,7 @@ def train_candidate(
         "monitor_note": result.monitor_note,
         "device": result.device,
         "seed": result.seed,
+        "seconds": round(result.seconds, 1),
         "history": result.history,
         "class_counts": result.class_counts,
         "seen": {name: seen(split[split["split"] == name]) for name in ("train", "validation")},

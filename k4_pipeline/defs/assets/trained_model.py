@@ -36,8 +36,10 @@ def trained_model(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Mater
             fingerprints={name: ref.fingerprint for name, ref in work.inputs.items()},
             progress=work.progress("training"),
         )
+        seconds = facts.pop("seconds")  # not among the files: the same training must have the same fingerprint
         work.write_json("facts.json", facts)
         work.meta = {key: facts[key] for key in ("best_epoch", "parameters", "feature_list_hash", "scaler_hash")}
+        work.meta["training_seconds"] = seconds
     history = facts["history"]
     columns = [c for c in history[0] if isinstance(history[0][c], (int, float))] if history else []
     losses = [float(h.get("train_loss", float("nan"))) for h in history]
@@ -48,6 +50,7 @@ def trained_model(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Mater
             "train_rows": facts["train_rows"],
             "validation_rows": facts["validation_rows"],
             "best_epoch": facts["best_epoch"],
+            "training_seconds": seconds,
             "monitor": facts["monitor"],
             "history": dg.MetadataValue.md(markdown_table(columns, [[h[c] for c in columns] for h in history])),
             "loss_plot": dg.MetadataValue.md(

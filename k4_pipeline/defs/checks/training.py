@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from k4_pipeline.config import ScalerConfig, SplitConfig, from_dict
+from k4_pipeline.defs.checks.controls import CONTROL_PROPOSITIONS
 from k4_pipeline.defs.checks.factory import Evidence, Proposition, checks_for, schema_proposition
 from k4_pipeline.defs.checks.leakage import MODEL_PROOF, PREDICTION_PROOF, SPLIT_PROOF
 from k4_pipeline.defs.io_managers import load_json, load_panel, load_table
@@ -179,6 +180,7 @@ CHECKS = [
                 description="The hash of the rows the calibrator saw is that of the validation rows.",
             ),
             MODEL_PROOF,
+            *CONTROL_PROPOSITIONS,
         ],
     ),
     checks_for(
