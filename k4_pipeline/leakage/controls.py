@@ -187,11 +187,8 @@ def judge(name: str, path: PathResult, *, dealt: bool, seed: int = 0) -> Verdict
     score = score_control(path, dealt=dealt, settings=settings, seed=seed)
     scored = path.scored if path.scored is not None else pd.DataFrame(columns=["ticker", "outcome_class"])
     n, tickers = len(scored), int(scored["ticker"].nunique())
-    sizes: dict[str, Any] = {
-        "test_rows": n,
-        "test_tickers": tickers,
-        "train_rows": int((path.split["split"] == "train").sum()),
-    }  # type: ignore[index]
+    sizes: dict[str, Any] = {"test_rows": n, "test_tickers": tickers}
+    sizes["train_rows"] = len(production.members(path, "train")[0])
     sizes |= {"as_of": str(path.as_of), "k4": int((scored["outcome_class"] == 4).sum())}
     if score is None or not np.isfinite([score.low, score.high]).all():
         text = f"{TOO_LITTLE}: {n} labelled test rows of {tickers} tickers, and no class with enough of them"
