@@ -143,12 +143,14 @@ CONTROLS: dict[str, Control] = {
 
 
 def train_control(path: PathResult, as_of: str, seed: int) -> PathResult:
-    """Split at `as_of` with every later row to test on, cap each member, fit and score with the cheap preset."""
+    """Split with every later row to test on, cap each member, fit and score with the cheap preset.
+
+    Where few labelled rows follow `as_of`, an earlier date is taken: the control asks about the pipeline.
+    """
     settings = path.config.controls
     config = reduced.with_far_test(reduced.cheap_config(path.config, epochs=settings.epochs, seed=seed))
     path = reduced.labelled_only(dataclasses.replace(path, config=config))
-    production.split_at(path, as_of)
-    split = path.split
+    split = reduced.split_with_evidence(path, as_of, settings.test_rows).split
     assert split is not None
     caps = {"train": settings.max_rows, "validation": settings.max_rows // 4, "test": settings.max_rows}
     path.split = reduced.capped_members(split, caps, np.random.default_rng([seed, 3]))
@@ -224,11 +226,9 @@ def run_control(name: str, path: PathResult, as_of: str, *, seed: int = 0) -> Ve
     """Make the data of one control from the user's `path`, train on it and judge what was learned."""
     control, rng = CONTROLS[name], np.random.default_rng([seed, list(CONTROLS).index(name)])
     try:
-        made = control.make(path, rng)
-        day = control.fixed_as_of or reduced.earlier_as_of(made.labeled, as_of, made.config.controls.test_rows)
-        trained = train_control(made, day, seed)
+        trained = train_control(control.make(path, rng), control.fixed_as_of or as_of, seed)
     except BadInputError as error:
-        return Verdict.of(name, 0, [f"{TOO_LITTLE}: {error}"], evidence=False)
+        return Verdict(name, False, 0, (f"{TOO_LITTLE}: {error}",), {"evidence": False})
     return judge(name, trained, dealt=control.dealt, seed=seed)
 
 

@@ -97,8 +97,8 @@ def compare_on(
     done: Callable[[], None],
     shown: tuple[tuple[str, str], ...] = METRICS,
 ) -> dict[str, Any]:
-    """Both trainings on one path (up to the sequences), as a JSON-able dict."""
-    honest = production.split_at(path, as_of)
+    """Both trainings on one path (up to the sequences, or split already), as a JSON-able dict."""
+    honest = path if path.split is not None else production.split_at(path, as_of)
     dealt = dataclasses.replace(honest, split=random_split(honest, seed), _cache={})
     results = {}
     for name, split in (("honest", honest), ("random", dealt)):
@@ -111,7 +111,13 @@ def compare_on(
         name: {"rows": metrics["n"], "k4": metrics["n_k4"], "tickers": metrics["n_tickers"]}
         for name, metrics in results.items()
     }
-    return {"market": market, "as_of": as_of, "rows": rows, "test": counts, "train_rows": honest.manifest.rows["train"]}
+    return {
+        "market": market,
+        "as_of": str(honest.as_of),
+        "rows": rows,
+        "test": counts,
+        "train_rows": honest.manifest.rows["train"],
+    }
 
 
 def in_words(markets: list[dict[str, Any]]) -> str:

@@ -16,6 +16,8 @@ import pandas as pd
 import torch
 
 from k4_pipeline.config import LossConfig, ModelConfig, PipelineConfig, TrainConfig
+from k4_pipeline.errors import BadInputError
+from k4_pipeline.leakage import path as production
 from k4_pipeline.leakage.path import PathResult
 from k4_pipeline.market.bars import Bars
 
@@ -53,6 +55,20 @@ def earlier_as_of(labeled: pd.DataFrame, as_of: str, wanted: int) -> str:
         return as_of
     count = max(1, min(wanted, int(0.4 * len(known))))
     return str(min(pd.Timestamp(as_of), known.iloc[-count]).date())
+
+
+def split_with_evidence(path: PathResult, as_of: str, wanted: int) -> PathResult:
+    """The path split at a date that leaves `wanted` rows to test on, or at `as_of` where that leaves none to train on.
+
+    Raises `BadInputError` when neither can be split.
+    """
+    earlier = earlier_as_of(path.labeled, as_of, wanted)
+    try:
+        return production.split_at(path, earlier)
+    except BadInputError:
+        if earlier == as_of:
+            raise
+        return production.split_at(path, as_of)
 
 
 def labelled_only(path: PathResult) -> PathResult:

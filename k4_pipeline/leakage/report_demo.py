@@ -38,13 +38,13 @@ def own_demo(path: PathResult, as_of: str, *, progress: Callable[[int, int], Non
             progress(trained, 2)
 
     part = reduced.reduced(path, settings.demo_rows, np.random.default_rng([seed, 29]))
-    day = reduced.earlier_as_of(part.labeled, as_of, settings.demo_rows // 5)
     config = reduced.with_far_test(reduced.cheap_config(path.config, epochs=settings.demo_epochs, seed=seed))
     # All metrics of the demo come from one bootstrap; a tenth of a percent of its interval is not what it shows.
     integrity = dataclasses.replace(config.integrity, bootstrap_draws=min(config.integrity.bootstrap_draws, 300))
     part = dataclasses.replace(part, config=dataclasses.replace(config, integrity=integrity), _cache={})
+    part = reduced.split_with_evidence(reduced.labelled_only(part), as_of, settings.demo_rows // 5)
     with reduced.one_thread():
-        market = compare_on("your own rows", reduced.labelled_only(part), day, seed, done, SHOWN)
+        market = compare_on("your own rows", part, as_of, seed, done, SHOWN)
     return _without_nan({"seed": seed, "markets": [market], "in_words": in_words([market])})
 
 
