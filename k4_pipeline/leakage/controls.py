@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from k4_pipeline.config import ControlsConfig, PipelineConfig
+from k4_pipeline.config import N_CLASSES, PipelineConfig
 from k4_pipeline.errors import BadInputError
 from k4_pipeline.leakage import control_score, reduced
 from k4_pipeline.leakage import path as production
@@ -159,67 +159,106 @@ def train_control(path: PathResult, as_of: str, seed: int) -> PathResult:
         return production.score(path)
 
 
-def score_control(path: PathResult, *, dealt: bool, settings: ControlsConfig, seed: int) -> Score | None:
-    """The score of a trained control with its base rate; None when no class has enough rows."""
+def readings(path: PathResult, seed: int) -> dict[str, np.ndarray]:
+    """(n, 6) probabilities of the scored rows by two readers: the trained network, and trees on the model inputs.
+
+    The network shows what the training and prediction code let through; trees find within seconds a channel that tells
+    the class, which so small a training of the network would not.
+    """
     scored = path.scored
+    assert scored is not None
+    network = scored[[f"p_{i}" for i in range(N_CLASSES)]].to_numpy(dtype=np.float64)
+    rows, table = production.members(path, "train")
+    train = control_score.input_facts(*path.inputs(rows))
+    numbered = path.sequences[KEYS].assign(_row=np.arange(len(path.sequences)))
+    at = scored[KEYS].merge(numbered, on=KEYS, how="left", validate="1:1")["_row"].to_numpy()
+    test = control_score.input_facts(*path.inputs(at))
+    y = table["outcome_class"].to_numpy(dtype=np.int64)
+    return {"network": network, "trees": control_score.boosted_probabilities(train, y, test, seed=seed)}
+
+
+def references(path: PathResult, seed: int) -> list[np.ndarray]:
+    """(n, 6) probabilities of the scored rows from facts of the bars up to the snapshot, by two plain learners."""
+    assert path.scored is not None
+    tables = [production.members(path, "train")[1], path.scored]
+    rows = [t[KEYS].merge(path.labeled, on=KEYS, how="left", validate="1:1") for t in tables]
+    train, test = (control_score.reference_features(t, path.bars) for t in rows)
+    y = rows[0]["outcome_class"].to_numpy(dtype=np.int64)
+    return [
+        control_score.reference_probabilities(train, y, test),
+        control_score.boosted_probabilities(train, y, test, seed=seed),
+    ]
+
+
+def score_control(path: PathResult, *, dealt: bool, seed: int) -> dict[str, Score]:
+    """The score of each reader of a trained control with its base rate; empty when no class has enough rows."""
+    scored, settings = path.scored, path.config.controls
     if scored is None or scored.empty:
-        return None
-    y = scored["outcome_class"].to_numpy(dtype=np.int64)
-    p = scored[[f"p_{i}" for i in range(6)]].to_numpy(dtype=np.float64)
-    tickers, dates = scored["ticker"].to_numpy(dtype=object), scored["snapshot_date"].to_numpy()
+        return {}
+    y, tickers = scored["outcome_class"].to_numpy(dtype=np.int64), scored["ticker"].to_numpy(dtype=object)
+    dates = scored["snapshot_date"].to_numpy()
     classes = control_score.usable_classes(y, tickers)
     if not classes:
-        return None
-    level = settings.false_alarm_rate / len(CONTROLS)
+        return {}
+    read = readings(path, seed)
+    level = settings.false_alarm_rate / (len(CONTROLS) * len(read))
     if dealt:
         month = dates.astype("datetime64[M]").astype(np.int64)
-        return control_score.within_date(y, p, month, classes, level, settings.draws, seed)
-    train = path.split[path.split["split"] == "train"]  # type: ignore[index]
-    known = path.labeled
-    rows = [t[KEYS].merge(known, on=KEYS, how="left", validate="1:1") for t in (train, scored)]
-    facts = [control_score.reference_features(t, path.bars) for t in rows]
-    y_train = rows[0]["outcome_class"].to_numpy(dtype=np.int64)
-    reference = control_score.reference_probabilities(facts[0], y_train, facts[1])
-    return control_score.against_reference(y, p, reference, tickers, dates, classes, level, settings.draws, seed)
+        return {
+            name: control_score.within_date(y, p, month, classes, level, settings.draws, seed)
+            for name, p in read.items()
+        }
+    honest = references(path, seed)
+    return {
+        name: control_score.against_reference(y, p, honest, tickers, classes, level, settings.draws, seed)
+        for name, p in read.items()
+    }
 
 
 def judge(name: str, path: PathResult, *, dealt: bool, seed: int = 0) -> Verdict:
     """Whether a trained control scores at its base rate, on enough rows to notice a strong leak."""
-    settings = path.config.controls
-    score = score_control(path, dealt=dealt, settings=settings, seed=seed)
+    settings, scores = path.config.controls, score_control(path, dealt=dealt, seed=seed)
     scored = path.scored if path.scored is not None else pd.DataFrame(columns=["ticker", "outcome_class"])
     n, tickers = len(scored), int(scored["ticker"].nunique())
-    sizes: dict[str, Any] = {"test_rows": n, "test_tickers": tickers}
-    sizes["train_rows"] = len(production.members(path, "train")[0])
-    sizes |= {"as_of": str(path.as_of), "k4": int((scored["outcome_class"] == 4).sum())}
-    if score is None or not np.isfinite([score.low, score.high]).all():
+    sizes: dict[str, Any] = {
+        "test_rows": n,
+        "test_tickers": tickers,
+        "test_k4": int((scored["outcome_class"] == 4).sum()),
+    }
+    sizes |= {"train_rows": len(production.members(path, "train")[0]), "as_of": str(path.as_of)}
+    if not scores or not np.isfinite([[s.low, s.high] for s in scores.values()]).all():
         text = f"{TOO_LITTLE}: {n} labelled test rows of {tickers} tickers, and no class with enough of them"
-        return Verdict.of(name, n, [text], evidence=False, **sizes)
+        return Verdict(name, False, n, (text,), {"evidence": False, **sizes})
     margin = 0.0 if dealt else settings.margin
-    # The smallest score that would have raised an alarm: what lies below passes unnoticed.
-    noticed = score.high if dealt else score.base_rate + margin + (score.value - score.low)
-    sizes |= {"score": score.value, "base_rate": score.base_rate, "low": score.low, "high": score.high}
-    sizes |= {"p_value": score.p_value, "noticed_from": float(noticed), "classes": score.classes}
-    sizes |= {"level": settings.false_alarm_rate / len(CONTROLS)}
-    findings = []
-    alarm = score.value > score.high if dealt else score.low > score.base_rate + margin
-    if alarm:
-        what = (
-            f"deals of the same labels score up to {score.high:.3f}"
-            if dealt
-            else f"interval from {score.low:.3f}; what the bars up to the snapshot tell scores {score.base_rate:.3f}"
-        )
-        findings.append(
-            f"report of the control: mean AUC {score.value:.3f} on {n} test rows ({what}); labels, train rows or later "
-            "bars reach the test rows"
-        )
-    elif n < settings.min_rows or tickers < settings.min_tickers or noticed > settings.notice_at_most:
-        findings.append(
-            f"{TOO_LITTLE}: {n} labelled test rows of {tickers} tickers; a leak would be noticed from a mean AUC of "
-            f"{noticed:.3f} on (needed: {settings.min_rows} rows, {settings.min_tickers} tickers, "
-            f"{settings.notice_at_most})"
-        )
-    return Verdict.of(name, n, findings, evidence=bool(alarm or not findings), **sizes)
+    alarms, blind = [], []
+    for reader, s in scores.items():
+        # The smallest score that would have raised an alarm: what lies below passes unnoticed.
+        noticed = s.high if dealt else s.base_rate + margin + (s.value - s.low)
+        values = {"score": s.value, "base_rate": s.base_rate, "low": s.low, "high": s.high, "p_value": s.p_value}
+        sizes |= {f"{reader}_{key}": float(value) for key, value in {**values, "noticed_from": noticed}.items()}
+        if s.value > s.high if dealt else s.low > s.base_rate + margin:
+            against = (
+                f"other deals of the same labels score up to {s.high:.3f}"
+                if dealt
+                else f"interval from {s.low:.3f}, while the bars up to the snapshot tell {s.base_rate:.3f}"
+            )
+            alarms.append(
+                f"{reader} of the control, as of {path.as_of}: mean AUC {s.value:.3f} on {n} test rows ({against}); "
+                "labels, train rows or later bars reach the test rows"
+            )
+        if noticed > settings.notice_at_most:
+            blind.append(f"the {reader} would be noticed from a mean AUC of {noticed:.3f} on only")
+    short = n < settings.min_rows or tickers < settings.min_tickers or len(blind) == len(scores)
+    findings = alarms or (
+        [
+            f"{TOO_LITTLE}: {'; '.join([f'{n} labelled test rows of {tickers} tickers', *blind])} (needed: "
+            f"{settings.min_rows} rows, {settings.min_tickers} tickers, {settings.notice_at_most})"
+        ]
+        if short
+        else []
+    )
+    sizes |= {"classes": next(iter(scores.values())).classes, "level": settings.false_alarm_rate / len(CONTROLS)}
+    return Verdict.of(name, n, findings, evidence=bool(alarms or not short), **sizes)
 
 
 def run_control(name: str, path: PathResult, as_of: str, *, seed: int = 0) -> Verdict:
