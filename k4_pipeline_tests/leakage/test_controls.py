@@ -113,9 +113,9 @@ def test_a_label_in_the_input_raises_the_alarm_of_the_controls_that_build_their_
 
 
 @pytest.mark.slow
-def test_test_rows_in_train_raise_the_alarm_of_the_shuffled_labels():
+def test_a_report_on_train_rows_raises_the_alarm_of_the_shuffled_labels():
     path = _universe()
-    with load_planted()["test_rows_in_train"].plant():
+    with load_planted()["report_on_train_rows"].plant():
         verdict = controls.run_control("shuffled_labels_teach_nothing", path, SMALL_AS_OF)
     assert "other deals of the same labels score up to" in verdict.findings[0]
     assert controls.blocks(verdict)
