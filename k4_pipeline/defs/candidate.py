@@ -16,11 +16,24 @@ import pandas as pd
 from k4_pipeline.config import PipelineConfig, to_dict
 from k4_pipeline.defs.rows import KEYS, align, rows_of
 from k4_pipeline.errors import StaleArtifactError
+from k4_pipeline.market.storage import write_parquet
 
 if TYPE_CHECKING:
     from k4_pipeline.features.panel import FeaturePanel
 
 CALIBRATOR = "calibrator.json"
+SEEN_ROWS = "seen_rows"
+# Whose rows each fitted or chosen thing sees; the others are constants of the configuration and see none.
+SEES = {
+    "scaler and its clipping bounds": "train",
+    "weights": "train",
+    "early stopping": "validation",
+    "calibration": "validation",
+    "class weights": "none, constants",
+    "missing values": "none, constants",
+    "signal thresholds": "none, constants",
+    "hyper-parameters": "none, constants",
+}
 Progress = Callable[[int, int], None] | None
 
 
@@ -37,7 +50,8 @@ def train_candidate(
 ) -> dict[str, Any]:
     """Train on the train rows, stop early and calibrate on the validation rows; test rows are never read.
 
-    Writes the checkpoint and `calibrator.json` into `folder` and returns the facts a report shows.
+    Writes the checkpoint, `calibrator.json` and `seen_rows.parquet` (member, keys and dates of every row that was
+    handed to a fit) into `folder` and returns the facts a report shows.
     """
     from k4_pipeline.evaluation.calibration import fit_calibrator
     from k4_pipeline.features.spec import feature_list_hash
@@ -78,6 +92,7 @@ def train_candidate(
         "history": result.history,
         "class_counts": result.class_counts,
         "seen": {name: seen(split[split["split"] == name]) for name in ("train", "validation")},
+        "sees": SEES,
         "calibration": calibrator.meta,
         "calibrator_hash": calibrator.hash(),
         "feature_list_hash": feature_list_hash(),
@@ -99,6 +114,13 @@ def train_candidate(
         },
     )
     (folder / CALIBRATOR).write_text(calibrator.to_json())
+    handed = {"train": train_keys, "validation": validation_keys}
+    dates = {name: align(keys, split, ["label_end_date"])["label_end_date"] for name, keys in handed.items()}
+    tables = [
+        keys[KEYS].assign(label_end_date=dates[name].to_numpy(), member=name).astype({"member": "str"})
+        for name, keys in handed.items()
+    ]
+    write_parquet(pd.concat(tables, ignore_index=True), folder / f"{SEEN_ROWS}.parquet")
     return facts
 
 

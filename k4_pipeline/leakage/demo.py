@@ -133,6 +133,12 @@ def in_words(markets: list[dict[str, Any]]) -> str:
             )
         else:
             parts.append(f"{where} a test span holds no K4 row, so that the K4 AUC cannot be compared.")
+            for row in market["rows"]:
+                if row["metric"].startswith("log loss"):
+                    a, b = (row[name]["value"] for name in ("honest", "random"))
+                    parts.append(
+                        f"The log loss is {b:.3f} on the random split, {a:.3f} on the honest one; lower is better."
+                    )
     parts.append(
         "Same bars, same model, same settings, same number of rows: what differs is only whether rows of one pattern, "
         "and labels that are not known yet, may stand on both sides."

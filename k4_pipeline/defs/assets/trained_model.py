@@ -56,6 +56,7 @@ def trained_model(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Mater
             "loss_plot": dg.MetadataValue.md(
                 bar_image("train loss by epoch", [str(i + 1) for i in range(len(losses))], losses) if losses else "none"
             ),
+            "sees": dg.MetadataValue.md(markdown_table(["fitted or chosen", "sees"], list(facts["sees"].items()))),
             "calibration": dg.MetadataValue.json(facts["calibration"]),
             **version_metadata(work.ref),
         }

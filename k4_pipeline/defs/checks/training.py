@@ -87,6 +87,14 @@ def _fingerprints(evidence: Evidence) -> Verdict:
     return model_and_data_fingerprints_match(recorded, actual)
 
 
+def _rows_seen(evidence: Evidence) -> Verdict:
+    from k4_pipeline.defs.candidate import SEEN_ROWS
+    from k4_pipeline.leakage.propositions import rows_seen_are_those_permitted
+
+    seen, split = load_table(evidence.ref, SEEN_ROWS), evidence.input_table("dataset_split")
+    return rows_seen_are_those_permitted(seen, split, pd.Timestamp(evidence.ref.partition))
+
+
 def _calibrated_on_validation(evidence: Evidence) -> Verdict:
     from k4_pipeline.evaluation.calibration import Calibrator, keys_hash
 
@@ -178,6 +186,11 @@ CHECKS = [
                 "calibrator_was_fitted_on_validation_only",
                 _calibrated_on_validation,
                 description="The hash of the rows the calibrator saw is that of the validation rows.",
+            ),
+            Proposition(
+                "rows_seen_are_those_permitted",
+                _rows_seen,
+                description="Keys and dates of every row handed to a fit are those of the train and validation rows.",
             ),
             MODEL_PROOF,
             *CONTROL_PROPOSITIONS,
