@@ -171,7 +171,9 @@ def rows_seen_are_those_permitted(seen: pd.DataFrame, split: pd.DataFrame, as_of
     """The rows handed to fits (member, keys, label_end_date) are the train and validation rows of the split, each once,
     and every label among them was known before `as_of`."""
     columns = [*KEYS, "label_end_date"]
-    findings, cases = [], 0
+    late = ~(seen["label_end_date"] < pd.Timestamp(as_of))
+    findings = [f"seen_rows: label not known before as_of: {text}" for text in _rows(seen, late, columns)[:10]]
+    cases = 0
     for name in ("train", "validation"):
         mine, own = seen.loc[seen["member"] == name, columns], split.loc[split["split"] == name, columns]
         cases += len(own)
@@ -183,8 +185,6 @@ def rows_seen_are_those_permitted(seen: pd.DataFrame, split: pd.DataFrame, as_of
             findings.append(f"seen_rows, {name}: {text} {what}; the split and the fit disagree")
         if mine.duplicated(KEYS).any():
             findings.append(f"seen_rows, {name}: {int(mine.duplicated(KEYS).sum())} rows were seen twice")
-    late = ~(seen["label_end_date"] < pd.Timestamp(as_of))
-    findings += [f"seen_rows: label not known before as_of: {text}" for text in _rows(seen, late, columns)]
     return Verdict.of("rows_seen_are_those_permitted", cases, findings)
 
 
