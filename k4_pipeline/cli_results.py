@@ -70,7 +70,7 @@ def show_result(result: dict[str, Any], console: Console) -> None:
     console.print(_class_table(result["classes"]))
     console.print(_metric_table(result["metrics"]))
     console.print(_integrity_table(result["integrity"]))
-    console.print(_signal_table(result["signals"]))
+    console.print(_signal_table(result["signals"]) if result["signals"] else _no_signal(data))
     failed = result["checks"]["failed"]
     console.print(f"Checks: {result['checks']['passed']} passed, {len(failed)} failed")
     for name in failed:
@@ -121,6 +121,10 @@ def _integrity_table(tests: list[dict[str, Any]]) -> Table:
             test["name"], f"[{colour}]{test['status']}[/]", _number(test["value"]), f"{test['n']:,}", test["limit"]
         )
     return table
+
+
+def _no_signal(data: dict[str, Any]) -> str:
+    return f"\nNo pattern was open on the last day ({data['bars_to']}), so there is no signal today: nothing is wrong."
 
 
 def _signal_table(signals: list[dict[str, Any]], most: int = 10) -> Table:

@@ -198,6 +198,33 @@ class IntegrityConfig:
 
 
 @dataclass(frozen=True)
+class ControlsConfig:
+    """Negative controls of every retraining: how much is looked at, and when a score counts as an alarm."""
+
+    enabled: bool = True
+    max_rows: int = 1500  # train rows and test rows of one control; beyond that whole tickers are drawn
+    max_bars: int = 250_000  # bars that are turned round in time
+    test_rows: int = 500  # wanted to test on; where fewer follow as_of, the control splits at an earlier date
+    epochs: int = 3
+    false_alarm_rate: float = 0.01  # of all controls of one retraining together
+    margin: float = 0.03  # mean AUC that the model may have over the honest reference, beyond its interval
+    min_rows: int = 100
+    min_tickers: int = 6
+    notice_at_most: float = 0.95  # fewer rows than it takes to notice a mean AUC of this size prove nothing
+    draws: int = 2000
+
+
+@dataclass(frozen=True)
+class ProofConfig:
+    """What the validation report and `k4 audit` do of their own accord."""
+
+    leak_demo: bool = True  # train on an honest and on a random split, as a section of the report
+    demo_rows: int = 3000  # labelled rows of the demo; beyond that whole tickers are drawn
+    demo_epochs: int = 8
+    refit_max_seconds: float = 300.0  # `k4 audit` fits the weights again when their training took no longer
+
+
+@dataclass(frozen=True)
 class SimulationConfig:
     """The embedded simulated market. `market/sources/simulated.py` documents the process."""
 
@@ -237,6 +264,8 @@ class PipelineConfig:
     training: TrainConfig = field(default_factory=TrainConfig)
     signals: SignalConfig = field(default_factory=SignalConfig)
     integrity: IntegrityConfig = field(default_factory=IntegrityConfig)
+    controls: ControlsConfig = field(default_factory=ControlsConfig)
+    proof: ProofConfig = field(default_factory=ProofConfig)
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -14,11 +14,24 @@ import pandas as pd
 
 from k4_pipeline.config import PipelineConfig, to_dict
 from k4_pipeline.errors import StaleArtifactError
+from k4_pipeline.market.storage import write_parquet
 
 if TYPE_CHECKING:
     from k4_pipeline.features.panel import FeaturePanel
 
 CALIBRATOR = "calibrator.json"
+SEEN_ROWS = "seen_rows"
+# Whose rows each fitted or chosen thing sees; the others are constants of the configuration and see none.
+SEES = {
+    "scaler and its clipping bounds": "train",
+    "weights": "train",
+    "early stopping": "validation",
+    "calibration": "validation",
+    "class weights": "none, constants",
+    "missing values": "none, constants",
+    "signal thresholds": "none, constants",
+    "hyper-parameters": "none, constants",
+}
 Progress = Callable[[int, int], None] | None
 
 
@@ -35,7 +48,8 @@ def train_candidate(
 ) -> dict[str, Any]:
     """Train on the train rows, stop early and calibrate on the validation rows; test rows are never read.
 
-    Writes the checkpoint and `calibrator.json` into `folder` and returns the facts a report shows.
+    Writes the checkpoint, `calibrator.json` and `seen_rows.parquet` (member, keys and dates of every row that was
+    handed to a fit) into `folder` and returns the facts a report shows.
     """
     from k4_pipeline.features.spec import feature_list_hash
     from k4_pipeline.fitting import candidate
@@ -58,9 +72,11 @@ def train_candidate(
         "monitor_note": result.monitor_note,
         "device": result.device,
         "seed": result.seed,
+        "seconds": round(result.seconds, 1),
         "history": result.history,
         "class_counts": result.class_counts,
         "seen": made.seen,
+        "sees": SEES,
         "calibration": calibrator.meta,
         "calibrator_hash": calibrator.hash(),
         "feature_list_hash": feature_list_hash(),
@@ -82,6 +98,8 @@ def train_candidate(
         },
     )
     (folder / CALIBRATOR).write_text(calibrator.to_json())
+    rows = [table.assign(member=name).astype({"member": "str"}) for name, table in made.handed.items()]
+    write_parquet(pd.concat(rows, ignore_index=True), folder / f"{SEEN_ROWS}.parquet")
     return facts
 
 

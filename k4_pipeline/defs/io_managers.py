@@ -24,6 +24,7 @@ from k4_pipeline.defs.json_values import json_safe
 from k4_pipeline.defs.progress import Callback, Progress
 from k4_pipeline.defs.resources import K4Resource
 from k4_pipeline.errors import K4Error, StaleArtifactError
+from k4_pipeline.market.code_version import code_record
 from k4_pipeline.market.storage import (
     ArtifactRef,
     ArtifactStore,
@@ -163,6 +164,7 @@ def _stage(
     context: dg.AssetExecutionContext, k4: K4Resource, asset: str, inputs: tuple[str, ...], sections: tuple[str, ...]
 ) -> Iterator[Production]:
     settings, store = k4.settings(), k4.store()
+    code_record(asset)  # read before the work: an edit while it runs is not the code that ran
     partition = context.partition_key if asset in PARTITIONED_ASSETS else None
     refs = open_inputs(store, inputs, partition)
     with store.stage(asset, partition) as staged:

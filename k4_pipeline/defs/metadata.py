@@ -10,6 +10,7 @@ import pandas as pd
 
 from k4_pipeline.config import CLASS_NAMES
 from k4_pipeline.defs.plots import bar_image
+from k4_pipeline.market.code_version import described
 from k4_pipeline.market.storage import ArtifactRef
 
 
@@ -88,6 +89,7 @@ def version_metadata(ref: ArtifactRef | None) -> dict[str, Any]:
         "megabytes": round(size / 1e6, 3),
         "folder": dg.MetadataValue.path(str(ref.dir)),
         "made_from": dg.MetadataValue.md(made_from),
+        "made_by": described(ref.code),
     }
 
 

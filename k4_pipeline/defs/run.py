@@ -25,7 +25,7 @@ DATA_ASSETS = tuple(name for name in ASSET_ORDER[:5])
 
 @dataclass(frozen=True)
 class CheckOutcome:
-    """One check evaluation of a run."""
+    """One check evaluation of a run. `blocking`: a failure stops the run (a warning does not)."""
 
     asset: str
     check: str
@@ -116,7 +116,7 @@ def _outcome(result: dg.ExecuteInProcessResult) -> RunOutcome:
                 evaluation.asset_key.to_user_string(),
                 evaluation.check_name,
                 bool(evaluation.passed),
-                bool(evaluation.blocking),
+                bool(evaluation.blocking) and evaluation.severity == dg.AssetCheckSeverity.ERROR,
                 evaluation.description or "",
             )
             outcome.checks.append(check)

@@ -43,6 +43,7 @@ class Candidate:
     training: Any  # training.loop.TrainResult
     calibrator: calibration.Calibrator
     seen: dict[str, Any]
+    handed: dict[str, pd.DataFrame]  # by member: keys and label_end_date of every row that was handed to a fit
 
 
 def fit_scaler(tables: Stored, config: PipelineConfig) -> scaler.Scaler:
@@ -75,7 +76,13 @@ def fit(
     p_raw = prediction.predict_probabilities(result.model, validation_set)
     y = validation_table["outcome_class"].to_numpy(dtype=np.int64)
     calibrator = calibration.fit_calibrator(p_raw, y, keys=validation_table[KEYS])
-    return Candidate(result, calibrator, {"train": seen(train_table), "validation": seen(validation_table)})
+    given = {"train": train_table, "validation": validation_table}
+    return Candidate(
+        result,
+        calibrator,
+        seen={name: seen(table) for name, table in given.items()},
+        handed={name: table[[*KEYS, "label_end_date"]] for name, table in given.items()},
+    )
 
 
 def score(

@@ -24,8 +24,10 @@ from k4_pipeline.leakage.provenance import code_fingerprint
 from k4_pipeline.leakage.verdict import Verdict
 from k4_pipeline.market import sources
 from k4_pipeline.market.bars import Bars
+from k4_pipeline.market.code_version import described
 from k4_pipeline.market.sources.base import RawBars
 from k4_pipeline.market.storage import ArtifactRef, ArtifactStore, read_parquet
+from k4_pipeline.patterns.labels import LABEL_COLUMNS
 from k4_pipeline.sequences.scaler import Scaler
 from k4_pipeline.splits.manifest import SplitManifest
 from k4_pipeline.training.checkpoint import load_checkpoint
@@ -103,7 +105,9 @@ def stored_fitted(refs: dict[str, ArtifactRef]) -> Fitted:
 def path_of(
     refs: dict[str, ArtifactRef], config: PipelineConfig, as_of: str | None, *, raw: RawBars | None = None
 ) -> PathResult:
-    """The stored tables of `refs` as a `PathResult`: the five data assets; split, model and predictions if there.
+    """The stored tables of `refs` as a `PathResult`: the five data assets; split, model, predictions if there.
+
+    `snapshots` may be missing: the labelled ones are the same rows.
 
     `config` is what they were made with.
     """
@@ -111,8 +115,8 @@ def path_of(
     def table(asset: str, name: str = "") -> pd.DataFrame:
         return read_parquet(refs[asset].path(f"{name or asset}.parquet"))
 
-    made = table("snapshots")
-    has = refs.keys()
+    has, labeled = refs.keys(), table("labeled_snapshots")
+    made = table("snapshots") if "snapshots" in has else labeled.drop(columns=list(LABEL_COLUMNS))
     split = "dataset_split" in has
     return PathResult(
         config=config,
@@ -122,14 +126,14 @@ def path_of(
         rejects=table("daily_bars", "rejects"),
         panel=np.asarray(read_panel(refs["market_features"].dir).values),
         snapshots=made,
-        labeled=table("labeled_snapshots"),
+        labeled=labeled,
         sequences=table("sequences"),
         split=table("dataset_split") if split else None,
         manifest=SplitManifest.from_json(refs["dataset_split"].path("split.json").read_text()) if split else None,
         fitted=stored_fitted(refs) if "trained_model" in has else None,
         predictions=table("predictions") if "predictions" in has else None,
         metrics=_report_metrics(refs.get(REPORT)),
-        given=made if "counts" in refs["snapshots"].meta else None,
+        given=made if "snapshots" in has and "counts" in refs["snapshots"].meta else None,
     )
 
 
@@ -162,7 +166,8 @@ def artifact_context(
 
 
 def chain_verdict(store: ArtifactStore, refs: dict[str, ArtifactRef]) -> Verdict:
-    """Bytes and links of every stored version: each names the fingerprints of the current versions of its inputs."""
+    """Bytes, links and code of every stored version: it names the fingerprints of the current versions of its inputs,
+    and the code that made it is the code installed."""
     name = "stored_artifacts_form_an_unbroken_chain"
     findings, links = [], 0
     by_key = {ref.key: ref for ref in refs.values()}
@@ -171,13 +176,16 @@ def chain_verdict(store: ArtifactStore, refs: dict[str, ArtifactRef]) -> Verdict
             ref.verify()
         except K4Error as error:
             findings.append(str(error))
+        findings += store.broken_code(ref)
+        links += bool(ref.code)
         for key, recorded in ref.inputs.items():
             links += 1
             source = by_key.get(key)
             actual = source.fingerprint if source else store.current(*_split_key(key)).fingerprint
             if recorded != actual:
                 findings.append(f"{ref.key} was made from {key} {recorded[:16]}, stored now is {actual[:16]}")
-    return Verdict.of(name, links, findings, versions=len(refs), code=code_fingerprint())
+    made_by = {ref.key: described(ref.code) for ref in refs.values()}
+    return Verdict.of(name, links, findings, versions=len(refs), code=code_fingerprint(), made_by=made_by)
 
 
 def _split_key(key: str) -> tuple[str, str | None]:

@@ -1,9 +1,14 @@
 """Negative controls: data that holds nothing to learn must give a model that has learned nothing.
 
-Each control removes what there is to know and leaves everything else as it is, trains the cheap preset, and asks
-whether K4 AUC and EV correlation contain their base rate. A score above it means that something besides the past
-reached the model. The base rate of a martingale race is not exactly zero (see market/sources/simulated.py), so the
-correlation is allowed what knowing the hidden state would give.
+Each control removes what there is to know and leaves everything else as it is, trains the cheap preset through the
+production functions, and asks whether the score is at its base rate (leakage/control_score.py). Three work on the
+user's own bars: labels dealt out anew within their date, labels of one horizon later, bars in reverse order of time.
+The fourth is a simulated martingale market. What they notice is a label, or a train row, that reaches the test rows by
+some way around the features; and a feature that knows later bars, which it does in either direction of time.
+
+A false alarm would stop an honest retraining, so the level is set for all controls together (`ControlsConfig`) and a
+score has to lie above its base rate with its whole interval. Too few rows to notice a strong leak is a failure of its
+own: it says that nothing was proved, and does not block.
 """
 
 from __future__ import annotations
@@ -17,26 +22,22 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from k4_pipeline.config import PipelineConfig
+from k4_pipeline.config import N_CLASSES, PipelineConfig
+from k4_pipeline.errors import BadInputError
+from k4_pipeline.leakage import control_score, reduced
 from k4_pipeline.leakage import path as production
 from k4_pipeline.leakage.audit import AuditReport
-from k4_pipeline.leakage.path import PathResult
+from k4_pipeline.leakage.control_score import Score
+from k4_pipeline.leakage.path import KEYS, PathResult
 from k4_pipeline.leakage.small import SMALL_AS_OF, small_config
 from k4_pipeline.leakage.verdict import Verdict, guarded
 from k4_pipeline.market import sources
-from k4_pipeline.market.bars import PRICE_COLUMNS, Bars, to_days
-from k4_pipeline.market.sources.base import RawBars
+from k4_pipeline.market.bars import PRICE_COLUMNS, Bars, to_dates, to_days
+from k4_pipeline.patterns import labels
+from k4_pipeline.patterns.labels import LABEL_COLUMNS
 
-CORRELATION_OF_HIDDEN_STATE = 0.10  # what a martingale race allows at most, by evaluation/truth.py
-MIN_K4, MIN_K4_TICKERS, MIN_ROWS = 15, 6, 100
-CONTROL_TICKERS, CONTROL_BARS = 100, 760
-
-
-def control_config(seed: int = 0) -> PipelineConfig:
-    """The cheap preset on a universe large enough for an interval."""
-    config = small_config(seed, n_tickers=CONTROL_TICKERS, n_bars=CONTROL_BARS)
-    integrity = dataclasses.replace(config.integrity, bootstrap_draws=400, confidence=0.99)
-    return dataclasses.replace(config, integrity=integrity)
+TOO_LITTLE = "too little evidence"
+NULL_TICKERS, NULL_BARS = 100, 760
 
 
 def shuffled_within_date(labeled: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
@@ -56,24 +57,29 @@ def shuffled_within_date(labeled: pd.DataFrame, rng: np.random.Generator) -> pd.
     return out
 
 
-def shifted_by_one_horizon(labeled: pd.DataFrame, bars: Bars, horizon: int) -> pd.DataFrame:
-    """Each row gets class and label_end_date of its ticker's first snapshot at least one horizon later.
+def shifted_by_one_horizon(labeled: pd.DataFrame, bars: Bars, config: PipelineConfig) -> pd.DataFrame:
+    """Each row gets the label of a race that begins where its own ends: one horizon of bars later.
 
-    The race it is asked about begins when its own would have ended, so its bars say nothing of it in a martingale.
+    The box moves with the price, so that the race is as hard as it was. Where the ticker has no such bar, the label is
+    not known.
     """
-    out = labeled.copy()
     end = bars.locate(labeled["ticker"], to_days(labeled["snapshot_date"]))
-    source = np.full(len(labeled), -1)
-    for _, at in pd.Series(np.arange(len(labeled))).groupby(labeled["ticker"].to_numpy(dtype=object)):
-        rows = at.to_numpy()
-        rows = rows[np.argsort(end[rows], kind="stable")]
-        later = np.searchsorted(end[rows], end[rows] + horizon, side="left")
-        there = later < len(rows)
-        source[rows[there]] = rows[later[there]]
-    there = source >= 0
-    for column in ("outcome_class", "label_end_date"):
-        out[column] = labeled[column].iloc[np.maximum(source, 0)].reset_index(drop=True).where(there)
-    return out
+    stop = bars.offsets[np.searchsorted(bars.offsets, end, side="right")]
+    later = end + config.labels.horizon_bars
+    there = np.flatnonzero(later < stop)
+    ratio = bars.close[later[there]] / bars.close[end[there]]
+    moved = labeled.iloc[there].drop(columns=list(LABEL_COLUMNS)).reset_index(drop=True)
+    for column in ("upper", "lower", "power"):
+        moved[column] = moved[column] * ratio
+    moved["snapshot_date"] = to_dates(bars.date[later[there]]).astype("datetime64[us]")
+    raced = labels.label_snapshots(bars, moved, config.labels, default_exchange=config.cleaning.default_exchange)
+    raced.index = labeled.index[there]
+    out = labeled.copy()
+    for column in LABEL_COLUMNS:
+        out[column] = raced[column].reindex(labeled.index)
+    out["censored"] = out["censored"].eq(True)
+    out["label_bars"] = out["label_bars"].fillna(0).astype(np.int64)
+    return out.astype({"outcome_class": "Int8"})
 
 
 def time_reversed(bars: Bars) -> Bars:
@@ -86,110 +92,204 @@ def time_reversed(bars: Bars) -> Bars:
     return Bars(tickers=bars.tickers, offsets=bars.offsets, date=bars.date, **columns)
 
 
-def _relabelled(
-    raw: RawBars | Bars, config: PipelineConfig, relabel: Callable[[PathResult], pd.DataFrame]
-) -> PathResult:
-    path = production.build_from_raw(raw, config)
-    path.labeled = relabel(path)
-    return path
+@dataclasses.dataclass(frozen=True)
+class Control:
+    """One control: its data made from the user's path, and whether its labels are dealt (else a reference is the
+    base rate). `make` gives a path up to the sequences and the as-of date to split it at."""
+
+    make: Callable[[PathResult, np.random.Generator], PathResult]
+    dealt: bool
+    removes: str
+    fixed_as_of: str = ""
 
 
-def _trained(path: PathResult, as_of: str) -> PathResult:
-    production.split_at(path, as_of)
-    path.fitted = production.fit(path)
-    return production.score(path)
+def _shuffled(path: PathResult, rng: np.random.Generator) -> PathResult:
+    limit = path.config.controls.max_rows
+    part = dataclasses.replace(reduced.reduced(path, 2 * limit, rng), _cache={})
+    part.labeled = shuffled_within_date(part.labeled, rng)
+    return part
 
 
-def _null_world(seed: int) -> PathResult:
-    config = control_config(seed)
-    config = dataclasses.replace(config, simulation=dataclasses.replace(config.simulation, world="null"))
-    return production.build_from_raw(sources.read_bars(config.source, config.simulation), config)
+def _shifted(path: PathResult, rng: np.random.Generator) -> PathResult:
+    limit = path.config.controls.max_rows
+    part = dataclasses.replace(reduced.reduced(path, 4 * limit, rng), _cache={})
+    part.labeled = shifted_by_one_horizon(part.labeled, part.bars, path.config)
+    return part
 
 
-def _squeeze(seed: int) -> tuple[RawBars, PipelineConfig]:
-    config = control_config(seed)
-    return sources.read_bars(config.source, config.simulation), config
+def _reversed(path: PathResult, rng: np.random.Generator) -> PathResult:
+    tickers = reduced.bars_budget(path.bars, path.labeled, path.config.controls.max_bars, rng)
+    return production.build(time_reversed(path.bars.subset(tickers)), path.config)
 
 
-def shuffled_labels(seed: int) -> PathResult:
-    """Labels shuffled within date."""
-    raw, config = _squeeze(seed)
-    rng = np.random.default_rng([seed, 1])
-    return _relabelled(raw, config, lambda path: shuffled_within_date(path.labeled, rng))
+def _martingale(path: PathResult, rng: np.random.Generator) -> PathResult:
+    small = small_config(int(rng.integers(0, 100_000)), n_tickers=NULL_TICKERS, n_bars=NULL_BARS, world="null")
+    made = dataclasses.replace(path.config, **{n: getattr(small, n) for n in _OF_SMALL})
+    return production.build_from_raw(sources.read_bars(made.source, made.simulation), made)
 
 
-def null_world(seed: int) -> PathResult:
-    """A martingale market."""
-    return _null_world(seed)
+_OF_SMALL = ("source", "simulation", "cleaning", "patterns", "labels", "split")
 
-
-def reversed_time(seed: int) -> PathResult:
-    """The martingale market with time turned round: what leads to a price is now what follows from it.
-
-    Volatility clusters in either direction, and a race depends on volatility; so the martingale world, in which all
-    tickers have the same, is the one that is turned.
-    """
-    config = control_config(seed)
-    config = dataclasses.replace(config, simulation=dataclasses.replace(config.simulation, world="null"))
-    cleaned = production.clean(sources.read_bars(config.source, config.simulation), config)
-    return production.build(time_reversed(cleaned.bars), config)
-
-
-def shifted_labels(seed: int) -> PathResult:
-    """Labels of the martingale market, taken one horizon later."""
-    path = _null_world(seed)
-    path.labeled = shifted_by_one_horizon(path.labeled, path.bars, path.config.labels.horizon_bars)
-    return path
-
-
-CONTROLS: dict[str, Callable[[int], PathResult]] = {
-    "shuffled_labels_teach_nothing": shuffled_labels,
-    "a_martingale_teaches_nothing": null_world,
-    "reversed_time_teaches_nothing": reversed_time,
-    "labels_one_horizon_late_teach_nothing": shifted_labels,
+CONTROLS: dict[str, Control] = {
+    "shuffled_labels_teach_nothing": Control(
+        _shuffled, True, "the user's own rows, classes dealt out anew among the snapshots of a month"
+    ),
+    "labels_one_horizon_late_teach_nothing": Control(
+        _shifted, False, "the user's own rows, each with the label of a race that begins where its own ends"
+    ),
+    "reversed_time_teaches_nothing": Control(_reversed, False, "the user's own bars in reverse order"),
+    "a_martingale_teaches_nothing": Control(_martingale, False, "a simulated market of martingales", SMALL_AS_OF),
 }
 
 
-def judge(name: str, path: PathResult) -> Verdict:
-    """K4 AUC contains one half and EV correlation its base rate, on enough K4 rows of enough tickers."""
-    metrics = path.metrics
-    if metrics is None or path.scored is None:
-        return Verdict.of(name, 0, ["no labelled test row: the control shows nothing"])
-    auc, ev = metrics["model"]["k4_auc"], metrics["model"]["ev_correlation_pearson"]
-    k4 = path.scored["outcome_class"] == 4
-    findings = []
-    tickers = int(path.scored.loc[k4, "ticker"].nunique())
-    if int(k4.sum()) < MIN_K4 or tickers < MIN_K4_TICKERS or len(path.scored) < MIN_ROWS:
-        findings.append(
-            f"too little evidence: {int(k4.sum())} K4 rows of {tickers} tickers among {len(path.scored)}; needed are "
-            f"{MIN_K4}, {MIN_K4_TICKERS} and {MIN_ROWS}"
-        )
-    if not auc["low"] <= 0.5:
-        findings.append(f"report: K4 AUC {auc['value']:.3f} [{auc['low']:.3f}, {auc['high']:.3f}] lies above 0.5")
-    if not ev["low"] <= CORRELATION_OF_HIDDEN_STATE:
-        findings.append(
-            f"report: EV correlation {ev['value']:.3f} [{ev['low']:.3f}, {ev['high']:.3f}] lies above "
-            f"{CORRELATION_OF_HIDDEN_STATE}"
-        )
-    detail: dict[str, Any] = {"k4_auc": auc["value"], "auc_low": auc["low"], "auc_high": auc["high"]}
-    detail |= {"ev_correlation": ev["value"], "ev_low": ev["low"], "ev_high": ev["high"]}
-    return Verdict.of(name, len(path.scored), findings, k4=int(k4.sum()), **detail)
+def train_control(path: PathResult, as_of: str, seed: int) -> PathResult:
+    """Split with every later row to test on, cap each member, fit and score with the cheap preset.
+
+    Where few labelled rows follow `as_of`, an earlier date is taken: the control asks about the pipeline.
+    """
+    settings = path.config.controls
+    config = reduced.with_far_test(reduced.cheap_config(path.config, epochs=settings.epochs, seed=seed))
+    path = reduced.labelled_only(dataclasses.replace(path, config=config))
+    split = reduced.split_with_evidence(path, as_of, settings.test_rows).split
+    assert split is not None
+    caps = {"train": settings.max_rows, "validation": settings.max_rows // 4, "test": settings.max_rows}
+    path.split = reduced.capped_members(split, caps, np.random.default_rng([seed, 3]))
+    with reduced.one_thread():
+        path.fitted = production.fit(path)
+        return production.score(path)
 
 
-def run_control(name: str, seed: int) -> Verdict:
-    """Make the data of one control, train on it and judge what was learned."""
-    return judge(name, _trained(CONTROLS[name](seed), SMALL_AS_OF))
+def readings(path: PathResult, seed: int) -> dict[str, np.ndarray]:
+    """(n, 6) probabilities of the scored rows by two readers: the trained network, and trees on the model inputs.
+
+    The network shows what the training and prediction code let through; trees find within seconds a channel that tells
+    the class, which so small a training of the network would not.
+    """
+    scored = path.scored
+    assert scored is not None
+    network = scored[[f"p_{i}" for i in range(N_CLASSES)]].to_numpy(dtype=np.float64)
+    rows, table = production.members(path, "train")
+    train = control_score.input_facts(*path.inputs(rows))
+    numbered = path.sequences[KEYS].assign(_row=np.arange(len(path.sequences)))
+    at = scored[KEYS].merge(numbered, on=KEYS, how="left", validate="1:1")["_row"].to_numpy()
+    test = control_score.input_facts(*path.inputs(at))
+    y = table["outcome_class"].to_numpy(dtype=np.int64)
+    return {"network": network, "trees": control_score.boosted_probabilities(train, y, test, seed=seed)}
+
+
+def references(path: PathResult, seed: int) -> list[np.ndarray]:
+    """(n, 6) probabilities of the scored rows from facts of the bars up to the snapshot, by two plain learners."""
+    assert path.scored is not None
+    tables = [production.members(path, "train")[1], path.scored]
+    rows = [t[KEYS].merge(path.labeled, on=KEYS, how="left", validate="1:1") for t in tables]
+    train, test = (control_score.reference_features(t, path.bars) for t in rows)
+    y = rows[0]["outcome_class"].to_numpy(dtype=np.int64)
+    return [
+        control_score.reference_probabilities(train, y, test),
+        control_score.boosted_probabilities(train, y, test, seed=seed),
+    ]
+
+
+def score_control(path: PathResult, *, dealt: bool, seed: int) -> dict[str, Score]:
+    """The score of each reader of a trained control with its base rate; empty when no class has enough rows."""
+    scored, settings = path.scored, path.config.controls
+    if scored is None or scored.empty:
+        return {}
+    y, tickers = scored["outcome_class"].to_numpy(dtype=np.int64), scored["ticker"].to_numpy(dtype=object)
+    dates = scored["snapshot_date"].to_numpy()
+    classes = control_score.usable_classes(y, tickers)
+    if not classes:
+        return {}
+    read = readings(path, seed)
+    level = settings.false_alarm_rate / (len(CONTROLS) * len(read))
+    if dealt:
+        month = dates.astype("datetime64[M]").astype(np.int64)
+        return {
+            name: control_score.within_date(y, p, month, classes, level, settings.draws, seed)
+            for name, p in read.items()
+        }
+    honest = references(path, seed)
+    return {
+        name: control_score.against_reference(y, p, honest, tickers, classes, level, settings.draws, seed)
+        for name, p in read.items()
+    }
+
+
+def judge(name: str, path: PathResult, *, dealt: bool, seed: int = 0) -> Verdict:
+    """Whether a trained control scores at its base rate, on enough rows to notice a strong leak."""
+    settings, scores = path.config.controls, score_control(path, dealt=dealt, seed=seed)
+    scored = path.scored if path.scored is not None else pd.DataFrame(columns=["ticker", "outcome_class"])
+    n, tickers = len(scored), int(scored["ticker"].nunique())
+    sizes: dict[str, Any] = {
+        "test_rows": n,
+        "test_tickers": tickers,
+        "test_k4": int((scored["outcome_class"] == 4).sum()),
+    }
+    sizes |= {"train_rows": len(production.members(path, "train")[0]), "as_of": str(path.as_of)}
+    if not scores or not np.isfinite([[s.low, s.high] for s in scores.values()]).all():
+        text = f"{TOO_LITTLE}: {n} labelled test rows of {tickers} tickers, and no class with enough of them"
+        return Verdict(name, False, n, (text,), {"evidence": False, **sizes})
+    margin = 0.0 if dealt else settings.margin
+    alarms, blind = [], []
+    for reader, s in scores.items():
+        # The smallest score that would have raised an alarm: what lies below passes unnoticed.
+        noticed = s.high if dealt else s.base_rate + margin + (s.value - s.low)
+        values = {"score": s.value, "base_rate": s.base_rate, "low": s.low, "high": s.high, "p_value": s.p_value}
+        sizes |= {f"{reader}_{key}": float(value) for key, value in {**values, "noticed_from": noticed}.items()}
+        if s.value > s.high if dealt else s.low > s.base_rate + margin:
+            against = (
+                f"other deals of the same labels score up to {s.high:.3f}"
+                if dealt
+                else f"interval from {s.low:.3f}, while the bars up to the snapshot tell {s.base_rate:.3f}"
+            )
+            alarms.append(
+                f"{reader} of the control, as of {path.as_of}: mean AUC {s.value:.3f} on {n} test rows ({against}); "
+                "labels, train rows or later bars reach the test rows"
+            )
+        if noticed > settings.notice_at_most:
+            blind.append(f"the {reader} would be noticed from a mean AUC of {noticed:.3f} on only")
+    short = n < settings.min_rows or tickers < settings.min_tickers or len(blind) == len(scores)
+    findings = alarms or (
+        [
+            f"{TOO_LITTLE}: {'; '.join([f'{n} labelled test rows of {tickers} tickers', *blind])} (needed: "
+            f"{settings.min_rows} rows, {settings.min_tickers} tickers, {settings.notice_at_most})"
+        ]
+        if short
+        else []
+    )
+    sizes |= {"classes": next(iter(scores.values())).classes, "level": settings.false_alarm_rate / len(CONTROLS)}
+    return Verdict.of(name, n, findings, evidence=bool(alarms or not short), **sizes)
+
+
+def run_control(name: str, path: PathResult, as_of: str, *, seed: int = 0) -> Verdict:
+    """Make the data of one control from the user's `path`, train on it and judge what was learned."""
+    control, rng = CONTROLS[name], np.random.default_rng([seed, list(CONTROLS).index(name)])
+    try:
+        trained = train_control(control.make(path, rng), control.fixed_as_of or as_of, seed)
+    except BadInputError as error:
+        return Verdict(name, False, 0, (f"{TOO_LITTLE}: {error}",), {"evidence": False})
+    return judge(name, trained, dealt=control.dealt, seed=seed)
+
+
+def blocks(verdict: Verdict) -> bool:
+    """Whether a failed control objects: an alarm does, and so does a control that broke; too little evidence warns."""
+    return bool(verdict.detail.get("evidence", True))
 
 
 def run_controls(
-    *, seed: int = 0, names: list[str] | None = None, progress: Callable[[int, int], None] | None = None
+    path: PathResult,
+    as_of: str,
+    *,
+    seed: int = 0,
+    names: list[str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> AuditReport:
     """Every control, trained with the cheap preset; a verdict each."""
     report = AuditReport([], {})
     wanted = list(CONTROLS) if names is None else names
     for done, name in enumerate(wanted, start=1):
         begin = time.perf_counter()
-        report.verdicts.append(guarded(name, functools.partial(run_control, name, seed)))
+        report.verdicts.append(guarded(name, functools.partial(run_control, name, path, as_of, seed=seed)))
         report.seconds[name] = time.perf_counter() - begin
         if progress is not None:
             progress(done, len(wanted))

@@ -23,6 +23,7 @@ from k4_pipeline.config import (
     SplitConfig,
     TrainConfig,
 )
+from k4_pipeline.errors import BadInputError
 from k4_pipeline.leakage import path as production
 from k4_pipeline.leakage.path import PathResult
 from k4_pipeline.leakage.planted.universe import real_file
@@ -84,32 +85,43 @@ def _trained(path: PathResult) -> dict[str, Any]:
     path.fitted = production.fit(path)
     scored = production.score(path)
     if scored.metrics is None:
-        raise AssertionError("the demo's test rows have no labels; choose an earlier as-of date")
+        raise BadInputError("the test rows of the leak demo have no labels; choose an earlier as-of date")
     return scored.metrics
 
 
-def compare_splits(
-    market: str, raw: RawBars, config: PipelineConfig, as_of: str, seed: int, done: Callable[[], None]
+def compare_on(
+    market: str,
+    path: PathResult,
+    as_of: str,
+    seed: int,
+    done: Callable[[], None],
+    shown: tuple[tuple[str, str], ...] = METRICS,
 ) -> dict[str, Any]:
-    """Both trainings on one market, as a JSON-able dict."""
-    honest = production.split_at(production.build_from_raw(raw, config), as_of)
+    """Both trainings on one path (up to the sequences, or split already), as a JSON-able dict."""
+    honest = path if path.split is not None else production.split_at(path, as_of)
     dealt = dataclasses.replace(honest, split=random_split(honest, seed), _cache={})
     results = {}
-    for name, path in (("honest", honest), ("random", dealt)):
-        results[name] = _trained(path)
+    for name, split in (("honest", honest), ("random", dealt)):
+        results[name] = _trained(split)
         done()
     rows = [
-        {"metric": title, **{name: metrics["model"][key] for name, metrics in results.items()}}
-        for key, title in METRICS
+        {"metric": title, **{name: metrics["model"][key] for name, metrics in results.items()}} for key, title in shown
     ]
     counts = {
         name: {"rows": metrics["n"], "k4": metrics["n_k4"], "tickers": metrics["n_tickers"]}
         for name, metrics in results.items()
     }
-    return {"market": market, "as_of": as_of, "rows": rows, "test": counts, "train_rows": honest.manifest.rows["train"]}
+    return {
+        "market": market,
+        "as_of": str(honest.as_of),
+        "rows": rows,
+        "test": counts,
+        "train_rows": honest.manifest.rows["train"],
+    }
 
 
-def _in_words(markets: list[dict[str, Any]]) -> str:
+def in_words(markets: list[dict[str, Any]]) -> str:
+    """What the tables of some markets show, in sentences."""
     parts = []
     for market in markets:
         honest, dealt = (market["rows"][0][name]["value"] for name in ("honest", "random"))
@@ -121,6 +133,12 @@ def _in_words(markets: list[dict[str, Any]]) -> str:
             )
         else:
             parts.append(f"{where} a test span holds no K4 row, so that the K4 AUC cannot be compared.")
+            for row in market["rows"]:
+                if row["metric"].startswith("log loss"):
+                    a, b = (row[name]["value"] for name in ("honest", "random"))
+                    parts.append(
+                        f"The log loss is {b:.3f} on the random split, {a:.3f} on the honest one; lower is better."
+                    )
     parts.append(
         "Same bars, same model, same settings, same number of rows: what differs is only whether rows of one pattern, "
         "and labels that are not known yet, may stand on both sides."
@@ -145,7 +163,13 @@ def run_demo(
             progress(finished, total)
 
     markets = [
-        compare_splits("the simulated squeeze market", simulate(config.simulation), config, SIMULATED_AS_OF, seed, done)
+        compare_on(
+            "the simulated squeeze market",
+            production.build_from_raw(simulate(config.simulation), config),
+            SIMULATED_AS_OF,
+            seed,
+            done,
+        )
     ]
     if real is not None:
         frame = pd.read_parquet(real).assign(source=real.name)
@@ -153,5 +177,6 @@ def run_demo(
         chosen = np.random.default_rng([seed, 23]).choice(names, min(REAL_TICKERS, len(names)), replace=False)
         part = frame[frame["ticker"].isin(chosen)].reset_index(drop=True)
         title = f"real US bars ({len(chosen)} tickers, K4 = +15% within 30 bars)"
-        markets.append(compare_splits(title, RawBars(part), real_config(config), REAL_AS_OF, seed, done))
-    return {"seed": seed, "markets": markets, "in_words": _in_words(markets)}
+        path = production.build_from_raw(RawBars(part), real_config(config))
+        markets.append(compare_on(title, path, REAL_AS_OF, seed, done))
+    return {"seed": seed, "markets": markets, "in_words": in_words(markets)}

@@ -167,6 +167,27 @@ def scaler_was_fitted_on_train_only(
     return Verdict.of("scaler_was_fitted_on_train_only", len(rows), findings)
 
 
+def rows_seen_are_those_permitted(seen: pd.DataFrame, split: pd.DataFrame, as_of: pd.Timestamp) -> Verdict:
+    """The rows handed to fits (member, keys, label_end_date) are the train and validation rows of the split, each once,
+    and every label among them was known before `as_of`."""
+    columns = [*KEYS, "label_end_date"]
+    late = ~(seen["label_end_date"] < pd.Timestamp(as_of))
+    findings = [f"seen_rows: label not known before as_of: {text}" for text in _rows(seen, late, columns)[:10]]
+    cases = 0
+    for name in ("train", "validation"):
+        mine, own = seen.loc[seen["member"] == name, columns], split.loc[split["split"] == name, columns]
+        cases += len(own)
+        joined = mine.merge(own, on=columns, how="outer", indicator=True)
+        only = (
+            joined["_merge"].map({"left_only": "was seen only", "right_only": "was not seen", "both": ""}).astype(str)
+        )
+        for text, what in zip(_rows(joined, only != "", columns), only[only != ""]):
+            findings.append(f"seen_rows, {name}: {text} {what}; the split and the fit disagree")
+        if mine.duplicated(KEYS).any():
+            findings.append(f"seen_rows, {name}: {int(mine.duplicated(KEYS).sum())} rows were seen twice")
+    return Verdict.of("rows_seen_are_those_permitted", cases, findings)
+
+
 def probabilities_sum_to_one(predictions: pd.DataFrame) -> Verdict:
     """Raw and calibrated sixtuples are probabilities: each in [0, 1], each row summing to one within 1e-5."""
     findings: list[str] = []

@@ -101,11 +101,14 @@ def build_validation(
     model: dict[str, Any],
     data: dict[str, Any],
     provenance: dict[str, str],
+    leak_demo: dict[str, Any] | None = None,
+    code: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     """The whole content of one validation report.
 
     `model`: facts of the checkpoint (architecture, parameters, history, calibration ...); `data`: facts of the bars;
-    `provenance`: fingerprints by asset. Raises `BadInputError` when no test row has a known label yet.
+    `provenance`: fingerprints by asset; `code`: what made each of them, in words; `leak_demo`: the section of
+    `leakage.report_demo`. Raises `BadInputError` when no test row has a known label yet.
     """
     scored = score_labelled(predictions, labeled, sequences, panel_values)
     if scored.empty:
@@ -129,6 +132,8 @@ def build_validation(
         "audit_passed": audit_passed,
         "passed": bool(all(t.passed for t in tests) and verdicts and all(v.passed for v in verdicts)),
         "provenance": provenance,
+        "code": code or {},
+        "leak_demo": leak_demo or {},
         "config": to_dict(config),
         "versions": library_versions(),
     }

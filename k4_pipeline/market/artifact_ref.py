@@ -37,6 +37,7 @@ class ArtifactRef:
     meta: dict[str, Any] = field(hash=False)
     inputs: dict[str, str] = field(hash=False)
     files: dict[str, dict[str, Any]] = field(hash=False)  # name -> {"sha256": ..., "bytes": ...}
+    code: dict[str, str] = field(hash=False, default_factory=dict)  # what made it, see code_version.code_record
 
     @property
     def key(self) -> str:

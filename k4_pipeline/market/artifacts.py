@@ -25,6 +25,7 @@ from typing import Any
 from k4_pipeline.errors import BadInputError, StaleArtifactError
 from k4_pipeline.market.artifact_ref import MANIFEST, ArtifactRef, artifact_key, fingerprint_of, list_files
 from k4_pipeline.market.atomic import atomic_write_json, file_lock, fsync_path, sha256_file, try_lock
+from k4_pipeline.market.code_version import code_fingerprint, code_record, described
 
 STATE = "state.json"
 HISTORY_EVENTS = 500
@@ -72,6 +73,7 @@ class StagedArtifact:
             "fingerprint": fingerprint_of(kind, files),
             "meta": meta or {},
             "inputs": inputs or {},
+            "code": code_record(self.asset),
             "files": files,
         }
         self.ref = self.store._publish(self, manifest, guard)
@@ -189,7 +191,8 @@ class ArtifactStore:
         return self._state(ref.asset, ref.partition)["verdicts"].get(ref.version)
 
     def verify_chain(self, refs: Iterable[ArtifactRef], *, frozen: tuple[str, ...] = ("champion_model",)) -> None:
-        """Every input fingerprint recorded by `refs` and, recursively, by their inputs is that of the current version.
+        """Every input fingerprint recorded by `refs` and, recursively, by their inputs is that of the current version,
+        and each was made by the code that is installed (`broken_code`).
 
         An asset named in `frozen` must itself be current where it is an input, but its own inputs belong to the past
         (a serving model keeps the data it was trained on). Raises `StaleArtifactError` with every broken link.
@@ -202,6 +205,7 @@ class ArtifactStore:
             if ref.key in seen or ref.asset in frozen:
                 continue
             seen.add(ref.key)
+            broken += self.broken_code(ref)
             for key, recorded in sorted(ref.inputs.items()):
                 asset, _, partition = key.partition("@")
                 try:
@@ -217,6 +221,18 @@ class ArtifactStore:
                 todo.append(source)
         if broken:
             raise StaleArtifactError("; ".join(broken) + ". Materialize the named assets again, upstream first")
+
+    @staticmethod
+    def broken_code(ref: ArtifactRef) -> list[str]:
+        """What is wrong with the code that made this version: one sentence naming stored and installed, or nothing.
+
+        Equal bytes keep their fingerprint: once the named asset was made again with an unchanged result, what was made
+        from it stands as before. Names that are no asset of this package have no code to compare.
+        """
+        expected = code_fingerprint(ref.asset)
+        if not expected or ref.code.get("fingerprint") == expected:
+            return []
+        return [f"{ref.key} was made by {described(ref.code)}; installed is {described(code_record(ref.asset))}"]
 
     # -- inside -------------------------------------------------------------------------------------------------------
 
@@ -259,6 +275,7 @@ class ArtifactStore:
                 partition=partition,
                 version=version,
                 dir=folder,
+                code=manifest.get("code") or {},
                 **{name: manifest[name] for name in ("fingerprint", "kind", "meta", "inputs", "files")},
             )
         except (OSError, ValueError, KeyError, TypeError) as problem:

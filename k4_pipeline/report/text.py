@@ -107,7 +107,9 @@ def signal_table(report: dict[str, Any]) -> str:
 
 
 def demo_section(demo: dict[str, Any]) -> str:
-    """What leakage looks like: the dict of `leakage.demo.run_demo`, one table per market."""
+    """What leakage looks like: the dict of `leakage.demo.run_demo`, one table per market, or why there is none."""
+    if not demo.get("markets"):
+        return str(demo.get("left_out") or "This report was made without it. `k4 audit --demo` shows it.")
 
     def cell(metric: dict[str, float]) -> str:
         return f"**{number(metric['value'])}** ({number(metric['low'])} to {number(metric['high'])})"
@@ -167,13 +169,19 @@ def render_markdown(report: dict[str, Any]) -> str:
         "## The split",
         class_table(report),
         f"Test rows whose label is not known yet: {report['unlabelled_test_rows']}.",
-        *(["## What leakage looks like", demo_section(report["leak_demo"])] if report.get("leak_demo") else []),
+        "## What leakage looks like",
+        "The smallest model, trained twice on a part of these rows: on the split by date with purge, as above, and on "
+        "one dealt at random, as is often done. It judges nothing here; it shows how a leak flatters.",
+        demo_section(report.get("leak_demo") or {}),
         "## Propositions checked",
         verdict_table(report),
         "## Data and model",
         table(["what", "value"], [[k.replace("_", " "), v] for k, v in facts.items()]),
         "## Provenance",
-        table(["artifact", "fingerprint"], [[k, f"`{v[:16]}`"] for k, v in report["provenance"].items()]),
+        table(
+            ["artifact", "fingerprint", "made by"],
+            [[k, f"`{v[:16]}`", report.get("code", {}).get(k, "")] for k, v in report["provenance"].items()],
+        ),
         table(["library", "version"], [[k, v] for k, v in report["versions"].items()]),
         "These numbers describe the past of one universe. They do not include costs, slippage or delisted names that "
         "the source never had, and no interval covers a change of regime.",

@@ -124,3 +124,11 @@ def test_label_rules_and_sample_weights_are_chosen_in_the_shell_the_environment_
 def test_the_stored_file_is_plain_json(tmp_path):
     stored = json.loads(save_settings(Settings(tmp_path)).read_text())
     assert set(stored) == {"config", "alert_urls"}
+
+
+def test_no_open_pattern_is_said_in_one_kind_sentence():
+    from k4_pipeline.cli_results import _no_signal
+
+    text = _no_signal({"bars_to": "2024-12-31"})
+    assert "No pattern was open on the last day (2024-12-31)" in text
+    assert "nothing is wrong" in text

@@ -84,6 +84,11 @@ CHECKS = {
         "model_and_data_fingerprints_match",
         "calibrator_was_fitted_on_validation_only",
         "model_was_fitted_on_permitted_rows",
+        "rows_seen_are_those_permitted",
+        "shuffled_labels_teach_nothing",
+        "labels_one_horizon_late_teach_nothing",
+        "reversed_time_teaches_nothing",
+        "a_martingale_teaches_nothing",
     },
     "predictions": {
         "predictions_match_their_schema",

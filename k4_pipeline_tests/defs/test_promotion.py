@@ -111,3 +111,36 @@ def test_a_result_shows_cases_findings_and_severity():
     assert bad.metadata["cases"].value == 2
     soft = to_result("daily_bars", _holds("p", blocking=False), Verdict.of("p", 2, ["row 1"]))
     assert soft.severity == dg.AssetCheckSeverity.WARN
+
+
+def _control(evidence_there: bool) -> Proposition:
+    def holds(evidence):
+        return Verdict("control", False, 7, ("the score lies above its base rate",), {"evidence": evidence_there})
+
+    return Proposition("control", holds, objects=lambda verdict: verdict.detail["evidence"])
+
+
+def test_a_proposition_may_say_which_of_its_failures_block(store):
+    ref = _write(store, "daily_bars", "a")
+    (warned,) = judge(_evidence(store, ref), [_control(False)])
+    assert store.current("daily_bars").fingerprint == ref.fingerprint
+    assert to_result("daily_bars", _control(False), warned).severity == dg.AssetCheckSeverity.WARN
+    (alarm,) = judge(_evidence(store, ref), [_control(True)])
+    assert to_result("daily_bars", _control(True), alarm).severity == dg.AssetCheckSeverity.ERROR
+    with pytest.raises(StaleArtifactError, match="above its base rate"):
+        store.current("daily_bars")
+
+
+def test_negative_controls_that_are_switched_off_fail_as_a_warning(store):
+    from k4_pipeline.config import ControlsConfig
+    from k4_pipeline.defs.checks.controls import CONTROL_PROPOSITIONS, DESCRIPTIONS
+    from k4_pipeline.leakage.controls import CONTROLS
+
+    assert set(DESCRIPTIONS) == set(CONTROLS)
+    off = PipelineConfig(controls=ControlsConfig(enabled=False))
+    evidence = Evidence(_write(store, "trained_model", "w"), store, off)
+    for proposition in CONTROL_PROPOSITIONS:
+        verdict = proposition.holds(evidence)
+        assert not verdict.passed
+        assert "controls.enabled" in verdict.findings[-1]
+        assert to_result("trained_model", proposition, verdict).severity == dg.AssetCheckSeverity.WARN

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
+import pandas as pd
 import pytest
 
+from k4_pipeline.config import ControlsConfig
 from k4_pipeline.leakage import controls
 from k4_pipeline.leakage import path as production
-from k4_pipeline.leakage.small import SMALL_AS_OF
+from k4_pipeline.leakage.planted.registry import load_planted, replaced
+from k4_pipeline.leakage.small import SMALL_AS_OF, small_config
+from k4_pipeline.market.sources import read_bars
+
+QUICK = ControlsConfig(max_rows=800, epochs=1, draws=1600, test_rows=300)
 
 
 def test_shuffling_keeps_the_class_mix_of_every_month(context):
@@ -22,12 +30,16 @@ def test_shuffling_keeps_the_class_mix_of_every_month(context):
     assert dealt["label_end_date"].equals(labeled["label_end_date"])
 
 
-def test_shifted_labels_begin_after_the_own_window(context):
-    full, horizon = context.full, context.config.labels.horizon_bars
-    shifted = controls.shifted_by_one_horizon(full.labeled, full.bars, horizon)
+def test_shifted_labels_are_of_a_race_that_begins_where_the_own_one_ends(context):
+    full = context.full
+    shifted = controls.shifted_by_one_horizon(full.labeled, full.bars, context.config)
     known = shifted["outcome_class"].notna() & full.labeled["outcome_class"].notna()
     assert known.sum() > 100
-    assert (shifted.loc[known, "label_end_date"] > full.labeled.loc[known, "label_end_date"]).mean() > 0.99
+    ordinary = known & ~full.labeled["censored"] & ~shifted["censored"]
+    begins = full.bars.locate(full.labeled["ticker"], controls.to_days(full.labeled["label_end_date"]))
+    ends = full.bars.locate(shifted["ticker"], controls.to_days(shifted["label_end_date"].fillna(pd.Timestamp(0))))
+    assert (ends - begins)[ordinary].tolist() == [context.config.labels.horizon_bars] * int(ordinary.sum())
+    assert shifted["snapshot_date"].equals(full.labeled["snapshot_date"])
 
 
 def test_reversed_bars_are_bars(context):
@@ -39,30 +51,71 @@ def test_reversed_bars_are_bars(context):
     assert np.array_equal(turned.date, bars.date)
 
 
-def test_too_little_evidence_is_a_failure(context):
-    verdict = controls.judge("x", context.full)
-    strict = controls.MIN_K4_TICKERS
-    k4 = context.full.scored[context.full.scored["outcome_class"] == 4]
-    assert (k4["ticker"].nunique() >= strict) or not verdict.passed
+def test_too_little_evidence_is_a_failure_that_does_not_block(context):
+    path = dataclasses.replace(context.full, config=dataclasses.replace(context.config, controls=QUICK))
+    few = dataclasses.replace(path, scored=path.scored.head(40), _cache={})
+    for case in (few, dataclasses.replace(path, scored=None, _cache={})):
+        verdict = controls.judge("x", case, dealt=True)
+        assert not verdict.passed
+        assert controls.TOO_LITTLE in verdict.findings[0]
+        assert not controls.blocks(verdict)
+
+
+def test_rows_that_cannot_be_split_are_too_little_evidence(context):
+    verdict = controls.run_control("shuffled_labels_teach_nothing", context.full, "2022-01-03")
+    assert (verdict.passed, controls.blocks(verdict)) == (False, False)
+    assert "needed are" in verdict.findings[0]
+
+
+def test_a_control_that_breaks_blocks(context, monkeypatch):
+    def broken(*args, **kwargs):
+        raise ZeroDivisionError("broken")
+
+    monkeypatch.setattr(controls, "train_control", broken)
+    report = controls.run_controls(context.full, SMALL_AS_OF, names=["reversed_time_teaches_nothing"])
+    verdict = report.verdicts[0]
+    assert "ZeroDivisionError" in verdict.findings[0]
+    assert controls.blocks(verdict)
+
+
+def _universe(world: str = "squeeze"):
+    config = dataclasses.replace(small_config(5, n_tickers=60, world=world), controls=QUICK)
+    return production.build_from_raw(read_bars(config.source, config.simulation), config)
 
 
 @pytest.mark.slow
-def test_every_control_scores_at_base_rate():
-    report = controls.run_controls(seed=0)
-    assert len(report.verdicts) == 4
+def test_every_control_of_an_honest_pipeline_scores_at_its_base_rate():
+    report = controls.run_controls(_universe(), SMALL_AS_OF)
+    assert [v.name for v in report.verdicts] == list(controls.CONTROLS)
     assert report.passed, [(v.name, v.findings, v.detail) for v in report.verdicts if not v.passed]
+    for verdict in report.verdicts:
+        for reader in ("network", "trees"):
+            told = [verdict.detail[f"{reader}_{key}"] for key in ("low", "score", "base_rate", "high")]
+            assert np.isfinite(told).all()
+        assert verdict.cases == verdict.detail["test_rows"] >= QUICK.min_rows
+
+
+def _label_in_the_input(original, bars, snapshots, **kwargs):
+    frame = original(bars, snapshots, **kwargs)
+    label = production.label(bars, snapshots, small_config())["outcome_class"].fillna(0).to_numpy(dtype=np.float64)
+    return frame.assign(prior_width=(frame["upper"] - frame["lower"]) * (1.5 + label))
 
 
 @pytest.mark.slow
-def test_a_leak_that_survives_the_shuffling_is_noticed():
-    path = controls.shuffled_labels(0)
-    is_k4 = (path.labeled["outcome_class"] == 4).fillna(False).to_numpy(dtype=bool)
-    # The geometry tells the class: a prior range ten times as wide, and a long qualification.
-    width = path.sequences["upper"] - path.sequences["lower"]
-    path.sequences["prior_width"] = width * np.where(is_k4, 10.0, 1.1)
-    path.sequences["qualifying_bars"] = np.where(is_k4, 60, 6)
-    production.split_at(path, SMALL_AS_OF)
-    path.fitted = production.fit(path)
-    verdict = controls.judge("shuffled_labels_teach_nothing", production.score(path))
+@pytest.mark.parametrize("name", ["reversed_time_teaches_nothing", "a_martingale_teaches_nothing"])
+def test_a_label_in_the_input_raises_the_alarm_of_the_controls_that_build_their_inputs(name):
+    path = _universe()
+    with replaced("sequences.windows.index_sequences", _label_in_the_input):
+        verdict = controls.run_control(name, path, SMALL_AS_OF)
     assert not verdict.passed
-    assert "lies above 0.5" in verdict.findings[0]
+    assert "reach the test rows" in verdict.findings[0]
+    assert controls.blocks(verdict)
+
+
+@pytest.mark.slow
+def test_a_report_on_train_rows_raises_the_alarm_of_the_shuffled_labels():
+    path = _universe()
+    with load_planted()["report_on_train_rows"].plant():
+        verdict = controls.run_control("shuffled_labels_teach_nothing", path, SMALL_AS_OF)
+    assert "other deals of the same labels score up to" in verdict.findings[0]
+    assert controls.blocks(verdict)

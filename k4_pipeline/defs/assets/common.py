@@ -9,6 +9,7 @@ import dagster as dg
 
 from k4_pipeline.defs.graph import GROUPS, PARTITIONED_ASSETS
 from k4_pipeline.defs.partitions import as_of_partitions
+from k4_pipeline.market.code_version import code_fingerprint
 
 OWNERS = ["team:k4-research"]
 # Runs by itself when something upstream changed and no blocking check upstream objects (switched on in the UI).
@@ -30,6 +31,7 @@ def k4_asset(
             description=description,
             kinds=kinds,
             owners=OWNERS,
+            code_version=code_fingerprint(name)[:12],
             partitions_def=as_of_partitions if partitioned else None,
             # A partition of the past is remade on purpose only: a backfill, not every change of the bars.
             automation_condition=AUTOMATION if automatic and not partitioned and deps else None,

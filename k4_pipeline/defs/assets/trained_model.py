@@ -36,8 +36,10 @@ def trained_model(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Mater
             fingerprints={name: ref.fingerprint for name, ref in work.inputs.items()},
             progress=work.progress("training"),
         )
+        seconds = facts.pop("seconds")  # not among the files: the same training must have the same fingerprint
         work.write_json("facts.json", facts)
         work.meta = {key: facts[key] for key in ("best_epoch", "parameters", "feature_list_hash", "scaler_hash")}
+        work.meta["training_seconds"] = seconds
     history = facts["history"]
     columns = [c for c in history[0] if isinstance(history[0][c], (int, float))] if history else []
     losses = [float(h.get("train_loss", float("nan"))) for h in history]
@@ -48,11 +50,13 @@ def trained_model(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Mater
             "train_rows": facts["train_rows"],
             "validation_rows": facts["validation_rows"],
             "best_epoch": facts["best_epoch"],
+            "training_seconds": seconds,
             "monitor": facts["monitor"],
             "history": dg.MetadataValue.md(markdown_table(columns, [[h[c] for c in columns] for h in history])),
             "loss_plot": dg.MetadataValue.md(
                 bar_image("train loss by epoch", [str(i + 1) for i in range(len(losses))], losses) if losses else "none"
             ),
+            "sees": dg.MetadataValue.md(markdown_table(["fitted or chosen", "sees"], list(facts["sees"].items()))),
             "calibration": dg.MetadataValue.json(facts["calibration"]),
             **version_metadata(work.ref),
         }

@@ -1,14 +1,16 @@
 """`validation_report`: metrics and integrity tests of one as-of date, rendered as HTML, Markdown and JSON."""
 
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from k4_pipeline.defs.assets.common import k4_asset
-from k4_pipeline.defs.io_managers import produce
+from k4_pipeline.defs.io_managers import Production, produce
 from k4_pipeline.defs.metadata import version_metadata
 from k4_pipeline.defs.resources import K4Resource
 from k4_pipeline.defs.verdicts import stored_verdicts
+from k4_pipeline.market.code_version import described
 from k4_pipeline.market.storage import atomic_write_bytes
 
 INPUTS = (
@@ -33,9 +35,10 @@ def validation_report(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.M
     from k4_pipeline.leakage.audit_stamp import audited
     from k4_pipeline.leakage.validation import build_validation
     from k4_pipeline.report.render import render_report
-    from k4_pipeline.report.text import headline, integrity_table, metric_table, signal_table
+    from k4_pipeline.report.text import demo_section, headline, integrity_table, metric_table, signal_table
 
-    with produce(context, k4, "validation_report", inputs=INPUTS, sections=("integrity",)) as work:
+    with produce(context, k4, "validation_report", inputs=INPUTS, sections=("integrity", "proof")) as work:
+        folder = work.settings.reports_dir / context.partition_key
         report = build_validation(
             as_of=context.partition_key,
             predictions=work.table("predictions"),
@@ -51,9 +54,10 @@ def validation_report(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.M
             model=work.json("trained_model", "facts.json"),
             data=data_facts(work.inputs["daily_bars"].meta),
             provenance={ref.key: ref.fingerprint for ref in work.inputs.values()},
+            code={ref.key: described(ref.code) for ref in work.inputs.values()},
+            leak_demo=leak_demo(work, folder),
         )
         files = render_report(report, work.dir)
-        folder = work.settings.reports_dir / context.partition_key
         for file in (files.html, files.markdown, files.json):
             atomic_write_bytes(folder / file.name, file.read_bytes())
         work.meta = {"passed": report["passed"], "metrics": _core_metrics(report), "headline": headline(report)}
@@ -64,10 +68,28 @@ def validation_report(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.M
             "report_path": dg.MetadataValue.path(str(folder / "report.html")),
             "integrity": dg.MetadataValue.md(integrity_table(report)),
             "metrics": dg.MetadataValue.md(metric_table(report)),
+            "leak_demo": dg.MetadataValue.md(demo_section(report["leak_demo"])),
             "signals": dg.MetadataValue.md(signal_table(report)),
             **{k: v for k, v in _core_metrics(report).items() if v == v},
             **version_metadata(work.ref),
         }
+    )
+
+
+def leak_demo(work: Production, folder: Path) -> dict[str, Any]:
+    """The section that shows what leakage looks like on these rows."""
+    from k4_pipeline.leakage.artifacts import path_of, recorded_config
+    from k4_pipeline.leakage.report_demo import demo_of_report
+
+    data = {name: work.inputs[name] for name in ("daily_bars", "labeled_snapshots", "market_features", "sequences")}
+    config = recorded_config(work.config, data)
+    return demo_of_report(
+        folder,
+        {name: ref.fingerprint for name, ref in data.items()},
+        str(work.partition),
+        config,
+        lambda: path_of(data, config, work.partition),
+        progress=work.progress("showing what leakage looks like"),
     )
 
 

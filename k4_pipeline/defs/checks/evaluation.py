@@ -22,7 +22,7 @@ INTEGRITY_TESTS = {
 
 def _report_is_complete(evidence: Evidence) -> Verdict:
     report = evidence.json("report.json")
-    wanted = ("as_of", "metrics", "integrity", "verdicts", "provenance", "classes", "signals")
+    wanted = ("as_of", "metrics", "integrity", "verdicts", "provenance", "code", "leak_demo", "classes", "signals")
     held = {**report, **report.get("metrics", {})}
     findings = [f"the report has no {name}" for name in wanted if not held.get(name)]
     if report["as_of"] != evidence.ref.partition:

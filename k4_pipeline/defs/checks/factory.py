@@ -34,6 +34,7 @@ class Evidence:
     store: ArtifactStore
     config: PipelineConfig
     _inputs: dict[str, ArtifactRef] = field(default_factory=dict)
+    kept: dict[str, Any] = field(default_factory=dict)  # what several propositions of one asset need, read once
 
     def input(self, asset: str) -> ArtifactRef:
         """The input version that this version was made from, its fingerprint compared, its bytes verified."""
@@ -68,12 +69,20 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Proposition:
-    """A sentence that must hold of a stored version."""
+    """A sentence that must hold of a stored version.
+
+    `objects` says of a failed verdict whether it blocks; without it every failure of a blocking proposition does.
+    """
 
     name: str
     holds: Callable[[Evidence], Verdict]
     blocking: bool = True
     description: str = ""
+    objects: Callable[[Verdict], bool] | None = None
+
+    def blocks(self, verdict: Verdict) -> bool:
+        """Whether this verdict keeps the version from being published."""
+        return self.blocking and not verdict.holds and (self.objects is None or self.objects(verdict))
 
 
 def schema_proposition(asset: str, schema_of: Callable[[Evidence], Any]) -> Proposition:
@@ -112,7 +121,7 @@ def judge(evidence: Evidence, propositions: list[Proposition]) -> list[Verdict]:
         [
             f"{v.name}: {v.findings[0] if v.findings else 'failed'}"
             for p, v in zip(propositions, verdicts, strict=True)
-            if p.blocking and not v.holds
+            if p.blocks(v)
         ],
     )
     if failed:
@@ -130,10 +139,16 @@ def to_result(asset: str, proposition: Proposition, verdict: Verdict) -> dg.Asse
         asset_key=asset,
         check_name=proposition.name,
         passed=verdict.holds,
-        severity=dg.AssetCheckSeverity.ERROR if proposition.blocking else dg.AssetCheckSeverity.WARN,
+        severity=_severity(proposition, verdict),
         description=(verdict.findings[0][:300] if verdict.findings else f"holds in {verdict.cases:,} cases"),
         metadata={"cases": verdict.cases, "findings": dg.MetadataValue.md(findings or "none"), **_plain(detail)},
     )
+
+
+def _severity(proposition: Proposition, verdict: Verdict) -> dg.AssetCheckSeverity:
+    # Dagster stops a run for a failed blocking check of severity ERROR alone.
+    error = proposition.blocking and (verdict.holds or proposition.blocks(verdict))
+    return dg.AssetCheckSeverity.ERROR if error else dg.AssetCheckSeverity.WARN
 
 
 def _plain(detail: dict[str, Any]) -> dict[str, Any]:

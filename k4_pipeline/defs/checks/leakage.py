@@ -29,11 +29,15 @@ def _config(evidence: Evidence, refs: dict[str, ArtifactRef]) -> PipelineConfig:
     return recorded_config(evidence.config, refs)
 
 
-def _path(evidence: Evidence, *names: str) -> PathResult:
+def path_of_partition(evidence: Evidence, *names: str) -> PathResult:
+    """The stored tables behind the version under test, in the form the proof works with; read once per check op."""
     from k4_pipeline.leakage.artifacts import path_of
 
-    refs = _refs(evidence, *names)
-    return path_of(refs, _config(evidence, refs), evidence.ref.partition)
+    key = "path " + " ".join(names)
+    if key not in evidence.kept:
+        refs = _refs(evidence, *names)
+        evidence.kept[key] = path_of(refs, _config(evidence, refs), evidence.ref.partition)
+    return evidence.kept[key]
 
 
 def _snapshots(evidence: Evidence) -> Verdict:
@@ -91,13 +95,13 @@ def _membership(evidence: Evidence) -> Verdict:
 def _model(evidence: Evidence) -> Verdict:
     from k4_pipeline.leakage.stage_checks import model_was_fitted_on_permitted_rows
 
-    return model_was_fitted_on_permitted_rows(_path(evidence, "dataset_split"))
+    return model_was_fitted_on_permitted_rows(path_of_partition(evidence, "dataset_split"))
 
 
 def _predictions(evidence: Evidence) -> Verdict:
     from k4_pipeline.leakage.stage_checks import predictions_are_of_the_stored_model_row_by_row
 
-    return predictions_are_of_the_stored_model_row_by_row(_path(evidence, "dataset_split", "trained_model"))
+    return predictions_are_of_the_stored_model_row_by_row(path_of_partition(evidence, "dataset_split", "trained_model"))
 
 
 SNAPSHOT_PROOF = Proposition(

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from k4_pipeline.config import ScalerConfig, SplitConfig, from_dict
+from k4_pipeline.defs.checks.controls import CONTROL_PROPOSITIONS
 from k4_pipeline.defs.checks.factory import Evidence, Proposition, checks_for, schema_proposition
 from k4_pipeline.defs.checks.leakage import MODEL_PROOF, PREDICTION_PROOF, SPLIT_PROOF
 from k4_pipeline.defs.io_managers import load_json, load_panel, load_table
@@ -84,6 +85,14 @@ def _fingerprints(evidence: Evidence) -> Verdict:
         "features": feature_list_hash(),
     }
     return model_and_data_fingerprints_match(recorded, actual)
+
+
+def _rows_seen(evidence: Evidence) -> Verdict:
+    from k4_pipeline.defs.candidate import SEEN_ROWS
+    from k4_pipeline.leakage.propositions import rows_seen_are_those_permitted
+
+    seen, split = load_table(evidence.ref, SEEN_ROWS), evidence.input_table("dataset_split")
+    return rows_seen_are_those_permitted(seen, split, pd.Timestamp(evidence.ref.partition))
 
 
 def _calibrated_on_validation(evidence: Evidence) -> Verdict:
@@ -178,7 +187,13 @@ CHECKS = [
                 _calibrated_on_validation,
                 description="The hash of the rows the calibrator saw is that of the validation rows.",
             ),
+            Proposition(
+                "rows_seen_are_those_permitted",
+                _rows_seen,
+                description="Keys and dates of every row handed to a fit are those of the train and validation rows.",
+            ),
             MODEL_PROOF,
+            *CONTROL_PROPOSITIONS,
         ],
     ),
     checks_for(
