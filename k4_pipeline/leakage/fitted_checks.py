@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from k4_pipeline.config import N_CLASSES
 from k4_pipeline.evaluation import calibration
@@ -226,7 +227,8 @@ def the_best_epoch_was_chosen_on_validation_rows(context: AuditContext) -> Verdi
         kept = fitted.history[fitted.best_epoch - 1]
         rows, table = production.members(context.full, "validation")
         data = production.member_dataset(context.full, "validation", fitted.scaler)
-        p = prediction.predict_probabilities(fitted.model, data).astype(np.float64)
+        # In double precision, as training measures: rounded, close scores of a weak model tie and change their ranks.
+        p = torch.softmax(prediction.predict_logits(fitted.model, data).double(), dim=-1).numpy()
         is_k4 = table["outcome_class"].to_numpy(dtype=np.int64) == 4
         measured = {"validation_k4_count": float(is_k4.sum())}
         if is_k4.any():
