@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from k4_pipeline.kernels.linear import Linear
 from k4_pipeline.models.attention import MaskedSelfAttention
 from k4_pipeline.models.head import DenseHead, MaskedPool
+from k4_pipeline.models.input_layer import InputLayer
 from k4_pipeline.models.mamba import MambaBlock, MambaMixer, rescale_residual_projections
 from k4_pipeline.models.presets import Sizes
 
@@ -19,7 +19,7 @@ class MambaAttention(nn.Module):
     ) -> None:
         super().__init__()
         d_model = sizes.d_model
-        self.input = Linear(n_features, d_model)
+        self.input = InputLayer(n_features, d_model)
         self.blocks = nn.ModuleList(
             MambaBlock(MambaMixer(d_model, sizes.d_state, sizes.d_conv, sizes.expand, backend=backend), dropout)
             for _ in range(sizes.n_mamba_blocks)
@@ -28,7 +28,6 @@ class MambaAttention(nn.Module):
         self.norm = nn.LayerNorm(d_model)
         self.pool = MaskedPool(d_model)
         self.head = DenseHead(d_model, sizes.head, n_classes, dropout)
-        nn.init.zeros_(self.input.bias)
         rescale_residual_projections(self.blocks)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -37,8 +36,8 @@ class MambaAttention(nn.Module):
         Every row needs one valid bar or more; `check_mask` says so in words and is called by what feeds the model.
         """
         first_valid = mask.shape[1] - mask.sum(dim=1)  # (batch,)
-        # Filled, not multiplied: padding may hold NaN. From here on it is finite, and each layer leaves it out.
-        hidden = self.input(x.masked_fill(~mask.unsqueeze(-1), 0.0))  # (batch, length, d_model)
+        # From here on padding is finite, whatever it held, and each layer leaves it out.
+        hidden = self.input(x, mask)  # (batch, length, d_model)
         for block in self.blocks:
             hidden = block(hidden, first_valid)
         hidden = self.norm(self.attention(hidden, first_valid))
