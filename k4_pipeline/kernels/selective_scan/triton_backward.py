@@ -18,6 +18,7 @@ import triton.language as tl
 from k4_pipeline.kernels.selective_scan.triton_math import (
     add_warp_sums,
     exp2,
+    fold_warps,
     load_channels,
     load_states,
     sigmoid,
@@ -74,9 +75,9 @@ def scan_backward(
     have added so far; parameters: (parts, d_state + 2, channels)
     float32, the sums over the rows of a program for A, D and the bias.
 
-    SUMS over channels: "warp" (`add_warp_sums`, one warp and 16 states), "bf16" (`sum_channels`) or "" (reductions).
-    KEEP: decays are kept in registers instead of being computed again; adding `zero` hides from the compiler that it
-    has them already. FULL and what else `zero` is for: see the forward kernel.
+    SUMS over channels: "warp" (`add_warp_sums`, 16 states, 32 channels per warp), "bf16" (`sum_channels`) or "" (plain
+    reductions). KEEP: decays are kept in registers instead of being computed again; adding `zero` hides from the
+    compiler that it has them already. FULL and what else `zero` is for: see the forward kernel.
     """
     split = tl.program_id(1)
     n = tl.arange(0, N)
@@ -92,17 +93,17 @@ def scan_backward(
             d = (split * BLOCKS + turn) * BD + tl.arange(0, BD)
             inside = d < channels
             before, more = turn > 0, turn < BLOCKS - 1
-            if SUMS == "warp":  # the tile of a chunk's sums over channels: where its elements belong
+            if SUMS == "warp":  # dC and dB of a chunk as (8, 32): where its elements belong
                 selectors = warp_selectors(n, d)
-                tile_state = ((d % 32) // 4)[None, :] + 8 * (n // 2)[:, None]
-                tile_bar = 2 * (d % 4)[None, :] + (n % 2)[:, None]
-                tile_keep = (tile_bar < T) & (n < 4)[:, None]
-                tile_at = n[:, None] * BD + tl.arange(0, BD)[None, :] + zero
-            else:
+                m, lane = tl.arange(0, 8), tl.arange(0, 32)
+                tile_state = (lane // 4)[None, :] + (8 * (m % 4 // 2) + N * (m < 4))[:, None]
+                tile_bar = 2 * (lane % 4)[None, :] + (m % 2)[:, None]
+                tile_at = m[:, None] * 32 + lane[None, :]
+            else:  # one of the two as (d_state, TP)
                 tile_state = n[:, None] + 0 * column[None, :]
                 tile_bar = column[None, :] + 0 * n[:, None]
-                tile_keep = tile_bar < T
                 tile_at = n[:, None] * TP + column[None, :]
+            tile_keep = tile_bar < T
 
             a2 = tl.load(a2_ptr + n[:, None] * channels + d[None, :] + zero, mask=inside[None, :], other=0.0)  # (N, BD)
             skip = tl.zeros((BD,), tl.float32)
@@ -112,12 +113,12 @@ def scan_backward(
             if HAS_BIAS:
                 bias = tl.load(bias_ptr + d, mask=inside, other=0.0).to(tl.float32)
             # the sums of the rows before; a program has these to itself
-            sums = parameters_ptr + tl.program_id(0).to(tl.int64) * (N + 2) * channels
+            sums_at = parameters_ptr + tl.program_id(0).to(tl.int64) * (N + 2) * channels
             known = inside & (unit + d * 0 >= BLOCKS)
-            da_at = sums + n[:, None] * channels + d[None, :] + zero
+            da_at = sums_at + n[:, None] * channels + d[None, :] + zero
             da = tl.load(da_at, mask=known[None, :], other=0.0)
-            dd = tl.load(sums + N * channels + d, mask=known, other=0.0)
-            dbias = tl.load(sums + (N + 1) * channels + d, mask=known, other=0.0)
+            dd = tl.load(sums_at + N * channels + d, mask=known, other=0.0)
+            dbias = tl.load(sums_at + (N + 1) * channels + d, mask=known, other=0.0)
 
             g = tl.zeros((N, BD), tl.float32)
             # The operands of a chunk are fetched while the chunk behind it is at work, B and C (small, soon cached)
@@ -150,7 +151,10 @@ def scan_backward(
                 steps = ()
                 slopes = ()
                 keep = tile_keep & (first + tile_bar < length)
-                if SUMS != "":
+                if SUMS == "warp":
+                    sums_c = tl.zeros((N, BD), tl.float32)
+                    sums_b = tl.zeros((N, BD), tl.float32)
+                elif SUMS != "":
                     sums_c = tl.load(so_far + TILE + tile_at, mask=keep & before, other=0.0)
                 for i in tl.static_range(T):
                     t = first + i
@@ -181,7 +185,7 @@ def scan_backward(
                     steps = steps + (step,)
                     to_c = h * weight[None, :]
                     if SUMS == "warp":
-                        sums_c = add_warp_sums(sums_c, to_c, selectors, d, i)
+                        sums_c = add_warp_sums(sums_c, to_c, selectors, d, i, False)
                     elif SUMS != "":
                         # every column of the product holds the sum; the bar keeps its own
                         sum_c = sum_channels(to_c, TP, SUMS, HARDWARE)
@@ -198,9 +202,9 @@ def scan_backward(
                 ahead_dt = _load_chunk(dt_ptr + ahead * dt_bar, dt_bar, before_it, d, inside, length, T, CHECKED)
                 ahead_dy = _load_chunk(dy_ptr + ahead * dy_bar, dy_bar, before_it, d, inside, length, T, CHECKED)
                 ahead_z = _load_chunk(z_ptr + ahead * z_bar, z_bar, before_it, d, inside, length, T, CHECKED)
-                if SUMS != "":
+                result_at = dbc_at + tile_bar * dbc_bar + tile_state
+                if SUMS == "bf16":
                     sums_b = tl.load(so_far + tile_at, mask=keep & before, other=0.0)
-                    result_at = dbc_at + tile_bar * dbc_bar + tile_state
                     _store_sums(so_far + TILE + tile_at, result_at + N, sums_c, keep, more)
                 for k in tl.static_range(T):
                     t = first + (T - 1 - k)
@@ -221,7 +225,7 @@ def scan_backward(
                     g = g + weight[None, :] * c[:, None]
                     to_b = g * (step * x)[None, :]
                     if SUMS == "warp":
-                        sums_b = add_warp_sums(sums_b, to_b, selectors, d, T - 1 - k)
+                        sums_b = add_warp_sums(sums_b, to_b, selectors, d, T - 1 - k, True)
                     elif SUMS != "":
                         sum_b = sum_channels(to_b, TP, SUMS, HARDWARE)
                         sums_b += tl.where(column[None, :] == T - 1 - k, sum_b, 0.0)
@@ -249,9 +253,14 @@ def scan_backward(
                     dbias += ddt
                     tl.store(du_at + (T - 1 - k) * du_bar + d, du.to(du_ptr.dtype.element_ty), mask=here)
                     tl.store(ddt_at + (T - 1 - k) * ddt_bar + d, ddt.to(ddt_ptr.dtype.element_ty), mask=here)
-                if SUMS != "":
+                if SUMS == "warp":
+                    sums = fold_warps(sums_c, sums_b, n, BD // 32)
+                    if BLOCKS > 1:
+                        sums += tl.load(so_far + tile_at, mask=keep & before, other=0.0)
+                    _store_sums(so_far + tile_at, result_at, sums, keep, more)
+                elif SUMS != "":
                     _store_sums(so_far + tile_at, result_at, sums_b, keep, more)
 
             tl.store(da_at, da, mask=inside[None, :])
-            tl.store(sums + N * channels + d, dd, mask=inside)
-            tl.store(sums + (N + 1) * channels + d, dbias, mask=inside)
+            tl.store(sums_at + N * channels + d, dd, mask=inside)
+            tl.store(sums_at + (N + 1) * channels + d, dbias, mask=inside)

@@ -31,7 +31,7 @@ class Tiles:
 
     forward_channels: int = 128
     forward_channels_per_thread: int = 1
-    backward_channels: int = 32  # at a time, one per thread
+    backward_channels: int = 256  # at a time, one per thread
     bars: int = 5  # of one chunk: states kept in registers by the backward, distance of the saved states
     bars_without_saving: int = 10  # unrolled by the forward when nothing is saved
     rows: int = 1  # of the batch per backward program
@@ -55,24 +55,25 @@ def forced_tiles(tiles: Tiles) -> Any:
 
 
 @functools.cache
-def _programs_at_once(index: int) -> int:
-    """Backward programs that fill the device: eight warps of 255 registers per multiprocessor."""
-    return 8 * torch.cuda.get_device_properties(index).multi_processor_count
+def _multiprocessors(index: int) -> int:
+    return torch.cuda.get_device_properties(index).multi_processor_count
 
 
-def choose_tiles(d_inner: int, d_state: int, batch: int, device: torch.device) -> Tiles:
+def choose_tiles(d_inner: int, d_state: int, batch: int, dtype: torch.dtype, device: torch.device) -> Tiles:
     """Sizes for a shape: few enough chunk states that a thread's share stays in its registers."""
     if _forced:
         return _forced[-1]
     channels = max(16, triton.next_power_of_2(d_inner))
     bars = {1: 10, 2: 10, 4: 10, 8: 8, 16: 5, 32: 2}.get(d_state, 1)
-    fill = _programs_at_once(device.index or 0) if device.type == "cuda" else 1
+    at_once = min(256 if d_state == 16 and dtype == torch.bfloat16 else 64, channels)
+    # Backward programs that fill the device: eight warps of 255 registers per multiprocessor.
+    fill = 256 * _multiprocessors(device.index or 0) // at_once if device.type == "cuda" else 1
     return Tiles(
         forward_channels=min(128, channels),
-        backward_channels=min(32, channels),
+        backward_channels=at_once,
         bars=bars,
         bars_without_saving=bars,
-        rows=max(1, -(-batch // fill)),
+        rows=max(1, min(4, batch // (4 * fill))),
         whole_rows=2 * batch > fill,
     )
 
@@ -131,7 +132,7 @@ def launch_forward(
     """y and the saved states; bc (batch, length, 2 d_state) holds B and C side by side."""
     batch, length, d_inner = u.shape
     d_state = A.shape[1]
-    tiles = choose_tiles(d_inner, d_state, batch, u.device)
+    tiles = choose_tiles(d_inner, d_state, batch, u.dtype, u.device)
     bars = tiles.bars if save else tiles.bars_without_saving
     y = torch.empty(u.shape, dtype=u.dtype, device=u.device)
     saved = _saved_states(u, d_state, save, tiles)
@@ -191,14 +192,14 @@ def launch_backward(
             if gradient is not None:
                 gradient.zero_()
         return A.new_zeros(A.shape), A.new_zeros(d_inner), A.new_zeros(d_inner)
-    tiles = choose_tiles(d_inner, d_state, batch, u.device)
+    tiles = choose_tiles(d_inner, d_state, batch, u.dtype, u.device)
     run = functools.partial(
         _run_backward, dense_rows(dy), dense_rows(u), dense_rows(dt), A, dense_rows(bc), D,
         None if z is None else dense_rows(z), dt_bias, saved, dt_softplus, out, tiles,
     )  # fmt: skip
     key = (u.device, d_inner, d_state, u.dtype, tiles, length % tiles.bars == 0, D is None, z is None, dt_softplus)
-    fast = u.dtype == torch.bfloat16 and d_state == 16 and tiles.backward_channels == 32 and tiles.bars <= 8
-    fast = fast and not triton_interpreted() and _use_warp_sums.get(key, True)
+    fast = u.dtype == torch.bfloat16 and d_state == 16 and tiles.backward_channels >= 32 and tiles.bars <= 8
+    fast = fast and d_inner >= 32 and not triton_interpreted() and _use_warp_sums.get(key, True)
     result = run(warp_sums=fast)
     if fast and key not in _use_warp_sums and not torch.cuda.is_current_stream_capturing():
         agree = sums_agree(dy, u, dt, A, bc, z, dt_bias, dt_softplus, out.dbc)
@@ -234,8 +235,8 @@ def _run_backward(
     blocks, parts = -(-d_inner // channels), -(-batch // rows)
     splits = 1 if tiles.whole_rows else blocks
     if warp_sums:
-        sums, tile = "warp", 4 * channels
-    elif d_state >= 16 and channels >= 16 and u.dtype == torch.bfloat16:
+        sums, tile = "warp", 4 * 32
+    elif d_state >= 16 and d_inner >= 32 and u.dtype == torch.bfloat16:
         sums, tile = "bf16", 16 * d_state
     else:
         sums, tile = "", tiles.bars * d_state
@@ -288,7 +289,7 @@ def _saved_states(u: Tensor, d_state: int, save: bool, tiles: Tiles) -> Tensor:
 
 def saved_states_like(u: Tensor, d_state: int, save: bool) -> Tensor:
     """An empty tensor of the shape in which `launch_forward` returns the saved states."""
-    return _saved_states(u, d_state, save, choose_tiles(u.shape[2], d_state, 1, torch.device("cpu")))
+    return _saved_states(u, d_state, save, choose_tiles(u.shape[2], d_state, 1, u.dtype, torch.device("cpu")))
 
 
 @_forward.register_fake
