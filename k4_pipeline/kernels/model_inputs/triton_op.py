@@ -36,21 +36,59 @@ class Tables:
 @triton.jit
 def _pick(x, k, number: tl.constexpr, value):
     """x, but `value` (bars,) in the columns of pattern value `number`."""
-    return tl.where(k == number, value.to(tl.float32)[:, None], x)
+    return tl.where(k == number, value[:, None], x)
+
+
+@triton.jit
+def _channels(
+    panel, tables, out, bar, r, real, valid, values, factors, bound, c,
+    COLUMNS: tl.constexpr, CHANNELS: tl.constexpr, WIDE: tl.constexpr,
+):  # fmt: skip
+    """Channels c of the bars: raw value, scale-free form, clip, scaler."""
+    source_of, scale_of, offset_of, lower_of, upper_of, center_of, inverse_of = tables
+    inside = c < CHANNELS
+    source = tl.load(source_of + c, mask=inside, other=0)
+    scale = tl.load(scale_of + c, mask=inside, other=0)[None, :]
+    market = real[:, None] & (inside & (source < COLUMNS))[None, :]
+    x = tl.load(panel + r[:, None] * COLUMNS + source[None, :], mask=market, other=0.0)  # (bars, channels)
+    k = source[None, :] - COLUMNS
+    for number in tl.static_range(14):
+        x = _pick(x, k, number, values[number])
+    per_anchor, per_price, per_volume = factors
+    factor = tl.where(scale == 1, per_anchor[:, None], 1.0)
+    factor = tl.where(scale == 2, per_price[:, None], factor)
+    factor = tl.where(scale == 3, per_volume[:, None], factor)
+    x = x * factor
+    offset = tl.load(offset_of + c, mask=inside, other=1.0)[None, :]
+    logged = tl.log(tl.where(scale == 4, tl.abs(x), x) + offset)
+    logged = tl.where((scale == 4) & (x < 0.0), -logged, logged)
+    x = tl.where((scale == 1) | (scale == 3) | (scale == 4), logged, x)
+
+    finite = tl.abs(x) < float("inf")  # false for NaN
+    x = tl.maximum(x, tl.load(lower_of + c, mask=inside, other=0.0)[None, :])
+    x = tl.minimum(x, tl.load(upper_of + c, mask=inside, other=0.0)[None, :])
+    x = x - tl.load(center_of + c, mask=inside, other=0.0)[None, :]
+    x = x * tl.load(inverse_of + c, mask=inside, other=0.0)[None, :]
+    x = tl.minimum(tl.maximum(x, -bound), bound)
+    x = tl.where(finite & valid[:, None] & inside[None, :], x, 0.0)
+    wide = real[:, None] & (c < WIDE)[None, :]
+    tl.store(out + bar[:, None] * WIDE + c[None, :], x.to(out.dtype.element_ty), mask=wide)
 
 
 @triton.jit
 def assemble(
     panel, close, index, geometry, positions, source_of, scale_of, offset_of, lower_of, upper_of, center_of, inverse_of,
     out, mask, total, bound,
-    BARS: tl.constexpr, COLUMNS: tl.constexpr, CHANNELS: tl.constexpr, WIDE: tl.constexpr, BC: tl.constexpr,
+    BARS: tl.constexpr, COLUMNS: tl.constexpr, CHANNELS: tl.constexpr, WIDE: tl.constexpr, REST: tl.constexpr,
     PRICE: tl.constexpr, EXACT: tl.constexpr, BB: tl.constexpr,
 ):  # fmt: skip
     """out (total / BARS, BARS, WIDE) and mask (total / BARS, BARS); columns of index: end, bars, start, activation; of
-    geometry: upper, lower, power, start price, prior width, bars in qualification, close, mean volume."""
+    geometry: upper, lower, power, start price, prior width, bars in qualification, close, mean volume.
+
+    Channels are taken 64 at a time and REST, a power of two, at the end.
+    """
     bar = tl.program_id(0).to(tl.int64) * BB + tl.arange(0, BB)
-    c = tl.arange(0, BC)
-    real, inside = bar < total, c < CHANNELS
+    real = bar < total
     row = tl.load(positions + bar // BARS, mask=real, other=0)
     j = bar % BARS
     r = tl.load(index + row * 4, mask=real, other=0) - (BARS - 1) + j
@@ -70,54 +108,39 @@ def assemble(
     prior = tl.load(shape + 4, mask=real, other=1.0)
     qualifying = tl.load(shape + 5, mask=real, other=1.0)
     anchor = tl.load(shape + 6, mask=real, other=1.0)
-    volume = tl.load(shape + 7, mask=real, other=1.0)
+    volume = tl.load(shape + 7, mask=real, other=1.0).to(tl.float32)
     missing = float("nan")
     per_price = 1.0 / price
-    per_anchor = tl.where(anchor > 0, 1.0 / anchor, missing)
-    per_volume = tl.where(volume > 0, 1.0 / volume.to(tl.float32), missing)
+    per_anchor = tl.where(anchor > 0, 1.0 / anchor, missing).to(tl.float32)
+    per_volume = tl.where(volume > 0, 1.0 / volume, missing)
     percent = 100.0 * per_price
     width = upper - lower
-
-    source = tl.load(source_of + c, mask=inside, other=0)
-    scale = tl.load(scale_of + c, mask=inside, other=0)[None, :]
-    market = real[:, None] & (inside & (source < COLUMNS))[None, :]
-    x = tl.load(panel + r[:, None] * COLUMNS + source[None, :], mask=market, other=0.0)  # (BB, BC)
-    k = source[None, :] - COLUMNS
-    x = _pick(x, k, 0, active)
-    x = _pick(x, k, 1, since)
-    x = _pick(x, k, 2, 100.0 * width.to(tl.float32) / lower.to(tl.float32))
-    x = _pick(x, k, 3, tl.maximum(since + 1.0, 0.0))
-    x = _pick(x, k, 4, (price - lower).to(tl.float32) / width.to(tl.float32))
-    x = _pick(x, k, 5, (upper - price) * percent)
-    x = _pick(x, k, 6, (price - lower) * percent)
-    x = _pick(x, k, 7, (power - price) * percent)
-    x = _pick(x, k, 8, opening)
-    x = _pick(x, k, 9, upper)
-    x = _pick(x, k, 10, lower)
-    x = _pick(x, k, 11, power)
-    x = _pick(x, k, 12, 100.0 * (prior - width).to(tl.float32) / prior.to(tl.float32))
-    x = _pick(x, k, 13, qualifying)
-
-    factor = tl.where(scale == 1, per_anchor.to(tl.float32)[:, None], 1.0)
-    factor = tl.where(scale == 2, per_price.to(tl.float32)[:, None], factor)
-    factor = tl.where(scale == 3, per_volume.to(tl.float32)[:, None], factor)
-    x = x * factor
-    offset = tl.load(offset_of + c, mask=inside, other=1.0)[None, :]
-    logged = tl.log(tl.where(scale == 4, tl.abs(x), x) + offset)
-    logged = tl.where((scale == 4) & (x < 0.0), -logged, logged)
-    x = tl.where((scale == 1) | (scale == 3) | (scale == 4), logged, x)
-
-    finite = tl.abs(x) < float("inf")  # false for NaN
-    x = tl.maximum(x, tl.load(lower_of + c, mask=inside, other=0.0)[None, :])
-    x = tl.minimum(x, tl.load(upper_of + c, mask=inside, other=0.0)[None, :])
-    x = x - tl.load(center_of + c, mask=inside, other=0.0)[None, :]
-    x = x * tl.load(inverse_of + c, mask=inside, other=0.0)[None, :]
-    x = tl.minimum(tl.maximum(x, -bound), bound)
-    x = tl.where(finite & valid[:, None] & inside[None, :], x, 0.0)
-    tl.store(
-        out + bar[:, None] * WIDE + c[None, :], x.to(out.dtype.element_ty), mask=real[:, None] & (c < WIDE)[None, :]
+    values = (
+        active,
+        since,
+        100.0 * width.to(tl.float32) / lower.to(tl.float32),
+        tl.maximum(since + 1.0, 0.0),
+        (price - lower).to(tl.float32) / width.to(tl.float32),
+        ((upper - price) * percent).to(tl.float32),
+        ((price - lower) * percent).to(tl.float32),
+        ((power - price) * percent).to(tl.float32),
+        opening.to(tl.float32),
+        upper.to(tl.float32),
+        lower.to(tl.float32),
+        power.to(tl.float32),
+        100.0 * (prior - width).to(tl.float32) / prior.to(tl.float32),
+        qualifying.to(tl.float32),
     )
+    factors = (per_anchor, per_price.to(tl.float32), per_volume)
+    tables = (source_of, scale_of, offset_of, lower_of, upper_of, center_of, inverse_of)
     tl.store(mask + bar, valid, mask=real)
+    WHOLE: tl.constexpr = WIDE // 64
+    for part in tl.static_range(WHOLE):
+        c = part * 64 + tl.arange(0, 64)
+        _channels(panel, tables, out, bar, r, real, valid, values, factors, bound, c, COLUMNS, CHANNELS, WIDE)
+    if WHOLE * 64 < WIDE:
+        c = WHOLE * 64 + tl.arange(0, REST)
+        _channels(panel, tables, out, bar, r, real, valid, values, factors, bound, c, COLUMNS, CHANNELS, WIDE)
 
 
 def assemble_batch(
@@ -145,7 +168,7 @@ def assemble_batch(
             panel, panel if close is None else close, index, geometry, positions,
             tables.source, tables.scale, tables.log_offset, tables.lower, tables.upper,
             tables.center, tables.inverse_scale, x, mask, total, bound,
-            BARS=bars, COLUMNS=panel.shape[1], CHANNELS=channels, WIDE=width, BC=triton.next_power_of_2(width),
-            PRICE=price_column, EXACT=close is not None, BB=_BARS_PER_PROGRAM, num_warps=4,
+            BARS=bars, COLUMNS=panel.shape[1], CHANNELS=channels, WIDE=width,
+            REST=triton.next_power_of_2(width % 64 or 1), PRICE=price_column, EXACT=close is not None, BB=_BARS_PER_PROGRAM, num_warps=1,
         )  # fmt: skip
     return x, mask

@@ -83,6 +83,7 @@ def scan_backward(
     n = tl.arange(0, N)
     column = tl.arange(0, TP)
     CHECKED: tl.constexpr = not (FULL and channels % BD == 0)
+    LATE: tl.constexpr = T - 2 if T > 1 else 0
     chunks = tl.cdiv(length, T)
     so_far_ptr += split.to(tl.int64) * batch * chunks * 2 * TILE
     dbc_ptr += split * dbc_split
@@ -198,10 +199,6 @@ def scan_backward(
 
                 before_it = tl.maximum(first - T, 0)  # the first chunk fetches itself again, for nobody
                 ahead = row * length + before_it
-                ahead_u = _load_chunk(u_ptr + ahead * u_bar, u_bar, before_it, d, inside, length, T, CHECKED)
-                ahead_dt = _load_chunk(dt_ptr + ahead * dt_bar, dt_bar, before_it, d, inside, length, T, CHECKED)
-                ahead_dy = _load_chunk(dy_ptr + ahead * dy_bar, dy_bar, before_it, d, inside, length, T, CHECKED)
-                ahead_z = _load_chunk(z_ptr + ahead * z_bar, z_bar, before_it, d, inside, length, T, CHECKED)
                 result_at = dbc_at + tile_bar * dbc_bar + tile_state
                 if SUMS == "bf16":
                     sums_b = tl.load(so_far + tile_at, mask=keep & before, other=0.0)
@@ -216,8 +213,18 @@ def scan_backward(
                     else:  # the first bar of the next chunk
                         next_b = load_states(bc_ptr + ahead * bc_bar, n, 0, length, True)
                         next_c = load_states(bc_ptr + ahead * bc_bar + N, n, 0, length, True)
-                    if k == (T - 1) // 2:  # half of the states are used up, so that these find registers
+                    if k == LATE:  # most of the states are used up: the next chunk's operands find registers
+                        ahead_u = _load_chunk(u_ptr + ahead * u_bar, u_bar, before_it, d, inside, length, T, CHECKED)
+                        ahead_dt = _load_chunk(
+                            dt_ptr + ahead * dt_bar, dt_bar, before_it, d, inside, length, T, CHECKED
+                        )
+                        ahead_dy = _load_chunk(
+                            dy_ptr + ahead * dy_bar, dy_bar, before_it, d, inside, length, T, CHECKED
+                        )
+                        ahead_z = _load_chunk(z_ptr + ahead * z_bar, z_bar, before_it, d, inside, length, T, CHECKED)
                         next_h = _load_saved(saved, n, d, channels, zero, inside & (first - T + d * 0 > 0))
+                        if SUMS == "warp" and BLOCKS > 1:
+                            sums_so_far = tl.load(so_far + tile_at, mask=keep & before, other=0.0)
                     x = inputs[T - 1 - k].to(tl.float32)
                     step = steps[T - 1 - k]
                     weight = upstream[T - 1 - k]
@@ -256,7 +263,7 @@ def scan_backward(
                 if SUMS == "warp":
                     sums = fold_warps(sums_c, sums_b, n, BD // 32)
                     if BLOCKS > 1:
-                        sums += tl.load(so_far + tile_at, mask=keep & before, other=0.0)
+                        sums += sums_so_far
                     _store_sums(so_far + tile_at, result_at, sums, keep, more)
                 elif SUMS != "":
                     _store_sums(so_far + tile_at, result_at, sums_b, keep, more)
