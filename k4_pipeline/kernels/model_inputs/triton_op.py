@@ -169,6 +169,7 @@ def assemble_batch(
             tables.source, tables.scale, tables.log_offset, tables.lower, tables.upper,
             tables.center, tables.inverse_scale, x, mask, total, bound,
             BARS=bars, COLUMNS=panel.shape[1], CHANNELS=channels, WIDE=width,
-            REST=triton.next_power_of_2(width % 64 or 1), PRICE=price_column, EXACT=close is not None, BB=_BARS_PER_PROGRAM, num_warps=1,
+            REST=triton.next_power_of_2(width % 64 or 1), PRICE=price_column, EXACT=close is not None,
+            BB=_BARS_PER_PROGRAM, num_warps=1,
         )  # fmt: skip
     return x, mask

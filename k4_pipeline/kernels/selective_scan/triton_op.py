@@ -65,7 +65,7 @@ def choose_tiles(d_inner: int, d_state: int, batch: int, dtype: torch.dtype, dev
         return _forced[-1]
     channels = max(16, triton.next_power_of_2(d_inner))
     bars = {1: 10, 2: 10, 4: 10, 8: 8, 16: 5, 32: 2}.get(d_state, 1)
-    at_once = min(256 if d_state == 16 and dtype == torch.bfloat16 else 64, channels)
+    at_once = min(32 if d_state == 16 and dtype == torch.bfloat16 else 64, channels)
     # Backward programs that fill the device: eight warps of 255 registers per multiprocessor.
     fill = 256 * _multiprocessors(device.index or 0) // at_once if device.type == "cuda" else 1
     return Tiles(
