@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-_PACKAGES = ("torch", "triton", "mamba-ssm", "numba", "numpy")
+_PACKAGES = ("torch", "triton", "mamba-ssm", "causal-conv1d", "numba", "numpy")
 
 
 def _commit() -> str:

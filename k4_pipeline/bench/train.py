@@ -28,6 +28,7 @@ from k4_pipeline.features.spec import FEATURES, MARKET_COLUMN, feature_list_hash
 from k4_pipeline.kernels.selective_scan import available_backends
 from k4_pipeline.losses import AsymmetricLoss
 from k4_pipeline.models import build_model, count_parameters
+from k4_pipeline.models.mamba import MambaMixer
 from k4_pipeline.sequences.assemble import SequenceIndex
 from k4_pipeline.sequences.dataset import SequenceDataset
 from k4_pipeline.sequences.scaler import Scaler
@@ -129,6 +130,18 @@ class _Bench:
                 got = ours(x, mask).double()
         return float((got - expected).norm() / expected.norm())
 
+    def error_of_blocks(self) -> float:
+        """`error` of the model on the package's own blocks, over rows without padding, which those do not know."""
+        x, mask = self.fixed[:2]
+        full = mask.all(dim=1).nonzero().flatten()[:64]
+        exact = self.model("mamba_attention", "naive")
+        theirs = on_mamba_ssm_blocks(copy.deepcopy(exact)).eval()
+        with torch.no_grad():
+            expected = exact.double().eval()(x[full].double(), mask[full])
+            with autocast(self.device, self.precision):
+                got = theirs(x[full], mask[full]).double()
+        return float((got - expected).norm() / expected.norm())
+
     def seconds(self, function: Callable[[], Any]) -> float:
         return _median_seconds(function, self.device, self.repeats, 4 if self.device.type == "cuda" else 1)
 
@@ -143,12 +156,38 @@ class _Bench:
         return call
 
 
+class _PackageMixer(nn.Module):
+    """`mamba_ssm.Mamba` as it comes, in the place of a mixer and with its weights; padding is data to it."""
+
+    def __init__(self, mixer: MambaMixer) -> None:
+        super().__init__()
+        from mamba_ssm.modules.mamba_simple import Mamba
+
+        expand = mixer.d_inner // mixer.d_model
+        self.inner = Mamba(mixer.d_model, d_state=mixer.d_state, d_conv=mixer.d_conv, expand=expand)
+        self.inner.load_state_dict(mixer.state_dict())
+        self.inner.to(mixer.D.device)
+
+    def forward(self, hidden: torch.Tensor, first_valid: torch.Tensor) -> torch.Tensor:
+        return self.inner(hidden)
+
+
+def on_mamba_ssm_blocks(model: nn.Module) -> nn.Module:
+    """The model with its mixers replaced by the package's modules (whose fast path needs causal-conv1d)."""
+    for block in model.blocks:  # type: ignore[union-attr]
+        block.mixer = _PackageMixer(block.mixer)  # type: ignore[arg-type, union-attr]
+    return model
+
+
 Variants = dict[str, dict[str, Callable[[], Any]]]  # "train" and "predict" calls by variant
 
 
 def _plain(bench: _Bench, architecture: str, backend: str = "auto") -> dict[str, Callable[[], Any]]:
     """Training step and prediction as PyTorch runs them, on a batch that lies ready."""
-    model = bench.model(architecture, backend)
+    return _eager(bench, bench.model(architecture, backend))
+
+
+def _eager(bench: _Bench, model: nn.Module) -> dict[str, Callable[[], Any]]:
     return {
         "predict": bench.predict(copy.deepcopy(model)),
         "train": functools.partial(bench.step(model), *bench.fixed, 1e-4),
@@ -196,6 +235,8 @@ def _graphed(bench: _Bench, architecture: str) -> dict[str, Callable[[], Any]]:
 
 def _cuda_variants(bench: _Bench) -> Variants:
     out: Variants = {"bilstm": _plain(bench, "bilstm")}
+    if "mamba_ssm" in available_backends(bench.device):
+        out["mamba_ssm_blocks"] = _eager(bench, on_mamba_ssm_blocks(bench.model("mamba_attention")))
     for backend in ("mamba_ssm", "triton"):  # mamba_ssm through the adapter, its transposes included
         if backend in available_backends(bench.device):
             out[f"mamba_{backend}"] = _plain(bench, "mamba_attention", backend)
@@ -243,6 +284,8 @@ def run(
     bench = _Bench(where, batch or (8192 if where.type == "cuda" else 256), repeats)
     about = {**environment(where), "batch": bench.batch, "precision": bench.precision, "preset": "small"}
     errors = {b: bench.error(b) for b in available_backends(where)}
+    if "mamba_ssm" in errors:
+        errors["ssm_blocks"] = bench.error_of_blocks()
     limit = _LIMITS[bench.precision]
     wrong = [backend for backend, error in errors.items() if not error < limit]
     variants = _cuda_variants(bench) if where.type == "cuda" else _cpu_variants(bench)
@@ -281,6 +324,7 @@ def run(
         "ratio_over_naive": ratio("mamba_naive"),
         "ratio_over_naive_scan": ratio("mamba_cpu_with_naive_scan"),
         "ratio_over_mamba_ssm": ratio("mamba_mamba_ssm"),
+        "ratio_over_mamba_ssm_blocks": ratio("mamba_ssm_blocks"),
         "correct": not wrong,
         "errors": errors,
         "parameters": {a: count_parameters(bench.model(a)) for a in ("mamba_attention", "bilstm")},

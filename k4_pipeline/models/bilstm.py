@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from k4_pipeline.kernels.dropout import Dropout
-from k4_pipeline.kernels.linear import Linear
 from k4_pipeline.models.head import DenseHead, MaskedPool
+from k4_pipeline.models.input_layer import InputLayer
 from k4_pipeline.models.presets import Sizes
 
 
@@ -22,7 +22,7 @@ class BiLSTMClassifier(nn.Module):
     def __init__(self, sizes: Sizes, n_features: int, n_classes: int, *, dropout: float = 0.0) -> None:
         super().__init__()
         d_model, hidden = sizes.d_model, sizes.lstm_hidden
-        self.input = Linear(n_features, d_model)
+        self.input = InputLayer(n_features, d_model)
         self.layers = nn.ModuleList(
             nn.LSTM(width + 1, hidden, batch_first=True, bidirectional=True, bias=False)
             for width in (d_model, *[2 * hidden] * (sizes.lstm_layers - 1))
@@ -31,7 +31,6 @@ class BiLSTMClassifier(nn.Module):
         self.norm = nn.LayerNorm(2 * hidden)
         self.pool = MaskedPool(2 * hidden)
         self.head = DenseHead(2 * hidden, sizes.head, n_classes, dropout)
-        nn.init.zeros_(self.input.bias)
         self._open_forget_gates()
 
     @torch.no_grad()
@@ -47,7 +46,7 @@ class BiLSTMClassifier(nn.Module):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """Logits (batch, n_classes) of x (batch, length, n_features) and mask (batch, length) bool."""
         valid = mask.unsqueeze(-1)  # (batch, length, 1)
-        hidden = self.input(x.masked_fill(~valid, 0.0))
+        hidden = self.input(x, mask)
         for layer in self.layers:
             channel = valid.to(hidden.dtype)
             hidden, _ = layer(torch.cat([self.dropout(hidden) * channel, channel], dim=-1))

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from k4_pipeline.kernels import cpu_blocks
 from k4_pipeline.models.attention import MaskedSelfAttention
 from k4_pipeline.models.head import DenseHead, MaskedPool
-from k4_pipeline.models.layers import linear_layer
+from k4_pipeline.models.input_layer import InputLayer
 from k4_pipeline.models.mamba import MambaBlock, MambaMixer, rescale_residual_projections
 from k4_pipeline.models.presets import Sizes
 
@@ -21,7 +21,7 @@ class MambaAttention(nn.Module):
         super().__init__()
         d_model = sizes.d_model
         self.backend = backend
-        self.input = linear_layer(backend, n_features, d_model)
+        self.input = InputLayer(n_features, d_model, backend)
         self.blocks = nn.ModuleList(
             MambaBlock(MambaMixer(d_model, sizes.d_state, sizes.d_conv, sizes.expand, backend=backend), dropout)
             for _ in range(sizes.n_mamba_blocks)
@@ -30,7 +30,6 @@ class MambaAttention(nn.Module):
         self.norm = nn.LayerNorm(d_model)
         self.pool = MaskedPool(d_model)
         self.head = DenseHead(d_model, sizes.head, n_classes, dropout, backend)
-        nn.init.zeros_(self.input.bias)
         rescale_residual_projections(self.blocks)
 
     def _pooled_on_cpu(self, x: Tensor, first_valid: Tensor) -> Tensor:
@@ -51,8 +50,8 @@ class MambaAttention(nn.Module):
         first_valid = mask.shape[1] - mask.sum(dim=1)  # (batch,)
         if x.shape[1] and cpu_blocks.takes(x, self.backend, self):
             return self.head(self._pooled_on_cpu(x, first_valid))
-        # Filled, not multiplied: padding may hold NaN. From here on it is finite, and each layer leaves it out.
-        hidden = self.input(x.masked_fill(~mask.unsqueeze(-1), 0.0))  # (batch, length, d_model)
+        # From here on padding is finite, whatever it held, and each layer leaves it out.
+        hidden = self.input(x, mask)  # (batch, length, d_model)
         for block in self.blocks:
             hidden = block(hidden, first_valid)
         hidden = self.norm(self.attention(hidden, first_valid))

@@ -1,13 +1,14 @@
 """Batches computed where the model runs: the panel stays on the device, a batch is an index gather and one formula.
 
-The same function as sequences/model_inputs.py (scale-free transform, clip, standardisation, padding) in torch, so that
-a GPU never waits for a data loader; `torch.compile` makes one or two kernels of it. The reference is the numba kernel
-there; agreement to 1e-5 is tested.
+The same function as sequences/model_inputs.py (scale-free transform, clip, standardisation, padding), so that a GPU
+never waits for a data loader: one Triton kernel on CUDA (kernels/model_inputs), torch elsewhere. The reference is the
+numba kernel there; agreement to 1e-5 is tested.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor
 from k4_pipeline.config import SEQUENCE_BARS
 from k4_pipeline.errors import BadInputError
 from k4_pipeline.features.spec import FEATURES, MARKET_COLUMN
+from k4_pipeline.kernels.selective_scan import choose_backend
 from k4_pipeline.sequences.assemble import (
     ACTIVATION,
     CLOSE,
@@ -33,6 +35,8 @@ from k4_pipeline.sequences.assemble import (
 )
 from k4_pipeline.sequences.model_inputs import CLIP_LOWER, CLIP_UPPER, VOLUME_FLOOR
 from k4_pipeline.sequences.scaler import Scaler
+
+_ALIGNED = 8  # bfloat16 values in the 16 bytes to which matrix kernels want rows aligned
 
 # The pattern channels in the order `_pattern_channels` stacks them.
 _PATTERN_ORDER = (
@@ -111,6 +115,7 @@ class DeviceBatches:
         compile: bool = False,
     ) -> None:
         """Arguments as `sequences.dataset.SequenceDataset`; a panel that is a tensor on the device already is shared.
+        `compile` is for devices without the kernel.
 
         Raises `BadInputError` for rows outside index or panel, or without a bar.
         """
@@ -125,8 +130,12 @@ class DeviceBatches:
         self.targets = None if targets is None else torch.as_tensor(targets).long().to(self.device)
         self.weights = None if weights is None else torch.as_tensor(weights).float().to(self.device)
         self._constants(scaler)
+        self.tables: Any = None
         self._assemble: Callable[..., tuple[Tensor, Tensor]] = self._formula
-        if compile:
+        self.fused = choose_backend(self.device) == "triton"
+        if self.fused:
+            self._assemble = self._kernel
+        elif compile:
             self._assemble = torch.compile(self._formula, dynamic=False)
 
     @staticmethod
@@ -188,9 +197,52 @@ class DeviceBatches:
         keep = torch.isfinite(x) & mask[..., None]
         return torch.where(keep, z, 0.0).to(self.dtype), mask
 
+    def _kernel(self, i: Tensor, width: int = len(FEATURES), dtype: torch.dtype | None = None) -> tuple[Tensor, Tensor]:
+        """`_formula` in one Triton kernel; `width` above the number of channels leaves zeros behind them."""
+        from k4_pipeline.kernels.model_inputs.triton_op import SCALES, Tables, assemble_batch
+
+        if self.tables is None:
+            codes = np.array([SCALES.index(f.scale) for f in FEATURES])
+            self.tables = Tables(
+                source=self.permutation.int(),
+                scale=torch.as_tensor(codes, dtype=torch.int32).to(self.device),
+                log_offset=self.log_offset,
+                lower=self.lower,
+                upper=self.upper,
+                center=self.center,
+                inverse_scale=self.inverse_scale,
+            )
+        return assemble_batch(
+            self.panel,
+            self.close,
+            self.index,
+            self.geometry,
+            i,
+            self.tables,
+            bars=SEQUENCE_BARS,
+            price_column=self.price_column,
+            bound=self.bound,
+            width=width,
+            dtype=dtype or self.dtype,
+        )
+
+    def _labels(self, at: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        y = None if self.targets is None else self.targets[at]
+        return y, None if self.weights is None else self.weights[at]
+
+    def wide_batch(self, at: Tensor) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+        """`batch` of positions on the device as bfloat16 with zeros behind the channels, up to a multiple of eight.
+
+        What a bfloat16 product on tensor cores wants; the models' input layers take it. Plain `batch` where there is no
+        kernel that writes it.
+        """
+        if not self.fused:
+            return self.batch(at)
+        x, mask = self._kernel(at, -(-len(FEATURES) // _ALIGNED) * _ALIGNED, torch.bfloat16)
+        return x, mask, *self._labels(at)
+
     def batch(self, i: np.ndarray | Tensor) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         """x (b, 50, 69), mask (b, 50), y (b,) int64 or None, w (b,) float32 or None, all on the device."""
         at = torch.as_tensor(i, dtype=torch.int64).to(self.device, non_blocking=True)
         x, mask = self._assemble(at)
-        y = None if self.targets is None else self.targets[at]
-        return x, mask, y, None if self.weights is None else self.weights[at]
+        return x, mask, *self._labels(at)

@@ -7,6 +7,7 @@ inside it, so that nothing but 8 bytes per row crosses the bus.
 from __future__ import annotations
 
 import copy
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,11 @@ from k4_pipeline.training.optimiser import set_learning_rate
 from k4_pipeline.training.step import TrainStep, autocast
 
 _WARM_UP = 3
+
+
+def batch_for(batches: DeviceBatches, positions: Tensor, precision: str) -> Any:
+    """The batch in the form that suits the precision of the products that will read it."""
+    return batches.wide_batch(positions) if precision == "bf16" else batches.batch(positions)
 
 
 class GraphedStep:
@@ -45,7 +51,7 @@ class GraphedStep:
                 value.zero_()
 
     def _update(self) -> tuple[LossResult, Tensor]:
-        x, mask, y, weight = self.batches.batch(self.positions)
+        x, mask, y, weight = batch_for(self.batches, self.positions, self.step.config.precision)
         assert y is not None
         return self.step.update(x, mask, y, weight)
 
@@ -76,7 +82,7 @@ class GraphedPrediction:
 
     def _logits(self) -> Tensor:
         with torch.no_grad(), autocast(self.batches.device, self.precision):
-            x, mask, _, _ = self.batches.batch(self.positions)
+            x, mask, _, _ = batch_for(self.batches, self.positions, self.precision)
             return self.forward(x, mask).float()
 
     def __call__(self, rows: np.ndarray | Tensor) -> Tensor:

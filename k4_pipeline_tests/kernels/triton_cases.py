@@ -79,6 +79,8 @@ CASES = {
     "no softplus": lambda: _errors(1, 7, 17, 4, dt_softplus=False, **SMALL),
     "chunks that divide the length": lambda: _errors(2, 10, 16, 16, **SMALL, bars=5, rows=2, keep_decays=True),
     "rows that do not divide the batch": lambda: _errors(3, 4, 16, 16, **SMALL, bars=5, rows=2),
+    "blocks of channels in programs of their own": lambda: _errors(3, 7, 40, 16, **SMALL, bars=5, whole_rows=False),
+    "blocks of channels one after the other": lambda: _errors(3, 7, 40, 16, **SMALL, bars=5, rows=2),
     "bf16": lambda: _errors(2, 11, 20, 16, dtype=torch.bfloat16, **SMALL),
     **{f"conv {n} {c}": lambda n=n, c=c: _conv(n, c) for n, c in ((1, 5), (3, 16), (7, 33), (50, 8), (130, 3))},
     "conv without padding": lambda: _conv(9, 12, padding=False),

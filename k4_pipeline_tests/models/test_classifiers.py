@@ -172,3 +172,12 @@ def test_unknown_names_are_refused() -> None:
         build_model(ModelConfig(preset="huge"))  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="architecture 'gru'"):
         build_model(ModelConfig(architecture="gru"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("architecture", ["mamba_attention", "bilstm"])
+def test_columns_behind_the_features_change_no_logit(architecture: str) -> None:
+    model = build_model(ModelConfig(architecture=architecture, preset="tiny")).eval()
+    x, mask = random_inputs([50, 7])
+    wide = torch.nn.functional.pad(x, (0, 3), value=2.5)
+    with torch.inference_mode():
+        torch.testing.assert_close(model(wide, mask), model(x, mask), rtol=0, atol=1e-6)

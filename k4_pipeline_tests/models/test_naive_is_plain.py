@@ -9,12 +9,14 @@ from torch import nn
 
 from k4_pipeline.config import ModelConfig
 from k4_pipeline.models import build_model
+from k4_pipeline.models.input_layer import InputLayer
 
 
 def test_its_layers_are_torchs_own() -> None:
     model = build_model(ModelConfig(preset="tiny", backend="naive"))
     layers = [m for m in model.modules() if isinstance(m, (nn.Linear, nn.Dropout))]
-    assert {type(layer) for layer in layers} == {nn.Linear, nn.Dropout}
+    assert {type(layer) for layer in layers} == {nn.Linear, nn.Dropout, InputLayer}
+    assert model.input.product is nn.functional.linear
 
 
 def test_it_trains_and_predicts_without_any_compiled_kernel() -> None:

@@ -56,6 +56,21 @@ def test_batches_on_the_device_agree_with_the_reference() -> None:
         assert (gpu.cpu() - cpu).abs().max() < 1e-5
 
 
+def test_a_wide_batch_is_the_batch_rounded_and_zeros_behind_it() -> None:
+    panel, close = random_panel()
+    for exact in (close, None):
+        index = random_index(panel, exact)
+        batches = DeviceBatches(panel, index, np.arange(len(index)), scaler_for(panel, index), device="cuda")
+        at = torch.arange(len(index), device="cuda").flip(0)
+        x, mask, _, _ = batches.batch(at)
+        wide, wide_mask, _, _ = batches.wide_batch(at)
+        assert wide.dtype == torch.bfloat16
+        assert wide.shape[-1] % 8 == 0
+        assert torch.equal(mask, wide_mask)
+        assert torch.equal(wide[..., : x.shape[-1]], x.bfloat16())
+        assert (wide[..., x.shape[-1] :] == 0).all()
+
+
 def test_a_replayed_graph_trains_like_plain_steps() -> None:
     panel, close = random_panel()
     index = random_index(panel, close)

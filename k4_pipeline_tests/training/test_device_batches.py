@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -92,3 +96,31 @@ def test_a_scaler_of_another_feature_list_is_refused() -> None:
     scaler.meta["feature_list_hash"] = "old"
     with pytest.raises(StaleArtifactError, match="feature list"):
         DeviceBatches(panel, index, np.arange(4), scaler)
+
+
+@pytest.mark.slow
+def test_the_triton_kernel_gives_the_same_values_in_the_interpreter() -> None:
+    pytest.importorskip("triton")
+    code = (
+        "from k4_pipeline_tests.training.test_device_batches import compare_kernel_with_formula as run;"
+        "run(True); run(False)"
+    )
+    environment = {**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def compare_kernel_with_formula(exact_close: bool) -> None:
+    """Run by the test above in a process with the interpreter switched on."""
+    panel, close = random_panel(seed=4)
+    index = random_index(panel, close if exact_close else None, n=40)
+    batches = DeviceBatches(panel, index, np.arange(len(index)), scaler_for(panel, index))
+    at = torch.arange(len(index)).flip(0)
+    x, mask = batches._formula(at)
+    got, got_mask = batches._kernel(at)
+    assert torch.equal(mask, got_mask)
+    assert (got - x).abs().max() <= 1e-5
+    wide, _ = batches._kernel(at, 72, torch.bfloat16)
+    assert wide.shape == (*x.shape[:2], 72)
+    assert (wide[..., 69:] == 0).all()
+    assert (wide[..., :69].float() - x).abs().max() <= 8 * 2.0**-7  # the interpreter cuts off; values up to 8

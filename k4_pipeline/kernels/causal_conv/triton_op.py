@@ -1,6 +1,7 @@
 """The Triton convolution as a PyTorch operator: buffers, autograd, and a shape function for torch.compile."""
 
 import contextlib
+import dataclasses
 from typing import Any, Optional
 
 import torch
@@ -11,6 +12,7 @@ from torch.nn import functional as F
 from k4_pipeline.errors import BadInputError
 from k4_pipeline.kernels.causal_conv.triton_kernels import conv_backward, conv_forward
 from k4_pipeline.kernels.selective_scan.dispatch import triton_interpreted
+from k4_pipeline.kernels.selective_scan.triton_op import dense_rows
 
 TAPS = 4
 
@@ -24,10 +26,6 @@ def _on_device(tensor: Tensor) -> Any:
     return torch.cuda.device(tensor.device) if tensor.is_cuda else contextlib.nullcontext()
 
 
-def _unit_channels(tensor: Tensor) -> Tensor:
-    return tensor if tensor.stride(2) == 1 or tensor.shape[2] == 1 else tensor.contiguous()
-
-
 def _taps(weight: Tensor) -> Tensor:
     """(4, channels) float32; narrower filters padded with zeros in front."""
     return F.pad(weight.detach().float(), (TAPS - weight.shape[1], 0)).t().contiguous()
@@ -37,13 +35,91 @@ def _shift(weight: Tensor, bias: Optional[Tensor]) -> Tensor:  # noqa: UP045
     return weight.new_zeros(weight.shape[0], dtype=torch.float32) if bias is None else bias.detach().float()
 
 
-def _tile(length: int, channels: int) -> tuple[int, int]:
-    return min(64, triton.next_power_of_2(length)), min(64, triton.next_power_of_2(channels))
+@dataclasses.dataclass(frozen=True)
+class Tiles:
+    """Launch sizes: channels per program and thread, unrolled bars, rows of the batch per program."""
+
+    channels: int = 256
+    per_thread: int = 2
+    bars: int = 5
+    rows: int = 4
 
 
-def _warps(bars: int, channels: int) -> int:
-    # Eight warps have fewer registers each to spill, yet measured 1.8 instead of 1.1 ms (docs/benchmarks/train.md).
-    return max(1, min(4, bars * channels // 512))
+_forced: list[Tiles] = []
+
+
+@contextlib.contextmanager
+def forced_tiles(tiles: Tiles) -> Any:
+    """Use `tiles` inside the block, for tuning and tests."""
+    _forced.append(tiles)
+    try:
+        yield
+    finally:
+        _forced.pop()
+
+
+def _tiles(batch: int, channels: int) -> Tiles:
+    if _forced:
+        return _forced[-1]
+    # few rows per program while there are too few programs to fill a device
+    return Tiles(channels=min(256, max(16, triton.next_power_of_2(channels))), rows=max(1, min(4, batch // 1024)))
+
+
+def _launch(kernel: Any, tiles: Tiles, x: Tensor, *arguments: Any, **constants: Any) -> None:
+    batch, length, channels = x.shape
+    with _on_device(x):
+        kernel[(triton.cdiv(batch, tiles.rows), triton.cdiv(channels, tiles.channels))](
+            x, *arguments, batch, tiles.rows, length,
+            x_bar=x.stride(1), channels=channels, BD=tiles.channels, T=tiles.bars, FULL=length % tiles.bars == 0,
+            HARDWARE=not triton_interpreted(), num_warps=max(1, tiles.channels // (32 * tiles.per_thread)),
+            num_stages=1, **constants,
+        )  # fmt: skip
+
+
+def launch_forward(
+    x: Tensor,
+    weight: Tensor,
+    bias: Optional[Tensor],  # noqa: UP045
+    first_valid: Optional[Tensor],  # noqa: UP045
+    activation: bool,
+) -> Tensor:
+    """The result, contiguous, of x (batch, length, channels) in any layout."""
+    batch, _, channels = x.shape
+    y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
+    if y.numel() > 0:
+        taps, shift = _taps(weight), _shift(weight, bias)
+        first = first_valid if first_valid is not None else taps
+        _launch(
+            conv_forward, _tiles(batch, channels), dense_rows(x), taps, shift, first, y,
+            HAS_FIRST=first_valid is not None, ACTIVATION=activation,
+        )  # fmt: skip
+    return y
+
+
+def launch_backward(
+    dy: Tensor,
+    x: Tensor,
+    weight: Tensor,
+    bias: Optional[Tensor],  # noqa: UP045
+    first_valid: Optional[Tensor],  # noqa: UP045
+    activation: bool,
+    dx: Tensor,
+) -> tuple[Tensor, Tensor]:
+    """Fills dx (rows one behind the other, channels side by side); returns float32 gradients of weight and bias."""
+    batch, _, channels = x.shape
+    if x.numel() == 0:
+        return weight.new_zeros(weight.shape, dtype=torch.float32), weight.new_zeros(channels, dtype=torch.float32)
+    tiles = _tiles(batch, channels)
+    x, dy = dense_rows(x), dense_rows(dy)
+    sums = torch.empty((-(-batch // tiles.rows), TAPS + 1, channels), dtype=torch.float32, device=x.device)
+    taps, shift = _taps(weight), _shift(weight, bias)
+    _launch(
+        conv_backward, tiles, x, taps, shift, first_valid if first_valid is not None else taps, dy, dx, sums,
+        dy_bar=dy.stride(1), dx_bar=dx.stride(1),
+        HAS_FIRST=first_valid is not None, ACTIVATION=activation,
+    )  # fmt: skip
+    total = sums.sum(0)
+    return total[TAPS - weight.shape[1] : TAPS].t(), total[TAPS]
 
 
 @torch.library.custom_op("k4_pipeline::causal_conv_forward", mutates_args=())
@@ -54,21 +130,7 @@ def _forward(
     first_valid: Optional[Tensor],  # noqa: UP045
     activation: bool,
 ) -> Tensor:
-    batch, length, channels = x.shape
-    y = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    if y.numel() == 0:
-        return y
-    x = _unit_channels(x)
-    bt, bd = _tile(length, channels)
-    taps, shift = _taps(weight), _shift(weight, bias)
-    with _on_device(x):
-        conv_forward[(batch, triton.cdiv(channels, bd), triton.cdiv(length, bt))](
-            x, taps, shift, first_valid if first_valid is not None else taps, y, length, x.stride(0),
-            x_bar=x.stride(1), channels=channels, BT=bt, BD=bd,
-            HAS_FIRST=first_valid is not None, ACTIVATION=activation,
-            HARDWARE=not triton_interpreted(), num_warps=_warps(bt, bd),
-        )  # fmt: skip
-    return y
+    return launch_forward(x, weight, bias, first_valid, activation)
 
 
 @_forward.register_fake
@@ -85,24 +147,10 @@ def _backward(
     first_valid: Optional[Tensor],  # noqa: UP045
     activation: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    batch, length, channels = x.shape
-    bt, bd = _tile(max(length, 1), channels)
-    blocks = triton.cdiv(length, bt)
     dx = torch.empty(x.shape, dtype=x.dtype, device=x.device)
-    sums = torch.empty((blocks * batch, TAPS + 1, channels), dtype=torch.float32, device=x.device)
-    if dx.numel() > 0:
-        x, dy = _unit_channels(x), _unit_channels(dy)
-        taps, shift = _taps(weight), _shift(weight, bias)
-        with _on_device(x):
-            conv_backward[(batch, triton.cdiv(channels, bd), blocks)](
-                x, taps, shift, first_valid if first_valid is not None else taps, dy, dx, sums,
-                length, x.stride(0), dy.stride(0), x_bar=x.stride(1), dy_bar=dy.stride(1), channels=channels,
-                BT=bt, BD=bd, HAS_FIRST=first_valid is not None, ACTIVATION=activation,
-            HARDWARE=not triton_interpreted(), num_warps=_warps(bt, bd),
-            )  # fmt: skip
-    total = sums.sum(0)
-    dweight = total[TAPS - weight.shape[1] : TAPS].t().to(weight.dtype).contiguous()
-    return dx, dweight, total[TAPS].to(weight.dtype if bias is None else bias.dtype)
+    dweight, dbias = launch_backward(dy, x, weight, bias, first_valid, activation, dx)
+    kind = weight.dtype if bias is None else bias.dtype
+    return dx, dweight.to(weight.dtype).contiguous(), dbias.to(kind).clone()
 
 
 @_backward.register_fake

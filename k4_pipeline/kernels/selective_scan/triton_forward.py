@@ -19,14 +19,16 @@ from k4_pipeline.kernels.selective_scan.triton_math import exp2, load_channels, 
 
 @triton.jit(do_not_specialize=["zero"])
 def scan_forward(
-    u_ptr, dt_ptr, z_ptr, b_ptr, c_ptr, a2_ptr, d_ptr, bias_ptr, y_ptr, saved_ptr,
-    length, zero, u_row, dt_row, z_row, b_row, c_row,
-    u_bar: tl.constexpr, dt_bar: tl.constexpr, z_bar: tl.constexpr, b_bar: tl.constexpr, c_bar: tl.constexpr,
+    u_ptr, dt_ptr, z_ptr, bc_ptr, a2_ptr, d_ptr, bias_ptr, y_ptr, saved_ptr,
+    length, zero,
+    u_bar: tl.constexpr, dt_bar: tl.constexpr, z_bar: tl.constexpr, bc_bar: tl.constexpr,
     channels: tl.constexpr, N: tl.constexpr, BD: tl.constexpr, T: tl.constexpr, FULL: tl.constexpr,
     HAS_D: tl.constexpr, HAS_Z: tl.constexpr, HAS_BIAS: tl.constexpr, SOFTPLUS: tl.constexpr,
     SAVE: tl.constexpr, HARDWARE: tl.constexpr,
 ):  # fmt: skip
-    """a2 is A * log2(e), transposed to (d_state, channels). saved: (batch, chunks - 1, d_state, channels).
+    """bc: B and C side by side. a2 is A * log2(e), transposed to (d_state, channels). In every operand a row begins
+    where the one before ends: strides of rows are `length` times strides of bars. saved: (batch, chunks - 1,
+    d_state, channels).
 
     FULL: T divides the length. `zero` is 0, and because the compiler cannot know that, it gives every thread single
     channels instead of four neighbouring ones, which would spread the states of a channel over threads.
@@ -46,11 +48,10 @@ def scan_forward(
     if HAS_BIAS:
         bias = tl.load(bias_ptr + d, mask=inside, other=0.0).to(tl.float32)
 
-    u_ptr += row * u_row
-    dt_ptr += row * dt_row
-    z_ptr += row * z_row
-    b_ptr += row * b_row
-    c_ptr += row * c_row
+    u_ptr += row * length * u_bar
+    dt_ptr += row * length * dt_bar
+    z_ptr += row * length * z_bar
+    bc_ptr += row * length * bc_bar
     y_ptr += row * length * channels
     saved_ptr += row * (chunks - 1) * N * channels
 
@@ -62,8 +63,8 @@ def scan_forward(
         ahead_x = ahead_x + (load_channels(u_ptr + i * u_bar, d, here, CHECKED),)
         ahead_step = ahead_step + (load_channels(dt_ptr + i * dt_bar, d, here, CHECKED),)
         ahead_gate = ahead_gate + (load_channels(z_ptr + i * z_bar, d, here, CHECKED),)
-    next_b = load_states(b_ptr, n, 0, length, True)
-    next_c = load_states(c_ptr, n, 0, length, True)
+    next_b = load_states(bc_ptr, n, 0, length, True)
+    next_c = load_states(bc_ptr + N, n, 0, length, True)
 
     h = tl.zeros((N, BD), tl.float32)
     for chunk in range(chunks):
@@ -79,8 +80,8 @@ def scan_forward(
             here = inside & (t + d * 0 < length)
             x, step, gate = xs[i].to(tl.float32), raw_steps[i].to(tl.float32) + bias, gates[i].to(tl.float32)
             b, c = widen(next_b, HARDWARE), widen(next_c, HARDWARE)
-            next_b = load_states(b_ptr + (i + 1) * b_bar, n, t + 1, length, not (CHECKED or i == T - 1))
-            next_c = load_states(c_ptr + (i + 1) * c_bar, n, t + 1, length, not (CHECKED or i == T - 1))
+            next_b = load_states(bc_ptr + (i + 1) * bc_bar, n, t + 1, length, not (CHECKED or i == T - 1))
+            next_c = load_states(bc_ptr + (i + 1) * bc_bar + N, n, t + 1, length, not (CHECKED or i == T - 1))
             if SOFTPLUS:
                 step = softplus(step, HARDWARE)
             h = exp2(step[None, :] * a2, HARDWARE) * h + (step * x)[None, :] * b[:, None]
@@ -97,7 +98,6 @@ def scan_forward(
         u_ptr += T * u_bar
         dt_ptr += T * dt_bar
         z_ptr += T * z_bar
-        b_ptr += T * b_bar
-        c_ptr += T * c_bar
+        bc_ptr += T * bc_bar
         y_ptr += T * channels
         saved_ptr += N * channels
