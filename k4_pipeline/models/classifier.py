@@ -48,7 +48,8 @@ class MambaAttention(nn.Module):
         Every row needs one valid bar or more; `check_mask` says so in words and is called by what feeds the model.
         """
         first_valid = mask.shape[1] - mask.sum(dim=1)  # (batch,)
-        if x.shape[1] and cpu_blocks.takes(x, self.backend, self):
+        plain = x.shape[1] > 0 and x.shape[-1] == self.input.in_features
+        if plain and cpu_blocks.takes(x, self.backend, self):
             return self.head(self._pooled_on_cpu(x, first_valid))
         # From here on padding is finite, whatever it held, and each layer leaves it out.
         hidden = self.input(x, mask)  # (batch, length, d_model)
