@@ -36,7 +36,9 @@ def run(
             "newest one whose test span is labelled.",
         ),
     ] = None,
-    preset: Annotated[str | None, typer.Option(help="Size of the model: tiny, small (default), base or large.")] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Size of the model: micro, tiny, small (default), base or large.")
+    ] = None,
     architecture: Annotated[str | None, typer.Option(help="mamba_attention (default) or bilstm.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Most epochs to train; early stopping may end sooner.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the training.")] = None,

@@ -78,7 +78,7 @@ def test_a_preset_is_refined_by_single_options_whatever_their_order():
 @pytest.mark.parametrize(
     "dotted, value, message",
     [
-        ("model.preset", "huge", r"'huge'; use one of tiny, small"),
+        ("model.preset", "huge", r"'huge'; use one of micro, tiny, small"),
         ("model.nosuch", "1", "model has no setting 'nosuch'"),
         ("nosuch.x", "1", "there is no section 'nosuch'"),
         ("training.epochs", "many", "expected int"),
