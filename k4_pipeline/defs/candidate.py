@@ -53,12 +53,13 @@ def train_candidate(
     """
     from k4_pipeline.features.spec import feature_list_hash
     from k4_pipeline.fitting import candidate
+    from k4_pipeline.fitting.tables import Stored
     from k4_pipeline.sequences.assemble import SequenceIndex
     from k4_pipeline.sequences.scaler import Scaler
     from k4_pipeline.training.checkpoint import save_checkpoint
 
     scaler = Scaler.from_json(scaler_json)
-    tables = candidate.Stored(split, sequences, panel.values, SequenceIndex.from_frame(sequences, panel.close))
+    tables = Stored(split, sequences, panel.values, SequenceIndex.from_frame(sequences, panel.close))
     made = candidate.fit(tables, scaler, config, progress=progress)
     result, calibrator = made.training, made.calibrator
     facts = {

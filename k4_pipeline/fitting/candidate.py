@@ -17,6 +17,7 @@ from torch import nn
 from k4_pipeline.config import PipelineConfig
 from k4_pipeline.evaluation import calibration, predict_table
 from k4_pipeline.fitting.members import KEYS, member_of, seen
+from k4_pipeline.fitting.tables import Stored
 from k4_pipeline.sequences import dataset, scaler
 from k4_pipeline.sequences.assemble import SequenceIndex
 from k4_pipeline.training import loop
@@ -27,16 +28,6 @@ PREDICTED_KEYS = ["ticker", "pattern_id", "start_date", "snapshot_date", "split"
 
 
 @dataclass(frozen=True)
-class Stored:
-    """The tables a fit reads: membership, sequences (row i of `index` is row i of them) and the feature panel."""
-
-    split: pd.DataFrame
-    sequences: pd.DataFrame
-    panel: np.ndarray  # (n_bars, 55) float32
-    index: SequenceIndex
-
-
-@dataclass(frozen=True)
 class Candidate:
     """A trained and calibrated model, with what it records of the rows it saw."""
 
@@ -44,12 +35,6 @@ class Candidate:
     calibrator: calibration.Calibrator
     seen: dict[str, Any]
     handed: dict[str, pd.DataFrame]  # by member: keys and label_end_date of every row that was handed to a fit
-
-
-def fit_scaler(tables: Stored, config: PipelineConfig) -> scaler.Scaler:
-    """The scaler of the train rows, and of no other row."""
-    rows, table = member_of(tables.split, tables.sequences, "train")
-    return scaler.fit_scaler(tables.panel, tables.index, rows, config.scaler, keys=table[KEYS])
 
 
 def member_dataset(

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from k4_pipeline.errors import BadInputError
-from k4_pipeline.sequences.scaler import keys_hash
 
 KEYS = ["ticker", "start_date", "snapshot_date"]
 
@@ -56,6 +55,8 @@ def _same_keys(split: pd.DataFrame, sequences: pd.DataFrame) -> bool:
 
 def seen(table: pd.DataFrame) -> dict[str, Any]:
     """What a fitted thing records of the rows it saw: number, hash of the keys, and dates."""
+    from k4_pipeline.sequences.scaler import keys_hash  # brings numba: not for those who only join
+
     return {
         "rows": len(table),
         "keys_hash": keys_hash(table),

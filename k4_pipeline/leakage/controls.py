@@ -6,8 +6,8 @@ user's own bars: labels dealt out anew within their date, labels of one horizon 
 The fourth is a simulated martingale market. What they notice is a label, or a train row, that reaches the test rows by
 some way around the features; and a feature that knows later bars, which it does in either direction of time.
 
-A false alarm would stop an honest retraining, so the level is set for all controls together (`ControlsConfig`) and a
-score has to lie above its base rate with its whole interval. Too few rows to notice a strong leak is a failure of its
+A false alarm would stop an honest retraining, so the level is set for all controls together (`ControlsConfig`), a score
+has to lie above its base rate with its whole interval, and an alarm counts when a second trial confirms it. Too few rows to notice a strong leak is a failure of its
 own: it says that nothing was proved, and does not block.
 """
 
@@ -38,6 +38,7 @@ from k4_pipeline.patterns.labels import LABEL_COLUMNS
 
 TOO_LITTLE = "too little evidence"
 NULL_TICKERS, NULL_BARS = 100, 760
+CONFIRMING = 1_000_003  # between the seeds of a trial and of the one that confirms its alarm
 
 
 def shuffled_within_date(labeled: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
@@ -262,7 +263,21 @@ def judge(name: str, path: PathResult, *, dealt: bool, seed: int = 0) -> Verdict
 
 
 def run_control(name: str, path: PathResult, as_of: str, *, seed: int = 0) -> Verdict:
-    """Make the data of one control from the user's `path`, train on it and judge what was learned."""
+    """Make the data of one control from the user's `path`, train on it and judge what was learned.
+
+    An alarm has to be confirmed by a second trial with another draw and another training: chance does not strike twice
+    at these levels, a leak does. What the first trial found then stands in the detail.
+    """
+    first = _trial(name, path, as_of, seed)
+    if first.passed or not blocks(first):
+        return first
+    second = _trial(name, path, as_of, seed + CONFIRMING)
+    if second.passed:
+        return dataclasses.replace(second, detail={**second.detail, "not_confirmed": first.findings[0]})
+    return first if blocks(second) else second
+
+
+def _trial(name: str, path: PathResult, as_of: str, seed: int) -> Verdict:
     control, rng = CONTROLS[name], np.random.default_rng([seed, list(CONTROLS).index(name)])
     try:
         trained = train_control(control.make(path, rng), control.fixed_as_of or as_of, seed)

@@ -21,6 +21,7 @@ from k4_pipeline.errors import BadInputError
 from k4_pipeline.evaluation import calibration
 from k4_pipeline.features import compute
 from k4_pipeline.fitting import candidate
+from k4_pipeline.fitting import tables as stored_tables
 from k4_pipeline.fitting.members import KEYS as KEYS
 from k4_pipeline.fitting.members import member_of
 from k4_pipeline.fitting.members import seen as seen
@@ -158,10 +159,10 @@ def build_from_raw(
     return build(cleaned.bars, config, raw=raw, rejects=cleaned.rejects, given=given)
 
 
-def tables(path: PathResult) -> candidate.Stored:
+def tables(path: PathResult) -> stored_tables.Stored:
     """What a fit reads of this path."""
     assert path.split is not None
-    return candidate.Stored(path.split, path.sequences, path.panel, path.index)
+    return stored_tables.Stored(path.split, path.sequences, path.panel, path.index)
 
 
 def members(path: PathResult, name: str) -> tuple[np.ndarray, pd.DataFrame]:
@@ -185,7 +186,7 @@ def split_at(path: PathResult, as_of: DayLike) -> PathResult:
 def fit(path: PathResult) -> Fitted:
     """Scaler on train, weights on train stopped on validation, calibrator on validation. Test rows are never read."""
     stored = tables(path)
-    fitted_scaler = candidate.fit_scaler(stored, path.config)
+    fitted_scaler = stored_tables.fit_scaler(stored, path.config)
     made = candidate.fit(stored, fitted_scaler, path.config)
     return Fitted(
         scaler=fitted_scaler,

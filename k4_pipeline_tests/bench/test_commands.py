@@ -35,24 +35,24 @@ def passed(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, object]]:
 
 
 def test_there_is_a_command_for_each_benchmark() -> None:
-    assert sorted(COMMANDS) == sorted(runner.NAMES) == ["features", "scan", "sequences", "train"]
+    assert sorted(COMMANDS) == sorted(runner.NAMES) == ["features", "memory", "scan", "sequences", "train"]
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_module_of_a_command_accepts_every_option_the_command_passes(
     name: str, passed: dict[str, dict[str, object]]
 ) -> None:
-    own = {"features": ["--bars", "x.parquet"], "sequences": ["--bars", "x.parquet"]}
+    own = {"features": ["--bars", "x.parquet"], "sequences": ["--bars", "x.parquet"], "memory": ["--bars", "x.parquet"]}
     options = [*own.get(name, ["--device", "cpu"]), "--repeats", "2"]
     result = CliRunner().invoke(cli_bench.app, [name, *options, "--json"])
     assert result.exit_code == 0, result.output
     assert passed[name]["repeats"] == 2
-    assert len(passed[name]) == 2
+    assert len(passed[name]) == (3 if name == "memory" else 2)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_plain_runner_passes_the_same_options(name: str, passed: dict[str, dict[str, object]]) -> None:
-    option = "--bars" if name in ("features", "sequences") else "--device"
+    option = "--bars" if name in ("features", "sequences", "memory") else "--device"
     module = importlib.import_module(f"k4_pipeline.bench.{name}")
     module.run.__signature__ = inspect.Signature(  # the stand-in takes anything; the runner asks what it takes
         [inspect.Parameter(p, inspect.Parameter.KEYWORD_ONLY) for p in (option[2:], "repeats")]

@@ -35,16 +35,15 @@ def test_the_random_split_has_members_of_the_same_size_and_mixes_patterns(honest
 def test_both_trainings_stand_side_by_side_with_their_intervals(honest):
     universe = make_universe("simulated", 0)
     done = []
-    market = demo.compare_splits(
-        "a small market", universe.raw, universe.config, universe.as_of, 0, lambda: done.append(1)
-    )
+    path = production.build_from_raw(universe.raw, universe.config, today=universe.today)
+    market = demo.compare_on("a small market", path, universe.as_of, 0, lambda: done.append(1))
     assert len(done) == 2
     assert [row["metric"] for row in market["rows"]] == [title for _, title in demo.METRICS]
     for row in market["rows"]:
         for name in ("honest", "random"):
             assert row[name]["low"] <= row[name]["value"] <= row[name]["high"] or np.isnan(row[name]["value"])
     assert market["test"]["honest"]["rows"] == market["test"]["random"]["rows"]
-    text = demo_section({"markets": [market], "in_words": demo._in_words([market])})
+    text = demo_section({"markets": [market], "in_words": demo.in_words([market])})
     assert "honest split (by date, purged)" in text
     assert f"{market['rows'][0]['honest']['value']:.3f}" in text
 
@@ -57,7 +56,7 @@ def test_a_metric_that_is_not_defined_is_said_to_be_so():
         "rows": [{"metric": "K4 AUC", "honest": nothing, "random": nothing}],
         "test": {name: {"rows": 3, "k4": 0} for name in ("honest", "random")},
     }
-    words = demo._in_words([market])
+    words = demo.in_words([market])
     assert "holds no K4 row" in words
     assert "n/a" in demo_section({"markets": [market], "in_words": words})
 

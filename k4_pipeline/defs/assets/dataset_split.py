@@ -17,7 +17,7 @@ from k4_pipeline.defs.resources import K4Resource
 )
 def dataset_split(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.MaterializeResult:
     """Split the labelled snapshots at the partition's date and fit the scaler."""
-    from k4_pipeline.fitting.candidate import Stored, fit_scaler
+    from k4_pipeline.fitting.tables import Stored, fit_scaler
     from k4_pipeline.sequences.assemble import SequenceIndex
     from k4_pipeline.splits.walk_forward import split_snapshots
 
