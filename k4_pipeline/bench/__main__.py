@@ -20,9 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m k4_pipeline.bench", description=__doc__)
     parser.add_argument("name", choices=NAMES)
     parser.add_argument("--device", help="cpu or cuda (scan, train); default: what is there")
-    parser.add_argument(
-        "--bars", help="a long Parquet table of bars (features, sequences, memory); default: simulated ones"
-    )
+    parser.add_argument("--bars", help="a long Parquet table of bars (all but scan and train); default: simulated")
     parser.add_argument("--repeats", type=int, help="repeats; medians are reported")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     given = vars(parser.parse_args(arguments))

@@ -7,8 +7,8 @@ The fourth is a simulated martingale market. What they notice is a label, or a t
 some way around the features; and a feature that knows later bars, which it does in either direction of time.
 
 A false alarm would stop an honest retraining, so the level is set for all controls together (`ControlsConfig`), a score
-has to lie above its base rate with its whole interval, and an alarm counts when a second trial confirms it. Too few rows to notice a strong leak is a failure of its
-own: it says that nothing was proved, and does not block.
+has to lie above its base rate with its whole interval, and an alarm counts when a second trial confirms it. Too few
+rows to notice a strong leak is a failure of its own: it says that nothing was proved, and does not block.
 """
 
 from __future__ import annotations
