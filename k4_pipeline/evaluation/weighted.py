@@ -69,6 +69,10 @@ def pearson(x: np.ndarray, y: np.ndarray, weights: np.ndarray) -> float:
     total = weights.sum()
     dx = x - (weights @ x) / total
     dy = y - (weights @ y) / total
+    # Of equal values rounding leaves a speck of variance, whose correlation would be noise.
+    drawn = weights > 0
+    if not drawn.any() or np.ptp(x[drawn]) == 0 or np.ptp(y[drawn]) == 0:
+        return float("nan")
     scale = np.sqrt((weights @ (dx * dx)) * (weights @ (dy * dy)))
     return float((weights @ (dx * dy)) / scale) if scale > 0 else float("nan")
 
