@@ -42,7 +42,8 @@ def audit(
         bool, typer.Option("--in-process", help="All checks in this process: faster, less strict.")
     ] = False,
     workers: Annotated[
-        int | None, typer.Option(help="Checks run at the same time. Default: 1; with --planted one a core.")
+        int | None,
+        typer.Option(help="Checks run at the same time. Default: one a core, at most 4; --planted: one a core."),
     ] = None,
     budget: Annotated[float | None, typer.Option(help="Seconds; a check without time left counts as failed.")] = None,
     planted: Annotated[
@@ -72,6 +73,7 @@ def audit(
         )
     if demo:
         cli_audit_planted.demo(seed=seed, json_=json_, markdown=markdown)
+    from k4_pipeline._numba import n_threads
     from k4_pipeline.leakage import audit_run
     from k4_pipeline.leakage.audit_stamp import write_stamp
     from k4_pipeline.market.storage import ArtifactStore
@@ -86,7 +88,7 @@ def audit(
             seed=seed,
             controls=controls,
             isolated=not in_process,
-            workers=workers or 1,
+            workers=workers or min(4, n_threads()),
             budget_s=budget,
             progress=progress.of("checks"),
         )
@@ -104,7 +106,7 @@ def _show(result: dict[str, Any]) -> None:
     console = out_console()
     table = Table("", "check", "cases", "seconds", title=f"audit of {result['what']}")
     for verdict in result["verdicts"]:
-        mark = "[green]holds[/]" if verdict["passed"] else "[red]fails[/]"
+        mark = "[green]holds[/]" if verdict["passed"] and not verdict["findings"] else "[red]fails[/]"
         seconds = result["seconds"].get(verdict["name"], 0.0)
         table.add_row(mark, verdict["name"], f"{verdict['cases']:,}", f"{seconds:.1f}")
     for name, reason in result["not_applicable"].items():
