@@ -1,4 +1,4 @@
-"""Matrix products for the CPU kernels, float32: one register tile that serves y = x W', dx = dy W and dW = dy' x.
+"""Matrix products for the CPU kernels: one register tile that serves y = x W', dx = dy W and dW = dy' x.
 
 In each of the three one factor is read along its rows, a lane group at a time, and the other one number at a time, by
 two strides; so neither a transpose nor a copy of an activation is ever made, and a product can run inside a kernel on
@@ -6,6 +6,9 @@ rows that still lie in the cache. Weights are packed once per call into panels a
 
 The tile keeps `rows x groups` sums in registers: 6 x 64 numbers where a lane group is one register (AVX-512), 6 x 16
 elsewhere. The order of every sum is fixed by the shapes alone.
+
+Factors are float32, or both of them pairs of bfloat16 (`kernels.halves`), neighbours in `depth`, in one uint32 each:
+then one instruction adds two products to a float32 sum, `depth` counts pairs, and all else is the same.
 """
 
 from __future__ import annotations
@@ -15,14 +18,18 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
+from numba.extending import overload
 
 from k4_pipeline._numba import njit
+from k4_pipeline.kernels.halves import add_products_of_pairs, pairs_of_bars, pairs_of_columns
 from k4_pipeline.kernels.simd import LANES, WIDE, intrinsic
 
+_TOGETHER = 4  # sequences of 50 bars: their operands of one tile's width fit the first-level cache
 GROUPS = 4 if WIDE else 1  # lane groups side by side in a tile
 _FLOAT = ir.FloatType()
 _INT = ir.IntType(32)
 _VECTOR = ir.VectorType(_FLOAT, LANES)
+_INT_VECTOR = ir.VectorType(_INT, LANES)
 
 
 def _tile(rows: int, groups: int) -> Any:
@@ -41,17 +48,23 @@ def _tile(rows: int, groups: int) -> Any:
         b_at, b_row, depth = args[5:8]
         c_at, c_row, add = args[9:12]
         kind, zero = depth.type, ir.Constant(_VECTOR, [0.0] * LANES)
+        halves = signature.args[4].dtype == types.uint32
+        factors = _INT_VECTOR if halves else _VECTOR  # of a and b
         cells = [(r, g) for r in range(rows) for g in range(groups)]
 
         def number(value: int) -> Any:
             return ir.Constant(kind, value)
 
-        def lanes_at(pointer: Any, offset: Any) -> Any:
-            return builder.bitcast(builder.gep(pointer, [offset]), _VECTOR.as_pointer())
+        def lanes_at(pointer: Any, offset: Any, vector: Any = _VECTOR) -> Any:
+            return builder.bitcast(builder.gep(pointer, [offset]), vector.as_pointer())
 
-        fma = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(_VECTOR, [_VECTOR] * 3), "llvm.fmuladd.v16f32"
-        )
+        def plus_product(total: Any, x: Any, y: Any) -> Any:
+            if halves:
+                return add_products_of_pairs(builder, total, x, y)
+            function = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
+            fma = cgutils.get_or_insert_function(builder.module, function, "llvm.fmuladd.v16f32")
+            return builder.call(fma, [x, y, total])
+
         starts = [builder.gep(a, [builder.add(a_at, builder.mul(a_row, number(r)))]) for r in range(rows)]
         b_start = builder.gep(b, [b_at])
         before, loop, after = builder.block, builder.append_basic_block("k"), builder.append_basic_block("summed")
@@ -61,16 +74,16 @@ def _tile(rows: int, groups: int) -> Any:
         k = builder.phi(kind)
         sums = {cell: builder.phi(_VECTOR) for cell in cells}
         b_line = builder.gep(b_start, [builder.mul(k, b_row)])
-        columns = [builder.load(lanes_at(b_line, number(LANES * g)), align=4) for g in range(groups)]
+        columns = [builder.load(lanes_at(b_line, number(LANES * g), factors), align=4) for g in range(groups)]
         a_offset = builder.mul(k, a_col)
         added = {}
         for r in range(rows):
-            undefined = ir.Constant(_VECTOR, ir.Undefined)
+            undefined = ir.Constant(factors, ir.Undefined)
             value = builder.load(builder.gep(starts[r], [a_offset]), align=4)
             first = builder.insert_element(undefined, value, ir.Constant(_INT, 0))
-            factor = builder.shuffle_vector(first, undefined, ir.Constant(ir.VectorType(_INT, LANES), [0] * LANES))
+            factor = builder.shuffle_vector(first, undefined, ir.Constant(_INT_VECTOR, [0] * LANES))
             for g in range(groups):
-                added[r, g] = builder.call(fma, [factor, columns[g], sums[r, g]])
+                added[r, g] = plus_product(sums[r, g], factor, columns[g])
         following = builder.add(k, number(1))
         k.add_incoming(number(0), before)
         k.add_incoming(following, loop)
@@ -154,10 +167,111 @@ def multiply(  # type: ignore[no-untyped-def]
             _panel_1(rows, depth, a, a_at, a_row, a_col, b, start, line, c, to, c_row, add)
 
 
-def pack(matrix: np.ndarray) -> np.ndarray:
-    """b (depth, columns) as a product reads it: panel by panel, flat float32, columns padded to whole lane groups."""
+def _compiled_only(*arguments: Any) -> Any:
+    raise NotImplementedError("to be called from compiled code")
+
+
+def room_for(size: Any, half: Any) -> Any:
+    """In kernels: room for `size` numbers as pairs; None where `half` is None, which says that products are float32."""
+    return _compiled_only(size, half)
+
+
+def rows_of(bars: Any, width: Any, x: Any, at: Any, room: Any) -> Any:
+    """In kernels: bars of x from `at` on, `width` numbers each, as the first factor of `dense`.
+
+    x itself where `room` is None, else rounded into it.
+    """
+    return _compiled_only(bars, width, x, at, room)
+
+
+def bars_of(bars: Any, width: Any, x: Any, at: Any, room: Any, before: Any) -> Any:
+    """In kernels: the same as a factor of `add_outer`, behind the `before` terms that lie in `room` already."""
+    return _compiled_only(bars, width, x, at, room, before)
+
+
+def terms(count: Any, room: Any) -> Any:
+    """In kernels: what `count` numbers along a sum are as operands: as many numbers, or half as many pairs."""
+    return _compiled_only(count, room)
+
+
+def sequences_together(half: Any) -> Any:
+    """In kernels: of how many sequences the operands of `add_outer` are gathered, so that totals are touched less often.
+
+    One in float32, where operands are not copied.
+    """
+    return _compiled_only(half)
+
+
+# Chosen by type: to numba, one function that returns either kind would return the type "either".
+@overload(room_for)
+def _room_for(size, half):  # type: ignore[no-untyped-def]
+    if half is types.none:
+        return lambda size, half: None
+    return lambda size, half: np.empty(size // 2 + size % 2 + LANES, np.uint32)
+
+
+@overload(rows_of)
+def _rows_of(bars, width, x, at, room):  # type: ignore[no-untyped-def]
+    def given(bars, width, x, at, room):  # type: ignore[no-untyped-def]
+        return x[at : at + bars * width]
+
+    def rounded(bars, width, x, at, room):  # type: ignore[no-untyped-def]
+        pairs_of_columns(bars, width, x, at, room, 0)
+        return room
+
+    return given if room is types.none else rounded
+
+
+@overload(bars_of)
+def _bars_of(bars, width, x, at, room, before):  # type: ignore[no-untyped-def]
+    def given(bars, width, x, at, room, before):  # type: ignore[no-untyped-def]
+        return x[at : at + bars * width]
+
+    def rounded(bars, width, x, at, room, before):  # type: ignore[no-untyped-def]
+        pairs_of_bars(bars, width, x, at, room, before * width)
+        return room
+
+    return given if room is types.none else rounded
+
+
+@overload(terms)
+def _terms(count, room):  # type: ignore[no-untyped-def]
+    return (lambda count, room: count) if room is types.none else (lambda count, room: (count + 1) // 2)
+
+
+@overload(sequences_together)
+def _sequences_together(half):  # type: ignore[no-untyped-def]
+    return (lambda half: 1) if half is types.none else (lambda half: _TOGETHER)
+
+
+@njit
+def dense(bars, groups, depth, rows, width, weight, y, y_at, y_row, add, room):  # type: ignore[no-untyped-def]
+    """y (+)= rows[:, :depth] times the packed weight (depth, 16 * groups); rows (bars, width) from `rows_of`.
+
+    `room` says by being None or not which kind of operands these are.
+    """
+    row = terms(width, room)
+    multiply(bars, groups, terms(depth, room), rows, 0, row, 1, weight, 0, 0, y, y_at, y_row, add)
+
+
+@njit
+def add_outer(rows, groups, count, a, width_a, b, total):  # type: ignore[no-untyped-def]
+    """total (rows, 16 * groups) += a' b over `count` terms; a (., width_a) and b (., 16 * groups) from `bars_of`."""
+    width = groups * LANES
+    multiply(rows, groups, count, a, 0, 1, width_a, b, 0, width, total, 0, width, 1)
+
+
+def pack(matrix: np.ndarray, halves: bool = False) -> np.ndarray:
+    """b (depth, columns) as a product reads it: panel by panel, flat, columns padded to whole lane groups.
+
+    float32, or with `halves` pairs of bfloat16 along the depth, which is padded to a whole pair.
+    """
     depth, columns = matrix.shape
     padded = np.zeros((depth, -(-columns // LANES) * LANES), np.float32)
     padded[:, :columns] = matrix
+    if halves:
+        pairs = np.empty((-(-depth // 2), padded.shape[1]), np.uint32)
+        pairs_of_bars(depth, padded.shape[1], padded.ravel(), 0, pairs.ravel(), 0)
+        padded = pairs
     width = GROUPS * LANES
     return np.concatenate([padded[:, i : i + width].ravel() for i in range(0, padded.shape[1], width)])

@@ -48,7 +48,13 @@ def pair(make: Make, d_model: int, dropout: float = 0.0) -> tuple[nn.Module, nn.
 def data(batch: int, length: int, d_model: int, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     hidden, upstream = (torch.randn(batch, length, d_model, generator=generator) for _ in range(2))
-    return hidden, upstream, torch.randint(0, length, (batch,), generator=generator)
+    first = torch.randint(0, length, (batch,), generator=generator)
+    return hidden, upstream * valid_bars(hidden, first), first
+
+
+def valid_bars(hidden: Tensor, first_valid: Tensor) -> Tensor:
+    """1 on valid bars, 0 on padding, (batch, length, 1)."""
+    return (torch.arange(hidden.shape[1]) >= first_valid[:, None]).unsqueeze(-1).to(hidden.dtype)
 
 
 def results(block: nn.Module, hidden: Tensor, upstream: Tensor, first_valid: Tensor) -> dict[str, Tensor]:
@@ -57,7 +63,7 @@ def results(block: nn.Module, hidden: Tensor, upstream: Tensor, first_valid: Ten
     y = block(leaf, first_valid)
     y.backward(upstream)
     gradients = {name: p.grad.clone() for name, p in block.named_parameters()}
-    return {"y": y.detach(), "hidden": leaf.grad, **gradients}
+    return {"y": y.detach() * valid_bars(hidden, first_valid), "hidden": leaf.grad, **gradients}
 
 
 def assert_close(ours: dict[str, Tensor], exact: dict[str, Tensor]) -> None:
@@ -75,6 +81,19 @@ def test_outputs_and_all_gradients_are_those_of_the_module(make: Make, batch: in
     assert_close(
         results(ours, hidden, upstream, first), results(exact, hidden.double(), upstream.double(), first)
     )  # fmt: skip
+
+
+@BLOCKS
+def test_padding_passes_both_ways_unchanged(make: Make) -> None:
+    ours, _ = pair(make, 32)
+    hidden, _, first = data(9, 12, 32)
+    padding = valid_bars(hidden, first).squeeze(-1) == 0
+    hidden.requires_grad_()
+    y, upstream = ours(hidden, first), torch.randn(hidden.shape)
+    y.backward(upstream)
+    assert padding.any()
+    assert torch.equal(y[padding], hidden[padding])
+    assert torch.equal(hidden.grad[padding], upstream[padding])
 
 
 @BLOCKS

@@ -35,14 +35,15 @@ def rate(dropout: nn.Dropout) -> float:
 def takes(x: Tensor, backend: str, module: nn.Module) -> bool:
     """Whether the fused blocks may compute `module` on x (batch, length, channels).
 
-    float32 throughout on the CPU, nothing traced, no autocast, no empty dimension, backend `cpu` (asked for or chosen).
+    float32 on the CPU, nothing traced, no empty dimension, backend `cpu` (asked for or chosen). Under autocast to
+    bfloat16 the factors of the products are rounded where the processor has an instruction for it, and nothing else.
     """
     return (
         not torch.compiler.is_compiling()
         and x.device.type == "cpu"
         and x.dtype == torch.float32
         and x.numel() > 0
-        and not torch.is_autocast_enabled("cpu")
+        and (not torch.is_autocast_enabled("cpu") or torch.get_autocast_dtype("cpu") == torch.bfloat16)
         and choose_backend(x.device, "auto" if backend == "mamba_ssm" else backend) == "cpu"
         and all(not isinstance(m, nn.Dropout) or rate(m) < 1.0 for m in module.modules())
         and all(p.dtype == torch.float32 and p.device.type == "cpu" for p in module.parameters())

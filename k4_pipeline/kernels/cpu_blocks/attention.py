@@ -13,55 +13,55 @@ from torch.autograd.function import once_differentiable
 from k4_pipeline._numba import run_chunks
 from k4_pipeline.kernels.cpu_blocks.attention_kernels import backward_rows, forward_rows
 from k4_pipeline.kernels.cpu_blocks.draw import Draw
+from k4_pipeline.kernels.cpu_blocks.kept import room_to_keep
 from k4_pipeline.kernels.cpu_blocks.sums import GradientSums
-from k4_pipeline.kernels.cpu_blocks.views import FORWARD_ROWS, flat, matrix, room
+from k4_pipeline.kernels.cpu_blocks.views import FORWARD_ROWS, Half, flat, half_products, matrix
 from k4_pipeline.kernels.products import pack
 from k4_pipeline.kernels.short_attention.cpu import first_bars
 
-_TOGETHER = 2  # sequences that go through the block together
 _NAMES = ("norm_weight", "norm_bias", "qkv_weight", "qkv_bias", "out_weight", "out_bias")
 
 
 class _AttentionBlock(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, keep: bool, draw: Draw, heads: int, eps: float, hidden: Tensor, first_valid: Tensor, *given: Tensor
+        ctx: Any, keep: bool, half: Half, draw: Draw, heads: int, eps: float, hidden: Tensor, first_valid: Tensor, *given: Tensor
     ) -> Tensor:
         p = dict(zip(_NAMES, given, strict=True))
         batch, length, d_model = hidden.shape
-        kept = [room(batch * length * width if keep else 0) for width in (3 * d_model, d_model)]
+        kept = [room_to_keep(batch * length * width if keep else 0, half) for width in (3 * d_model, d_model)]
         out = torch.empty(hidden.shape, dtype=torch.float32)
         sizes = (length, d_model, heads, np.float32((d_model // heads) ** -0.5 * math.log2(math.e)))
         operands = (
             flat(hidden), first_bars(first_valid, length), flat(p["norm_weight"]), flat(p["norm_bias"]),
-            np.float32(eps), pack(matrix(p["qkv_weight"]).T), flat(p["qkv_bias"]), pack(matrix(p["out_weight"]).T),
-            flat(p["out_bias"]), *draw, flat(out), keep, *kept,
+            np.float32(eps), pack(matrix(p["qkv_weight"]).T, half), flat(p["qkv_bias"]),
+            pack(matrix(p["out_weight"]).T, half), flat(p["out_bias"]), *draw, flat(out), keep, *kept,
         )  # fmt: skip
-        run_chunks(lambda i, j: forward_rows(i, j, _TOGETHER, *sizes, *operands), batch, FORWARD_ROWS)
+        run_chunks(lambda i, j: forward_rows(i, j, half, *sizes, *operands), batch, FORWARD_ROWS)
         if keep:
-            ctx.save_for_backward(hidden, first_valid, *given, *(torch.from_numpy(array) for array in kept))
-            ctx.draw, ctx.heads, ctx.eps = draw, heads, eps
+            ctx.save_for_backward(hidden, first_valid, *given)
+            ctx.kept = kept
+            ctx.half, ctx.draw, ctx.heads, ctx.eps = half, draw, heads, eps
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, first_valid, *rest = ctx.saved_tensors
-        p = dict(zip(_NAMES, rest[: len(_NAMES)], strict=True))
-        kept = [tensor.numpy() for tensor in rest[len(_NAMES) :]]
+        hidden, first_valid, *given = ctx.saved_tensors
+        p = dict(zip(_NAMES, given, strict=True))
         batch, length, d_model = hidden.shape
         dhidden = torch.empty(hidden.shape, dtype=torch.float32)
         root = (d_model // ctx.heads) ** -0.5
         sizes = (length, d_model, ctx.heads, np.float32(root * math.log2(math.e)), np.float32(root))
         operands = (
             flat(hidden), first_bars(first_valid, length), flat(p["norm_weight"]), flat(p["norm_bias"]),
-            np.float32(ctx.eps), pack(matrix(p["qkv_weight"])), pack(matrix(p["out_weight"])), *ctx.draw, flat(dout),
-            *kept, flat(dhidden),
+            np.float32(ctx.eps), pack(matrix(p["qkv_weight"]), ctx.half), pack(matrix(p["out_weight"]), ctx.half), *ctx.draw,
+            flat(dout), *ctx.kept, flat(dhidden),
         )  # fmt: skip
         sums = GradientSums(batch, **{name: tuple(p[name].shape) for name in _NAMES})
-        sums.run(lambda i, j, *views: backward_rows(i, j, _TOGETHER, *sizes, *operands, *views))
+        sums.run(lambda i, j, *views: backward_rows(i, j, ctx.half, *sizes, *operands, *views))
         total = sums.total()
-        return (None, None, None, None, dhidden, None, *(torch.from_numpy(total[name]) for name in _NAMES))
+        return (None, None, None, None, None, dhidden, None, *(torch.from_numpy(total[name]) for name in _NAMES))
 
 
 def attention_block_cpu(
@@ -73,4 +73,4 @@ def attention_block_cpu(
     is drawn from torch's global generator.
     """
     keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (hidden, *parameters))
-    return _AttentionBlock.apply(keep, Draw.at(rate), heads, eps, hidden, first_valid, *parameters)
+    return _AttentionBlock.apply(keep, half_products(), Draw.at(rate), heads, eps, hidden, first_valid, *parameters)

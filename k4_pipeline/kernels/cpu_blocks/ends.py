@@ -12,20 +12,21 @@ from torch.autograd.function import once_differentiable
 from k4_pipeline._numba import run_chunks
 from k4_pipeline.kernels.cpu_blocks.ends_kernels import input_backward, input_rows, pool_backward, pool_rows
 from k4_pipeline.kernels.cpu_blocks.sums import GradientSums
-from k4_pipeline.kernels.cpu_blocks.views import FORWARD_ROWS, flat, matrix
+from k4_pipeline.kernels.cpu_blocks.views import FORWARD_ROWS, Half, flat, half_products, matrix
 from k4_pipeline.kernels.products import pack
 from k4_pipeline.kernels.short_attention.cpu import first_bars
 
 
 class _MaskedInput(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, first_valid: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def forward(ctx: Any, half: Half, x: Tensor, first_valid: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         batch, length, n_features = x.shape
         y = torch.empty((batch, length, len(weight)), dtype=torch.float32)
-        operands = (flat(x), first_bars(first_valid, length), pack(matrix(weight).T), flat(bias), flat(y))
+        operands = (flat(x), first_bars(first_valid, length), pack(matrix(weight).T, half), flat(bias), flat(y))
         sizes = (length, n_features, len(weight))
-        run_chunks(lambda i, j: input_rows(i, j, *sizes, *operands), batch, FORWARD_ROWS)
+        run_chunks(lambda i, j: input_rows(i, j, half, *sizes, *operands), batch, FORWARD_ROWS)
         ctx.save_for_backward(x, first_valid, weight)
+        ctx.half = half
         return y
 
     @staticmethod
@@ -34,15 +35,16 @@ class _MaskedInput(torch.autograd.Function):
         x, first_valid, weight = ctx.saved_tensors
         batch, length, n_features = x.shape
         dx = None
-        if ctx.needs_input_grad[0]:
+        if ctx.needs_input_grad[1]:
             valid = torch.arange(length) >= first_valid[:, None]  # (batch, length)
             dx = (dy @ weight).masked_fill(~valid.unsqueeze(-1), 0.0)
         sums = GradientSums(batch, weight=(n_features, len(weight)), bias=(len(weight),))
         operands = (flat(x), first_bars(first_valid, length), flat(dy))
         sizes = (length, n_features, len(weight))
-        sums.run(lambda i, j, *views: input_backward(i, j, *sizes, *operands, *views))
+        sums.run(lambda i, j, *views: input_backward(i, j, ctx.half, *sizes, *operands, *views))
         total = sums.total()
-        return dx, None, torch.from_numpy(np.ascontiguousarray(total["weight"].T)), torch.from_numpy(total["bias"])
+        dweight = torch.from_numpy(np.ascontiguousarray(total["weight"].T))
+        return None, dx, None, dweight, torch.from_numpy(total["bias"])
 
 
 class _PooledNorm(torch.autograd.Function):
@@ -75,7 +77,7 @@ class _PooledNorm(torch.autograd.Function):
 
 def masked_input_cpu(x: Tensor, first_valid: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """x with padding as zero, times weight' plus bias: (batch, length, features) -> (batch, length, d_model)."""
-    return _MaskedInput.apply(x, first_valid, weight, bias)
+    return _MaskedInput.apply(half_products(), x, first_valid, weight, bias)
 
 
 def pooled_norm_cpu(hidden: Tensor, first_valid: Tensor, eps: float, *parameters: Tensor) -> Tensor:

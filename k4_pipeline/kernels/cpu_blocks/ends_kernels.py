@@ -9,7 +9,7 @@ import numpy as np
 
 from k4_pipeline._numba import njit
 from k4_pipeline.kernels.cpu_blocks.rows import add_columns, fill_bars, normalise, normalise_backward
-from k4_pipeline.kernels.products import multiply
+from k4_pipeline.kernels.products import add_outer, bars_of, dense, room_for, rows_of, terms
 from k4_pipeline.kernels.simd import LANES, fma, load, splat, store
 
 W = LANES
@@ -18,26 +18,29 @@ _ONE = np.float32(1.0)
 
 
 @njit
-def input_rows(start, stop, length, n_features, d_model, x, first_valid, weight, bias, y):  # type: ignore[no-untyped-def]
+def input_rows(start, stop, half, length, n_features, d_model, x, first_valid, weight, bias, y):  # type: ignore[no-untyped-def]
     """Rows start..stop of y = x W' + bias; on padding y is the bias. `weight` is packed for this product."""
+    room = room_for(length * (n_features + 1), half)
     for row in range(start, stop):
-        first = first_valid[row]
-        at, to = (row * length + first) * n_features, (row * length + first) * d_model
+        first, end = row * length + first_valid[row], (row + 1) * length
         fill_bars(length, d_model, bias, y, row * length * d_model)
-        multiply(length - first, d_model // W, n_features, x, at, n_features, 1, weight, 0, 0, y, to, d_model, 1)
+        rows = rows_of(end - first, n_features, x, first * n_features, room)
+        dense(end - first, d_model // W, n_features, rows, n_features, weight, y, first * d_model, d_model, 1, room)
 
 
 @njit
 def input_backward(  # type: ignore[no-untyped-def]
-    start, stop, length, n_features, d_model, x, first_valid, dy, dweight, dbias
+    start, stop, half, length, n_features, d_model, x, first_valid, dy, dweight, dbias
 ):
     """Sums over rows start..stop of the gradients, added to dweight (n_features, d_model), transposed, and dbias."""
-    groups = d_model // W
+    room, room_2 = room_for((length + 1) * n_features, half), room_for((length + 1) * d_model, half)
     for row in range(start, stop):
-        first = first_valid[row]
-        at, to = (row * length + first) * n_features, (row * length + first) * d_model
+        first, end = row * length + first_valid[row], (row + 1) * length
+        n = end - first
         add_columns(length, d_model, dy, row * length * d_model, dbias)
-        multiply(n_features, groups, length - first, x, at, 1, n_features, dy, to, d_model, dweight, 0, d_model, 1)
+        values = bars_of(n, n_features, x, first * n_features, room, 0)
+        upstream = bars_of(n, d_model, dy, first * d_model, room_2, 0)
+        add_outer(n_features, d_model // W, terms(n, room), values, n_features, upstream, dweight)
 
 
 @njit

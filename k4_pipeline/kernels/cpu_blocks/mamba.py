@@ -12,15 +12,14 @@ from torch.autograd.function import once_differentiable
 from k4_pipeline._numba import run_chunks
 from k4_pipeline.kernels.causal_conv.cpu import first_bars, packed_taps, unpacked_taps
 from k4_pipeline.kernels.cpu_blocks.draw import Draw
+from k4_pipeline.kernels.cpu_blocks.kept import room_to_keep
 from k4_pipeline.kernels.cpu_blocks.mamba_kernels import backward_rows, forward_rows
 from k4_pipeline.kernels.cpu_blocks.sums import GradientSums
-from k4_pipeline.kernels.cpu_blocks.views import FORWARD_ROWS, flat, matrix, room
+from k4_pipeline.kernels.cpu_blocks.views import FORWARD_ROWS, Half, flat, half_products, matrix, room
 from k4_pipeline.kernels.products import pack
 from k4_pipeline.kernels.selective_scan.cpu import packed_states, unpacked_states
 from k4_pipeline.kernels.simd import LANES, LOG2_E
 
-# Sequences that go through the block together: more of them read each weight less often, fewer leave it in the cache.
-_FORWARD_TOGETHER, _BACKWARD_TOGETHER = 2, 2
 _NAMES = (
     "norm_weight", "norm_bias", "in_weight", "conv_weight", "conv_bias", "small", "dt_weight", "dt_bias", "A_log", "D",
     "out_weight",
@@ -30,47 +29,48 @@ _NAMES = (
 class _MambaBlock(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, keep: bool, draw: Draw, eps: float, hidden: Tensor, first_valid: Tensor, *given: Tensor
+        ctx: Any, keep: bool, half: Half, draw: Draw, eps: float, hidden: Tensor, first_valid: Tensor, *given: Tensor
     ) -> Tensor:
         p = dict(zip(_NAMES, given, strict=True))
         batch, length, d_model = hidden.shape
         d_inner, d_state = p["A_log"].shape
         sizes = (length, d_model, d_inner, d_state, p["dt_weight"].shape[1])
         small_width = -(-p["small"].shape[0] // LANES) * LANES
-        kept = [room(batch * length * width if keep else 0) for width in (d_inner, d_inner, small_width)]
+        numbers = batch * length if keep else 0
+        kept = [room_to_keep(numbers * d_inner, half) for _ in range(2)] + [room(numbers * small_width)]
         out = torch.empty(hidden.shape, dtype=torch.float32)
-        a = packed_states(-torch.exp(p["A_log"].detach()))
+        a = packed_states(torch.from_numpy(-np.exp(p["A_log"].detach().numpy())))
         in_weight = matrix(p["in_weight"])
         operands = (
             flat(hidden), first_bars(first_valid, batch), flat(p["norm_weight"]), flat(p["norm_bias"]), np.float32(eps),
-            pack(in_weight[:d_inner].T), pack(in_weight[d_inner:].T), *packed_taps(p["conv_weight"], p["conv_bias"]),
-            pack(matrix(p["small"]).T), pack(matrix(p["dt_weight"]).T), flat(p["dt_bias"]), a * LOG2_E, flat(p["D"]),
-            pack(matrix(p["out_weight"]).T), np.zeros(d_model, np.float32), *draw, flat(out), keep, *kept,
+            pack(in_weight[:d_inner].T, half), pack(in_weight[d_inner:].T, half), 
+            *packed_taps(p["conv_weight"], p["conv_bias"]), pack(matrix(p["small"]).T, half), pack(matrix(p["dt_weight"]).T), flat(p["dt_bias"]), a * LOG2_E, flat(p["D"]),
+            pack(matrix(p["out_weight"]).T, half), np.zeros(d_model, np.float32), *draw, flat(out), keep, *kept,
         )  # fmt: skip
-        run_chunks(lambda i, j: forward_rows(i, j, _FORWARD_TOGETHER, *sizes, *operands), batch, FORWARD_ROWS)
+        run_chunks(lambda i, j: forward_rows(i, j, half, *sizes, *operands), batch, FORWARD_ROWS)
         if keep:
-            ctx.save_for_backward(hidden, first_valid, *given, *(torch.from_numpy(array) for array in kept))
-            ctx.draw, ctx.eps, ctx.sizes = draw, eps, sizes
+            ctx.save_for_backward(hidden, first_valid, *given)
+            ctx.kept = kept
+            ctx.half, ctx.draw, ctx.eps, ctx.sizes = half, draw, eps, sizes
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
-        hidden, first_valid, *rest = ctx.saved_tensors
-        given, kept = rest[: len(_NAMES)], [tensor.numpy() for tensor in rest[len(_NAMES) :]]
+        hidden, first_valid, *given = ctx.saved_tensors
         p = dict(zip(_NAMES, given, strict=True))
-        sizes = ctx.sizes
+        half, sizes = ctx.half, ctx.sizes
         (batch, _, d_model), (d_inner, d_state) = hidden.shape, p["A_log"].shape
         n_small, rank = p["small"].shape[0], p["dt_weight"].shape[1]
         dhidden = torch.empty(hidden.shape, dtype=torch.float32)
-        a = packed_states(-torch.exp(p["A_log"].detach()))
+        a = packed_states(torch.from_numpy(-np.exp(p["A_log"].detach().numpy())))
         in_weight, dt_weight = matrix(p["in_weight"]), matrix(p["dt_weight"])
         taps, shift = packed_taps(p["conv_weight"], p["conv_bias"])
         operands = (
             flat(hidden), first_bars(first_valid, batch), flat(p["norm_weight"]), flat(p["norm_bias"]),
-            np.float32(ctx.eps), pack(in_weight[:d_inner]), pack(in_weight[d_inner:]), taps, shift,
-            pack(matrix(p["small"])), pack(dt_weight.T), pack(dt_weight), flat(p["dt_bias"]), a * LOG2_E, a,
-            flat(p["D"]), pack(matrix(p["out_weight"])), *ctx.draw, flat(dout), *kept, flat(dhidden),
+            np.float32(ctx.eps), pack(in_weight[:d_inner], half), pack(in_weight[d_inner:], half), taps, shift,
+            pack(matrix(p["small"]), half), pack(dt_weight.T), pack(dt_weight, half), flat(p["dt_bias"]), a * LOG2_E, a,
+            flat(p["D"]), pack(matrix(p["out_weight"]), half), *ctx.draw, flat(dout), *ctx.kept, flat(dhidden),
         )  # fmt: skip
         sums = GradientSums(
             batch,
@@ -78,17 +78,17 @@ class _MambaBlock(torch.autograd.Function):
             taps=taps.shape, shift=shift.shape, small=(n_small, d_inner), dt_weight=(rank, d_inner),
             dt_bias=(d_inner,), a=a.shape, d=(d_inner,), out_weight=(d_model, d_inner),
         )  # fmt: skip
-        sums.run(lambda i, j, *views: backward_rows(i, j, _BACKWARD_TOGETHER, *sizes, *operands, *views))
+        sums.run(lambda i, j, *views: backward_rows(i, j, half, *sizes, *operands, *views))
         total = sums.total()
         da = unpacked_states(total["a"], d_inner, d_state)
         gradients = [
             total["norm_weight"], total["norm_bias"], np.concatenate([total["in_x"], total["in_z"]]),
             unpacked_taps(total["taps"], *p["conv_weight"].shape), total["shift"], total["small"],
             np.ascontiguousarray(total["dt_weight"].T), total["dt_bias"],
-            da * -torch.exp(p["A_log"].detach()), total["d"], total["out_weight"],
+            da * torch.from_numpy(-np.exp(p["A_log"].detach().numpy())), total["d"], total["out_weight"],
         ]  # fmt: skip
         tensors = [g if isinstance(g, Tensor) else torch.from_numpy(g) for g in gradients]
-        return (None, None, None, dhidden, None, *tensors)
+        return (None, None, None, None, dhidden, None, *tensors)
 
 
 def mamba_block_cpu(hidden: Tensor, first_valid: Tensor, rate: float, eps: float, *parameters: Tensor) -> Tensor:
@@ -98,4 +98,4 @@ def mamba_block_cpu(hidden: Tensor, first_valid: Tensor, rate: float, eps: float
     is drawn from torch's global generator.
     """
     keep = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (hidden, *parameters))
-    return _MambaBlock.apply(keep, Draw.at(rate), eps, hidden, first_valid, *parameters)
+    return _MambaBlock.apply(keep, half_products(), Draw.at(rate), eps, hidden, first_valid, *parameters)

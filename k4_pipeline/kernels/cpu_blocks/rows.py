@@ -103,3 +103,10 @@ def fill_bars(bars, width, values, y, at):  # type: ignore[no-untyped-def]
     for i in range(bars):
         for j in range(0, width, W):
             store(y, at + i * width + j, load(values, j))
+
+
+@njit
+def copy_bars(bars, width, x, at, y):  # type: ignore[no-untyped-def]
+    """`bars` bars of x into y, both from `at` on."""
+    for i in range(at, at + bars * width, W):
+        store(y, i, load(x, i))

@@ -6,6 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from k4_pipeline.kernels.halves import AVAILABLE
+
+Half = bool | None  # True: factors of products are bfloat16; None, not False: the kernels are compiled apart by type
 FORWARD_ROWS = 8  # rows of the batch per chunk of a forward pass
 
 
@@ -22,3 +25,8 @@ def matrix(tensor: Tensor) -> np.ndarray:
 def room(size: int) -> np.ndarray:
     """Uninitialised float32 numbers from torch's allocator."""
     return torch.empty(size, dtype=torch.float32).numpy()
+
+
+def half_products() -> Half:
+    """Whether products round their factors to bfloat16: under autocast, where the processor has the instruction."""
+    return True if torch.is_autocast_enabled("cpu") and AVAILABLE else None

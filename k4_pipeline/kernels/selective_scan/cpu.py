@@ -36,6 +36,11 @@ def packed_states(A: Tensor) -> np.ndarray:
     return padded.view(-1, W, padded.shape[1]).transpose(1, 2).contiguous().flatten().numpy()
 
 
+def _grows(A: Tensor, softplus: bool) -> bool | None:
+    """None where no factor exp(delta A) can exceed one: delta is positive, A is not."""
+    return None if softplus and not bool((A > 0).any()) else True
+
+
 def unpacked_states(packed: np.ndarray, d_inner: int, d_state: int) -> Tensor:
     """The inverse of `packed_states`."""
     groups = -(-d_inner // W)
@@ -72,7 +77,7 @@ class _SelectiveScan(torch.autograd.Function):
     ) -> Tensor:
         operands = _Operands(u, dt, A, B, C, D, z, dt_bias)
         y = torch.empty(u.shape, dtype=torch.float32)
-        flags = (softplus, z is not None)
+        flags = (_grows(A, softplus), softplus, z is not None)
         inputs = [part for view in operands.views for part in view]
         a2 = operands.a * LOG2_E
         out = y.view(-1).numpy()
@@ -91,7 +96,7 @@ class _SelectiveScan(torch.autograd.Function):
         saved = ctx.saved_tensors
         u, _, A, _, _, D, z, dt_bias = saved
         operands = _Operands(*saved)
-        flags = (ctx.softplus, z is not None)
+        flags = (_grows(A, ctx.softplus), ctx.softplus, z is not None)
         inputs = [part for view in operands.views for part in view]
         a2 = operands.a * LOG2_E
         full = u.shape

@@ -16,11 +16,13 @@ import numpy as np
 from k4_pipeline._numba import njit
 from k4_pipeline.kernels.simd import (
     exp2,
+    exp2_falling,
     fma,
     load,
     load_channels,
     sigmoid,
     softplus,
+    softplus_and_slope,
     splat,
     spread,
     store,
@@ -35,14 +37,31 @@ _ONE = np.float32(1.0)
 
 
 @njit
+def _decay(x, grows):  # type: ignore[no-untyped-def]
+    """2**x; `grows` is None where x cannot be positive, which is cheaper (numba compiles the two apart)."""
+    if grows is None:
+        return exp2_falling(x)
+    return exp2(x)
+
+
+@njit
 def _step_sizes(  # type: ignore[no-untyped-def]
-    length, lanes, u, u_at, u_t, dt, dt_at, dt_t, bias, use_softplus, delta, drive, readout
+    length, lanes, u, u_at, u_t, dt, dt_at, dt_t, bias, use_softplus, delta, drive, readout, slopes
 ):
-    """delta_t and delta_t * u_t of one row and lane group; clears the readout."""
+    """delta_t and delta_t * u_t of one row and lane group; clears the readout.
+
+    Writes d(delta_t) / d(dt_t) unless `slopes` is None.
+    """
     for t in range(length):
         step = load_channels(dt, dt_at + t * dt_t, lanes) + bias
-        if use_softplus:
-            step = softplus(step)
+        if slopes is None:
+            if use_softplus:
+                step = softplus(step)
+        elif use_softplus:
+            step, slope = softplus_and_slope(step)
+            store(slopes, t * W, slope)
+        else:
+            store(slopes, t * W, splat(_ONE))
         store(delta, t * W, step)
         store(drive, t * W, step * load_channels(u, u_at + t * u_t, lanes))
         store(readout, t * W, splat(_ZERO))
@@ -50,7 +69,7 @@ def _step_sizes(  # type: ignore[no-untyped-def]
 
 @njit
 def forward_rows(  # type: ignore[no-untyped-def]
-    start, stop, length, d_inner, d_state, use_softplus, has_gate,
+    start, stop, length, d_inner, d_state, grows, use_softplus, has_gate,
     u, u_stride, dt, dt_stride, z, z_stride, b, b_stride, c, c_stride, a2, d, bias, y,
 ):  # fmt: skip
     """Rows start..stop of y, which is contiguous."""
@@ -63,7 +82,7 @@ def forward_rows(  # type: ignore[no-untyped-def]
             u_at = row * u_stride[0] + channel
             _step_sizes(
                 length, lanes, u, u_at, u_stride[1], dt, row * dt_stride[0] + channel, dt_stride[1],
-                load(bias, channel), use_softplus, delta, drive, readout,
+                load(bias, channel), use_softplus, delta, drive, readout, None,
             )  # fmt: skip
             for n in range(0, d_state, S):
                 a_at = channel * d_state + n * W
@@ -72,10 +91,10 @@ def forward_rows(  # type: ignore[no-untyped-def]
                 b_at, c_at = row * b_stride[0] + n, row * c_stride[0] + n
                 for t in range(length):
                     step, push = load(delta, t * W), load(drive, t * W)
-                    h_0 = fma(exp2(step * a_0), h_0, push * spread(b, b_at))
-                    h_1 = fma(exp2(step * a_1), h_1, push * spread(b, b_at + 1))
-                    h_2 = fma(exp2(step * a_2), h_2, push * spread(b, b_at + 2))
-                    h_3 = fma(exp2(step * a_3), h_3, push * spread(b, b_at + 3))
+                    h_0 = fma(_decay(step * a_0, grows), h_0, push * spread(b, b_at))
+                    h_1 = fma(_decay(step * a_1, grows), h_1, push * spread(b, b_at + 1))
+                    h_2 = fma(_decay(step * a_2, grows), h_2, push * spread(b, b_at + 2))
+                    h_3 = fma(_decay(step * a_3, grows), h_3, push * spread(b, b_at + 3))
                     out = fma(h_0, spread(c, c_at), load(readout, t * W))
                     out = fma(h_1, spread(c, c_at + 1), out)
                     out = fma(h_2, spread(c, c_at + 2), out)
@@ -93,7 +112,7 @@ def forward_rows(  # type: ignore[no-untyped-def]
 
 @njit
 def backward_rows(  # type: ignore[no-untyped-def]
-    start, stop, length, d_inner, d_state, use_softplus, has_gate,
+    start, stop, length, d_inner, d_state, grows, use_softplus, has_gate,
     u, u_stride, dt, dt_stride, z, z_stride, b, b_stride, c, c_stride, a2, a, d, bias, dy, dy_stride,
     du, ddt, dz, db, dc, da, dd, dbias, y,
 ):  # fmt: skip
@@ -109,7 +128,10 @@ def backward_rows(  # type: ignore[no-untyped-def]
     delta = np.empty(length * W, np.float32)
     drive = np.empty(length * W, np.float32)
     readout = np.empty(length * W, np.float32)
+    slopes = np.empty(length * W, np.float32)
+    gates = np.empty(length * W, np.float32)  # silu(z)
     gated = np.empty(length * W, np.float32)  # dy * silu(z)
+    through_z = np.empty(length * W, np.float32)  # dy * silu'(z)
     through_a = np.empty(length * W, np.float32)  # sum over states of g e h A
     through_b = np.empty(length * W, np.float32)  # sum over states of g B
     decays = np.empty(length * S * W, np.float32)
@@ -126,13 +148,16 @@ def backward_rows(  # type: ignore[no-untyped-def]
             z_at, dy_at = row * z_stride[0] + channel, row * dy_stride[0] + channel
             _step_sizes(
                 length, lanes, u, u_at, u_stride[1], dt, dt_at, dt_stride[1],
-                load(bias, channel), use_softplus, delta, drive, readout,
+                load(bias, channel), use_softplus, delta, drive, readout, slopes,
             )  # fmt: skip
             for t in range(length):
                 weight = load_channels(dy, dy_at + t * dy_stride[1], lanes)
                 if has_gate:
                     gate = load_channels(z, z_at + t * z_stride[1], lanes)
-                    weight = weight * (gate * sigmoid(gate))
+                    s = sigmoid(gate)
+                    store(gates, t * W, gate * s)
+                    store(through_z, t * W, weight * s * fma(gate, splat(_ONE) - s, splat(_ONE)))
+                    weight = weight * (gate * s)
                 store(gated, t * W, weight)
                 store(through_a, t * W, splat(_ZERO))
                 store(through_b, t * W, splat(_ZERO))
@@ -144,7 +169,7 @@ def backward_rows(  # type: ignore[no-untyped-def]
                 for t in range(length):
                     step, push = load(delta, t * W), load(drive, t * W)
                     at, to = t * S * W, (t + 1) * S * W
-                    e_0, e_1, e_2, e_3 = exp2(step * a_0), exp2(step * a_1), exp2(step * a_2), exp2(step * a_3)
+                    e_0, e_1, e_2, e_3 = _decay(step * a_0, grows), _decay(step * a_1, grows), _decay(step * a_2, grows), _decay(step * a_3, grows)
                     store(decays, at, e_0)
                     store(decays, at + W, e_1)
                     store(decays, at + 2 * W, e_2)
@@ -208,7 +233,6 @@ def backward_rows(  # type: ignore[no-untyped-def]
                 store(da, a_at + 3 * W, load(da, a_at + 3 * W) + da_3)
 
             skip = load(d, channel)
-            shift = load(bias, channel)
             dd_sum, dbias_sum = load(dd, channel), load(dbias, channel)
             for t in range(length):
                 x = load_channels(u, u_at + t * u_stride[1], lanes)
@@ -216,20 +240,14 @@ def backward_rows(  # type: ignore[no-untyped-def]
                 at = (row * length + t) * d_inner + channel
                 dd_sum = fma(weight, x, dd_sum)
                 store_channels(du, at, fma(from_b, load(delta, t * W), weight * skip), lanes)
-                grad = fma(from_b, x, load(through_a, t * W))
-                if use_softplus:
-                    grad = grad * sigmoid(load_channels(dt, dt_at + t * dt_stride[1], lanes) + shift)
+                grad = fma(from_b, x, load(through_a, t * W)) * load(slopes, t * W)
                 dbias_sum = dbias_sum + grad
                 store_channels(ddt, at, grad, lanes)
                 if has_gate:
-                    gate = load_channels(z, z_at + t * z_stride[1], lanes)
-                    s = sigmoid(gate)
-                    slope = s * fma(gate, splat(_ONE) - s, splat(_ONE))
                     plain = fma(x, skip, load(readout, t * W))
-                    upstream = load_channels(dy, dy_at + t * dy_stride[1], lanes)
                     if y.size:
-                        store_channels(y, at, plain * (gate * s), lanes)
-                    store_channels(dz, at, upstream * plain * slope, lanes)
+                        store_channels(y, at, plain * load(gates, t * W), lanes)
+                    store_channels(dz, at, plain * load(through_z, t * W), lanes)
             store(dd, channel, dd_sum)
             store(dbias, channel, dbias_sum)
         for t in range(length):

@@ -10,7 +10,7 @@ import numpy as np
 
 from k4_pipeline._numba import njit
 from k4_pipeline.kernels.products import multiply
-from k4_pipeline.kernels.simd import LANES, exp2, fma, load, select_negative, splat, store
+from k4_pipeline.kernels.simd import LANES, exp2_falling, fma, load, select_negative, splat, store
 
 W = LANES
 _ZERO = np.float32(0.0)
@@ -36,7 +36,7 @@ def softmax(p, span, group, first, length, scale):  # type: ignore[no-untyped-de
     total = splat(_ZERO)
     factor = splat(scale)
     for j in range(first, length):
-        x = exp2((load(p, group * W + j * span) - top) * factor)
+        x = exp2_falling((load(p, group * W + j * span) - top) * factor)
         store(p, group * W + j * span, x)
         total = total + x
     inverse = splat(_ONE) / total
