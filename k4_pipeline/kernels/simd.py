@@ -219,6 +219,50 @@ def _power_of_two(typingctx: Any, magic: Any) -> Any:
 
 
 @intrinsic
+def transpose_block(typingctx: Any, x: Any, at: Any, row: Any, count: Any, y: Any, to: Any, span: Any) -> Any:
+    """y[to + i * span + j] = x[at + j * row + i] for sixteen i and j; rows of x from `count` on repeat the one before.
+
+    Elements of four bytes; `count` is 1 or more.
+    """
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        source, target = (context.make_array(signature.args[i])(context, builder, args[i]).data for i in (0, 4))
+        at, row, count = args[1:4]
+        to, span = args[5:7]
+        last = builder.sub(count, ir.Constant(count.type, 1))
+        rows = []
+        for j in range(LANES):
+            number = ir.Constant(count.type, j)
+            inside = builder.select(builder.icmp_signed("<", number, last), number, last)
+            line = builder.gep(source, [builder.add(at, builder.mul(inside, row))])
+            rows.append(builder.load(builder.bitcast(line, _VECTOR.as_pointer()), align=4))
+        for distance in (1, 2, 4, 8):  # exchange the off-diagonal blocks of this size
+            upper = [lane + LANES - distance if lane & distance else lane for lane in range(LANES)]
+            lower = [lane + LANES if lane & distance else lane + distance for lane in range(LANES)]
+            for i in (i for i in range(LANES) if not i & distance):
+                pair = rows[i], rows[i + distance]
+                rows[i] = builder.shuffle_vector(*pair, ir.Constant(_INT_VECTOR, upper))
+                rows[i + distance] = builder.shuffle_vector(*pair, ir.Constant(_INT_VECTOR, lower))
+        for i, value in enumerate(rows):
+            line = builder.gep(target, [builder.add(to, builder.mul(span, ir.Constant(span.type, i)))])
+            builder.store(value, builder.bitcast(line, _VECTOR.as_pointer()), align=4)
+        return context.get_dummy_value()
+
+    n = types.intp
+    return types.void(x, n, n, n, y, n, n), codegen
+
+
+@intrinsic
+def maximum(typingctx: Any, x: Any, y: Any) -> Any:
+    """The greater of x and y in each lane; y where either is NaN."""
+
+    def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        return builder.select(builder.fcmp_ordered(">", *args), *args)
+
+    return lanes_type(lanes_type, lanes_type), codegen
+
+
+@intrinsic
 def sum_of_four(typingctx: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
     """Partial sums of four lane groups in one: lanes 0-3 add up to sum(a), 4-7 to sum(b), 8-11 to sum(c), 12-15 to
     sum(d)."""

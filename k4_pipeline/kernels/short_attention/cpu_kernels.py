@@ -10,7 +10,17 @@ import numpy as np
 
 from k4_pipeline._numba import njit
 from k4_pipeline.kernels.products import multiply
-from k4_pipeline.kernels.simd import LANES, exp2_falling, fma, load, select_negative, splat, store
+from k4_pipeline.kernels.simd import (
+    LANES,
+    exp2_falling,
+    fma,
+    load,
+    maximum,
+    splat,
+    spread,
+    store,
+    transpose_block,
+)
 
 W = LANES
 _ZERO = np.float32(0.0)
@@ -19,29 +29,28 @@ _ONE = np.float32(1.0)
 
 @njit
 def transpose(source, at, row, length, width, tile, span):  # type: ignore[no-untyped-def]
-    """tile[d * span + t] = source[at + t * row + d] for bars t and columns d."""
-    for t in range(length):
-        for d in range(width):
-            tile[d * span + t] = source[at + t * row + d]
+    """tile[d * span + t] = source[at + t * row + d] for bars t and columns d; from `length` to `span` the last bar."""
+    for t in range(0, length, W):
+        for d in range(0, width, W):
+            transpose_block(source, at + t * row + d, row, length - t, tile, d * span + t, span)
 
 
 @njit
-def softmax(p, span, group, first, length, scale):  # type: ignore[no-untyped-def]
-    """Over keys first..length of the scores p[key * span + 16 group], in place; `scale` holds log2(e)."""
+def exponentials(p, span, group, first, length, scale):  # type: ignore[no-untyped-def]
+    """Scores p[key * span + 16 group] of keys first..length to exp(score - greatest), in place; 1 / their sum.
+
+    `scale` holds log2(e).
+    """
     at = first * span + group * W
     top = load(p, at)
     for j in range(first + 1, length):
-        x = load(p, group * W + j * span)
-        top = select_negative(top - x, x, top)
-    total = splat(_ZERO)
-    factor = splat(scale)
+        top = maximum(load(p, group * W + j * span), top)
+    total, factor = splat(_ZERO), splat(scale)
     for j in range(first, length):
         x = exp2_falling((load(p, group * W + j * span) - top) * factor)
         store(p, group * W + j * span, x)
         total = total + x
-    inverse = splat(_ONE) / total
-    for j in range(first, length):
-        store(p, group * W + j * span, load(p, group * W + j * span) * inverse)
+    return splat(_ONE) / total
 
 
 @njit
@@ -50,9 +59,9 @@ def forward_rows(start, stop, length, heads, width, scale, qkv, first_valid, out
     groups = (length + W - 1) // W
     span = groups * W
     bar, model = 3 * heads * width, heads * width
-    queries = np.zeros(width * span, np.float32)
-    p = np.zeros(length * span, np.float32)
-    y = np.empty(width * span, np.float32)
+    queries = np.empty(width * span, np.float32)
+    p = np.empty(length * span, np.float32)
+    inverse = np.empty(span, np.float32)
     for row in range(start, stop):
         first = first_valid[row]
         valid = length - first
@@ -60,14 +69,16 @@ def forward_rows(start, stop, length, heads, width, scale, qkv, first_valid, out
             q = row * length * bar + head * width
             k, v = q + model + first * bar, q + 2 * model + first * bar
             transpose(qkv, q, bar, length, width, queries, span)
-            multiply(valid, groups, width, qkv, k, bar, 1, queries, 0, span, p, first * span, span, 0)
+            multiply(valid, groups, width, qkv, k, bar, 1, queries, 0, span, p, 0, span, 0)
             for g in range(groups):
-                softmax(p, span, g, first, length, scale)
-            multiply(width, groups, valid, qkv, v, 1, bar, p, first * span, span, y, 0, span, 0)
+                store(inverse, g * W, exponentials(p, span, g, 0, valid, scale))
+            # From here on the lanes are columns of the head and the sum runs over the keys.
             to = row * length * model + head * width
+            multiply(length, width // W, valid, p, 0, 1, span, qkv, v, bar, out, to, model, 0)
             for t in range(length):
-                for d in range(width):
-                    out[to + t * model + d] = y[d * span + t]
+                share = spread(inverse, t)
+                for d in range(to + t * model, to + t * model + width, W):
+                    store(out, d, load(out, d) * share)
 
 
 @njit
@@ -81,12 +92,8 @@ def backward_rows(  # type: ignore[no-untyped-def]
     groups = (length + W - 1) // W
     span = groups * W
     bar, model = 3 * heads * width, heads * width
-    queries = np.zeros(width * span, np.float32)
-    upstream = np.zeros(width * span, np.float32)
-    p = np.zeros(length * span, np.float32)
-    ds = np.zeros(length * span, np.float32)
-    dq = np.empty(width * span, np.float32)
-    factor = splat(root)
+    queries, upstream = np.empty(width * span, np.float32), np.empty(width * span, np.float32)
+    p, ds = np.empty(length * span, np.float32), np.empty(length * span, np.float32)
     for row in range(start, stop):
         first = first_valid[row]
         valid = length - first
@@ -96,24 +103,22 @@ def backward_rows(  # type: ignore[no-untyped-def]
             dy = row * length * model + head * width
             transpose(qkv, q, bar, length, width, queries, span)
             transpose(dout, dy, model, length, width, upstream, span)
-            multiply(valid, groups, width, qkv, k, bar, 1, queries, 0, span, p, first * span, span, 0)
-            multiply(valid, groups, width, qkv, v, bar, 1, upstream, 0, span, ds, first * span, span, 0)
+            multiply(valid, groups, width, qkv, k, bar, 1, queries, 0, span, p, 0, span, 0)
+            multiply(valid, groups, width, qkv, v, bar, 1, upstream, 0, span, ds, 0, span, 0)
             for g in range(groups):
-                softmax(p, span, g, first, length, scale)
+                inverse = exponentials(p, span, g, 0, valid, scale)
                 total = splat(_ZERO)
-                for j in range(first, length):
-                    total = fma(load(p, j * span + g * W), load(ds, j * span + g * W), total)
-                for j in range(first, length):
-                    slope = (load(ds, j * span + g * W) - total) * load(p, j * span + g * W) * factor
-                    store(ds, j * span + g * W, slope)
-            multiply(width, groups, valid, qkv, k, 1, bar, ds, first * span, span, dq, 0, span, 0)
-            for t in range(length):
-                for d in range(width):
-                    dqkv[q + t * bar + d] = dq[d * span + t]
+                for j in range(g * W, g * W + valid * span, span):
+                    total = fma(load(p, j), load(ds, j), total)
+                total, factor = total * inverse, inverse * splat(root)
+                for j in range(g * W, g * W + valid * span, span):
+                    x = load(p, j)
+                    store(ds, j, (load(ds, j) - total) * (x * factor))
+                    store(p, j, x * inverse)
+            multiply(length, width // W, valid, ds, 0, 1, span, qkv, k, bar, dqkv, q, bar, 0)
             for t in range(first):
                 for d in range(width):
                     dqkv[q + model + t * bar + d] = _ZERO
                     dqkv[q + 2 * model + t * bar + d] = _ZERO
-            # Here the lanes are columns of the head and the sum runs over the queries.
-            multiply(valid, width // W, length, ds, first * span, span, 1, qkv, q, bar, dqkv, k, bar, 0)
-            multiply(valid, width // W, length, p, first * span, span, 1, dout, dy, model, dqkv, v, bar, 0)
+            multiply(valid, width // W, length, ds, 0, span, 1, qkv, q, bar, dqkv, k, bar, 0)
+            multiply(valid, width // W, length, p, 0, span, 1, dout, dy, model, dqkv, v, bar, 0)
