@@ -16,6 +16,7 @@ from k4_pipeline.config import PipelineConfig
 from k4_pipeline.features import compute
 from k4_pipeline.leakage import path as production
 from k4_pipeline.leakage.audit import AuditContext, AuditSample, run_checks
+from k4_pipeline.leakage.compare import ROW_NUMBERS
 from k4_pipeline.leakage.path import PathResult
 from k4_pipeline.leakage.verdict import Verdict
 from k4_pipeline.market.bars import Bars
@@ -80,7 +81,7 @@ def _renumbered(sequences: pd.DataFrame, bars: Bars, tickers: list[str]) -> pd.D
     kept = np.repeat(np.isin(bars.tickers, np.array(tickers, dtype=object)), np.diff(bars.offsets))
     moved = np.cumsum(kept) - 1
     out = sequences[sequences["ticker"].isin(tickers)].reset_index(drop=True)
-    for column in ("end_row", "first_row", "start_row", "activation_row"):
+    for column in ROW_NUMBERS:
         out[column] = moved[out[column].to_numpy()]
     return out
 
