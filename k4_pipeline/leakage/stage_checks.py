@@ -33,8 +33,7 @@ def combined(name: str, context: AuditContext, checks: Iterable[str]) -> Verdict
     findings += [f"{check}: not evaluated, it {reason}" for check, reason in report.not_applicable.items()]
     cases = {v.name: v.cases for v in report.verdicts}
     verdict = Verdict.of(name, min(cases.values(), default=0) and sum(cases.values()), findings, **cases)
-    failed = any(not v.passed for v in report.verdicts)
-    return dataclasses.replace(verdict, passed=verdict.passed and not failed)
+    return dataclasses.replace(verdict, passed=verdict.holds and report.passed)
 
 
 def _few(bars: Bars, snapshots: pd.DataFrame, seed: int) -> list[str]:
