@@ -106,7 +106,7 @@ def _show(result: dict[str, Any]) -> None:
     console = out_console()
     table = Table("", "check", "cases", "seconds", title=f"audit of {result['what']}")
     for verdict in result["verdicts"]:
-        mark = "[green]holds[/]" if verdict["passed"] and not verdict["findings"] else "[red]fails[/]"
+        mark = "[green]holds[/]" if verdict["passed"] else "[red]fails[/]"
         seconds = result["seconds"].get(verdict["name"], 0.0)
         table.add_row(mark, verdict["name"], f"{verdict['cases']:,}", f"{seconds:.1f}")
     for name, reason in result["not_applicable"].items():

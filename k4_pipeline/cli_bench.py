@@ -17,7 +17,6 @@ from k4_pipeline.errors import ConfigError
 
 app = typer.Typer(no_args_is_help=True, help="Measure the speed of features, sequences, scan and training, and memory.")
 
-BarsOption = typer.Option(None, "--bars", help="Bars to use, one long Parquet table. Default: simulated ones.")
 RepeatsOption = typer.Option(5, help="Repeats; medians are reported.")
 
 

@@ -1,4 +1,4 @@
-"""Progress bars in a terminal; one line per finished piece of work elsewhere."""
+"""Progress bars in a terminal; nothing elsewhere."""
 
 from __future__ import annotations
 
@@ -22,10 +22,9 @@ LONG_S = 2.0
 
 
 class TerminalProgress:
-    """A `defs.progress.Progress` that draws one bar per labelled piece of work, and one for the steps of the run."""
+    """A `defs.progress.Progress` that draws one bar per labelled piece of work."""
 
     def __init__(self, console: Console, *, quiet: bool = False) -> None:
-        self._console, self._quiet = console, quiet
         self._bars = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -36,7 +35,6 @@ class TerminalProgress:
             console=console,
             disable=quiet or not console.is_terminal,
         )
-        self._steps: TaskID | None = None
 
     def __enter__(self) -> TerminalProgress:
         self._bars.start()
@@ -44,17 +42,6 @@ class TerminalProgress:
 
     def __exit__(self, *_: object) -> None:
         self._bars.stop()
-
-    def expect_steps(self, total: int) -> None:
-        """The whole run has `total` steps."""
-        self._steps = self._bars.add_task("[bold]whole run", total=total)
-
-    def step_done(self, name: str, seconds: float) -> None:
-        """One step ended."""
-        if self._steps is not None:
-            self._bars.advance(self._steps)
-        if seconds >= LONG_S and not self._quiet:
-            self._console.print(f"  {name:<24} {seconds:6.1f} s", highlight=False)
 
     def of(self, label: str) -> Callback:
         """A callback that moves the bar of `label`."""

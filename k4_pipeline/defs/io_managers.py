@@ -39,8 +39,6 @@ if TYPE_CHECKING:
     from k4_pipeline.features.panel import FeaturePanel
     from k4_pipeline.market.bars import Bars
 
-Context = dg.AssetExecutionContext | dg.AssetCheckExecutionContext
-
 
 def load_bars(ref: ArtifactRef) -> Bars:
     """The bars of a `daily_bars` version."""

@@ -27,9 +27,7 @@ intrinsic: Any = numba_intrinsic  # called without the typing context that its o
 LANES = 8
 _I32, _I64, _DOUBLE = ir.IntType(32), ir.IntType(64), ir.DoubleType()
 _VECTOR = ir.VectorType(_DOUBLE, LANES)
-_INTEGERS = ir.VectorType(_I64, LANES)
 _MASK = ir.VectorType(ir.IntType(1), LANES)
-_INDEX = ir.VectorType(_I32, LANES)
 
 
 class Lanes(types.Type):

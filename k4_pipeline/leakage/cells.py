@@ -17,9 +17,16 @@ from k4_pipeline.features import compute
 from k4_pipeline.features.proof_tools import ChannelSet, Piece, computed_pieces
 from k4_pipeline.features.spec import FEATURE_NAMES, MARKET_FEATURES, MARKET_NAMES
 from k4_pipeline.leakage.audit import AuditContext, check
-from k4_pipeline.leakage.compare import Comparison, as_values, compare_arrays, compare_tables, differ
+from k4_pipeline.leakage.compare import (
+    ROW_NUMBERS,
+    Columns,
+    Comparison,
+    compare_arrays,
+    compare_tables,
+    differ,
+    relative,
+)
 from k4_pipeline.leakage.path import KEYS, PathResult
-from k4_pipeline.leakage.replay import ROW_NUMBERS, relative
 from k4_pipeline.leakage.spoil import drop_snapshot, spoil_panel, spoil_sequence, spoil_snapshot
 from k4_pipeline.leakage.verdict import Verdict
 from k4_pipeline.market.bars import Bars, to_dates, to_days
@@ -119,32 +126,6 @@ def cut_each(bars: Bars, stops: np.ndarray) -> Bars:
     return Bars(tickers=bars.tickers[there], offsets=offsets, **columns)
 
 
-class Columns:
-    """Columns of a table as plain arrays, made once, for the many comparisons in which nothing differs.
-
-    Where something does, `compare_tables` compares again and says what.
-    """
-
-    def __init__(self, table: pd.DataFrame, names: list[str]) -> None:
-        self.values = {name: as_values(table[name]) for name in names}
-
-    def equal(self, rows: np.ndarray, other: pd.DataFrame, *, counted_from: str | None = None) -> bool:
-        """Whether the chosen rows equal `other`, in its order and to the bit.
-
-        With `counted_from` the row numbers of `other` are first counted from that column, as `relative` counts them.
-        """
-        if np.count_nonzero(rows) != len(other) or not set(self.values) <= set(other.columns):
-            return False
-        origin = None if counted_from is None else other[counted_from].to_numpy()
-        for name, known in self.values.items():
-            made = as_values(other[name])
-            if origin is not None and name in ROW_NUMBERS:
-                made = made - origin
-            if differ(known[rows], made).any():
-                return False
-        return True
-
-
 def ragged_cuts(context: AuditContext, scope: PathResult) -> Iterator[np.ndarray]:
     """Stops (n_tickers,) of each run: every snapshot of every ticker ends one run, free places take random bars.
 
@@ -180,7 +161,7 @@ def scoped(full: PathResult, tickers: list[str]) -> PathResult:
         return table[table["ticker"].isin(wanted)].reset_index(drop=True)
 
     sequences = part(full.sequences)
-    for column in ("end_row", "first_row", "start_row", "activation_row"):
+    for column in ROW_NUMBERS:
         sequences[column] = moved[sequences[column].to_numpy()]
     return PathResult(
         config=full.config,
@@ -209,14 +190,14 @@ def every_snapshot_is_reproduced_as_the_last_bar(context: AuditContext) -> Verdi
     """Cut every ticker at each of its snapshots in turn and build snapshots, sequences and inputs again."""
     name = "every_snapshot_is_reproduced_as_the_last_bar"
     scope = scoped(context.full, context.sample_tickers(3))
-    known_seq = relative(scope.sequences)
     snapshot_day = to_days(scope.snapshots["snapshot_date"])
     code_of = {t: i for i, t in enumerate(scope.bars.tickers)}
     ticker_code = scope.snapshots["ticker"].map(code_of).to_numpy(dtype=np.int64)
     sequence_end = scope.sequences["end_row"].to_numpy()
     columns = [c for c in scope.snapshots.columns if c not in KEYS]
     sequence_columns = [c for c in SEQUENCE_COLUMNS if c not in KEYS]
-    stored, stored_seq = Columns(scope.snapshots, [*KEYS, *columns]), Columns(known_seq, [*KEYS, *sequence_columns])
+    stored = Columns(scope.snapshots, [*KEYS, *columns])
+    stored_seq = Columns(scope.sequences, [*KEYS, *sequence_columns], counted=True)
     same_rows = len(scope.snapshots) == len(scope.sequences)
     out, runs, tensors = Comparison(), 0, []
     if not same_rows:
@@ -238,10 +219,10 @@ def every_snapshot_is_reproduced_as_the_last_bar(context: AuditContext) -> Verdi
             continue
         again = windows.index_sequences(bars, made)
         text = "the window, its mask or its geometry depends on later bars"
-        if stored_seq.equal(past, again, counted_from="first_row"):
+        if stored_seq.equal(past, again):
             out.add(len(again) * len(sequence_columns), 0)
         else:
-            tables = known_seq[past], relative(again)
+            tables = relative(scope.sequences[past]), relative(again)
             out.merge(compare_tables("sequences", *tables, KEYS, sequence_columns, when=when, cause=text))
         now = past & (sequence_end == stops[ticker_code] - 1)  # the rows that end on the cut
         ends = np.flatnonzero(now[past])

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+# Row numbers count in the bars of their own run; their distances do not.
+ROW_NUMBERS = ("end_row", "first_row", "start_row", "activation_row")
 MAX_LISTED = 21  # one more than a verdict shows, so that it can say "and more"
 
 
@@ -86,33 +88,35 @@ def _key_codes(frame: pd.DataFrame, keys: Sequence[str]) -> pd.MultiIndex:
     return pd.MultiIndex.from_arrays([frame[k].to_numpy(dtype=object) for k in keys])
 
 
-def same_rows(
-    known: pd.DataFrame,
-    rows: np.ndarray,
-    again: pd.DataFrame,
-    rows_again: np.ndarray,
-    columns: Sequence[str],
-    *,
-    counted_from: str | None = None,
-    counted: Sequence[str] = (),
-) -> bool:
-    """Whether the chosen rows (masks) of two tables are equal in order and to the bit, without making new tables.
+def relative(sequences: pd.DataFrame) -> pd.DataFrame:
+    """The sequences table with row numbers counted from the first row of their ticker."""
+    return sequences.assign(**{name: sequences[name] - sequences["first_row"] for name in ROW_NUMBERS})
 
-    Row numbers in the columns `counted` are first counted from column `counted_from` of their own table. Where this is
-    false, `compare_tables` compares again by key and says what differs.
+
+class Columns:
+    """Columns of a table as plain arrays, made once, for the many comparisons in which nothing differs.
+
+    `counted`: row numbers are counted as `relative` does. Where something differs, `compare_tables` says what.
     """
-    if np.count_nonzero(rows) != np.count_nonzero(rows_again):
-        return False
-    for name in columns:
-        if name not in known.columns or name not in again.columns:
+
+    def __init__(self, table: pd.DataFrame, names: Sequence[str], *, counted: bool = False) -> None:
+        self.names, self.counted = names, counted
+        self.values = [self._column(table, name) for name in names if name in table.columns]
+
+    def _column(self, table: pd.DataFrame, name: str) -> np.ndarray:
+        values = as_values(table[name])
+        return values - table["first_row"].to_numpy() if self.counted and name in ROW_NUMBERS else values
+
+    def equal(self, rows: np.ndarray, other: pd.DataFrame, rows_again: np.ndarray | None = None) -> bool:
+        """Whether the chosen rows (masks; all of `other` by default) are equal in order and to the bit."""
+        if len(self.values) < len(self.names) or not set(self.names) <= set(other.columns):
             return False
-        a, b = as_values(known[name])[rows], as_values(again[name])[rows_again]
-        if counted_from is not None and name in counted:
-            a = a - known[counted_from].to_numpy()[rows]
-            b = b - again[counted_from].to_numpy()[rows_again]
-        if differ(a, b).any():
-            return False
-    return True
+        for name, known in zip(self.names, self.values):
+            a, b = known[rows], self._column(other, name)
+            b = b if rows_again is None else b[rows_again]
+            if len(a) != len(b) or differ(a, b).any():
+                return False
+        return True
 
 
 def compare_tables(

@@ -269,12 +269,12 @@ def run_control(name: str, path: PathResult, as_of: str, *, seed: int = 0) -> Ve
     at these levels, a leak does. What the first trial found then stands in the detail.
     """
     first = _trial(name, path, as_of, seed)
-    if first.passed or not blocks(first):
+    if first.holds or not blocks(first):
         return first
     second = _trial(name, path, as_of, seed + CONFIRMING)
-    if second.passed:
-        return dataclasses.replace(second, detail={**second.detail, "not_confirmed": first.findings[0]})
-    return first if blocks(second) else second
+    if blocks(second) and not second.holds:
+        return first
+    return dataclasses.replace(second, detail={**second.detail, "not_confirmed": first.findings[0]})
 
 
 def _trial(name: str, path: PathResult, as_of: str, seed: int) -> Verdict:

@@ -117,20 +117,20 @@ def stored_table_trials(full: PathResult) -> dict[str, Callable[[], bool]]:
         "verify_split accepts a test row in train": lambda: not verify.verify_split(moved, full.manifest),
         "verify_split accepts a pattern in two members": lambda: not verify.verify_split(torn, full.manifest),
         "purge_holds accepts a test row in train": lambda: (
-            propositions.purge_holds(moved, manifest, config.split).passed
+            propositions.purge_holds(moved, manifest, config.split).holds
         ),
-        "no_pattern_in_two_splits accepts one": lambda: propositions.no_pattern_in_two_splits(torn).passed,
+        "no_pattern_in_two_splits accepts one": lambda: propositions.no_pattern_in_two_splits(torn).holds,
         "every_sequence_ends_at_its_snapshot accepts a later end": (
-            lambda: propositions.every_sequence_ends_at_its_snapshot(late, full.bars).passed
+            lambda: propositions.every_sequence_ends_at_its_snapshot(late, full.bars).holds
         ),
         "every_snapshot_knows_only_its_past accepts a wider box": (
-            lambda: propositions.every_snapshot_knows_only_its_past(wide, full.bars).passed
+            lambda: propositions.every_snapshot_knows_only_its_past(wide, full.bars).holds
         ),
         "every_label_window_starts_after_its_snapshot accepts an empty window": (
             lambda: (
                 propositions.every_label_window_starts_after_its_snapshot(
                     early, full.bars, config.labels, default_exchange=exchange, sample=0, seed=0
-                ).passed
+                ).holds
             )
         ),
     }

@@ -71,19 +71,13 @@ def permitted_only(full: PathResult) -> PathResult:
 
     panel = np.array(full.panel)
     panel[full.bars.date >= np.datetime64(str(full.as_of), "D").astype(np.int64)] = np.nan
-    return dataclasses.replace(
-        full,
+    return full.unfitted(
         raw=None,
         panel=panel,
         snapshots=part(full.snapshots),
         labeled=part(full.labeled),
         sequences=part(full.sequences),
         split=split,
-        fitted=None,
-        predictions=None,
-        scored=None,
-        metrics=None,
-        _cache={},
     )
 
 

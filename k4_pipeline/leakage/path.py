@@ -90,6 +90,10 @@ class PathResult:
     def _rows(self, rows: np.ndarray | None) -> np.ndarray:
         return np.arange(len(self.sequences)) if rows is None else np.asarray(rows, dtype=np.int64)
 
+    def unfitted(self, **changes: Any) -> PathResult:
+        """A copy with other values in some fields, and nothing that was fitted or follows from a fit."""
+        return replace(self, fitted=None, predictions=None, scored=None, metrics=None, _cache={}, **changes)
+
     def need_fitted(self) -> Fitted:
         """What was fitted; `BadInputError` when the path stopped before."""
         if self.fitted is None:

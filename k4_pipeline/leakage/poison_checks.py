@@ -32,9 +32,7 @@ def poisoned_validation(full: PathResult, rng: np.random.Generator) -> PathResul
     split["outcome_class"] = pd.array(classes, dtype=split["outcome_class"].dtype)
     # Patience decides when to stop, not what an epoch is: the first epochs say all there is to say.
     config = dataclasses.replace(full.config, training=dataclasses.replace(full.config.training, patience=1))
-    return dataclasses.replace(
-        full, config=config, split=split, fitted=None, predictions=None, scored=None, metrics=None, _cache={}
-    )
+    return full.unfitted(config=config, split=split)
 
 
 def _of_training(epoch: dict[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Checks of predictions and metrics: for whom, by which model, row by row, and the report from its stored rows."""
+"""Checks of predictions: for whom, by which model, row by row."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ import pandas as pd
 import torch
 
 from k4_pipeline.config import CLASS_VALUES, N_CLASSES
-from k4_pipeline.leakage import metrics_oracle
 from k4_pipeline.leakage import path as production
 from k4_pipeline.leakage.audit import AuditContext, check
 from k4_pipeline.leakage.compare import Comparison, compare_tables, key_text, shown
@@ -235,68 +234,3 @@ def predictions_follow_from_the_stored_model(context: AuditContext) -> Verdict:
         ),
     )
     return Verdict.of(name, out.cases, out.findings, rows=len(some), of_rows=len(made), differing=out.differing)
-
-
-def _better_auc(context: AuditContext) -> AuditContext:
-    metrics = context.full.metrics
-    assert metrics is not None
-    model = {**metrics["model"], "k4_auc": {**metrics["model"]["k4_auc"], "value": 0.999}}
-    return context.with_full(metrics={**metrics, "model": model})
-
-
-def _more_rows(context: AuditContext) -> AuditContext:
-    assert context.full.metrics is not None
-    return context.with_full(metrics={**context.full.metrics, "n": context.full.metrics["n"] + 100})
-
-
-@check(
-    "report",
-    proves="The metrics come out again, by their definitions, from the stored predictions of the test rows and "
-    "the labels of "
-    "the labelled snapshots: the right rows, the right truth, the right arithmetic.",
-    misses="The bootstrap intervals, whose draws are not repeated here.",
-    needs=("split", "predictions", "metrics"),
-    tampers=(_better_auc, _more_rows),
-)
-def the_report_follows_from_the_stored_rows(context: AuditContext) -> Verdict:
-    """Recompute counts, AUC, average precision, recall, EV correlation and log loss."""
-    full, out = context.full, Comparison()
-    assert full.predictions is not None
-    assert full.split is not None
-    assert full.metrics is not None
-    test = full.split[full.split["split"] == "test"][KEYS]
-    rows = test.merge(full.predictions, on=KEYS, how="inner", validate="1:1")
-    rows = rows.merge(full.labeled[[*KEYS, "outcome_class"]], on=KEYS, how="left", validate="1:1")
-    rows = rows[rows["outcome_class"].notna()]
-    y = rows["outcome_class"].to_numpy(dtype=np.int64)
-    p = rows[CALIBRATED].to_numpy(dtype=np.float64)
-    value = np.array(CLASS_VALUES)[y]
-    ev = rows["ev"].to_numpy(dtype=np.float64)
-    model = full.metrics["model"]
-    expected: dict[str, tuple[float, float]] = {
-        "n": (full.metrics["n"], len(rows)),
-        "n_k4": (full.metrics["n_k4"], int((y == 4).sum())),
-        "k4_auc": (model["k4_auc"]["value"], metrics_oracle.auc(p[:, 4], y == 4)),
-        "k4_average_precision": (
-            model["k4_average_precision"]["value"],
-            metrics_oracle.average_precision(p[:, 4], y == 4),
-        ),
-        "log_loss": (model["log_loss"]["value"], float(-np.log(np.maximum(p[np.arange(len(y)), y], 1e-12)).mean())),
-    }
-    if len(y) > 2 and ev.std() > 0 and value.std() > 0:
-        correlation = float(np.corrcoef(ev, value)[0, 1])
-        expected["ev_correlation_pearson"] = (model["ev_correlation_pearson"]["value"], correlation)
-    for budget in context.config.integrity.budget_fracs:
-        name = f"k4_recall_top_{budget * 100:g}pct"
-        expected[name] = (model[name]["value"], metrics_oracle.k4_recall_in_top(p[:, 4], y == 4, budget))
-    for name, (stored, again) in expected.items():
-        both_undefined = stored is None or (stored != stored and again != again)
-        wrong = not both_undefined and not abs(float(stored) - again) <= 1e-9 * max(1.0, abs(again))
-        text = (
-            f"report: {name} is {stored}, the stored rows give {again:.9g}; it was computed on other rows or "
-            "another truth"
-        )
-        out.add(len(rows), int(wrong), [text] * wrong)
-    return Verdict.of(
-        "the_report_follows_from_the_stored_rows", out.cases, out.findings, rows=len(rows), metrics=len(expected)
-    )

@@ -95,18 +95,7 @@ def with_rows_of(path: PathResult, tickers: list[str], *, bars: bool = False) ->
     changed = {name: part(getattr(path, name)) for name in ("snapshots", "labeled", "sequences")}
     if bars:
         changed["bars"] = path.bars.subset(tickers)
-    return dataclasses.replace(
-        path,
-        **changed,
-        raw=None,
-        split=None,
-        manifest=None,
-        fitted=None,
-        predictions=None,
-        scored=None,
-        metrics=None,
-        _cache={},
-    )
+    return path.unfitted(**changed, raw=None, split=None, manifest=None)
 
 
 def capped_members(split: pd.DataFrame, caps: dict[str, int], rng: np.random.Generator) -> pd.DataFrame:

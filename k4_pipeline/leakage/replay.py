@@ -15,12 +15,13 @@ from k4_pipeline.features.spec import FEATURE_NAMES, MARKET_NAMES
 from k4_pipeline.leakage import path as production
 from k4_pipeline.leakage.audit import AuditContext, check, day_text
 from k4_pipeline.leakage.compare import (
+    Columns,
     Comparison,
     compare_arrays,
     compare_tables,
     differ,
     key_text,
-    same_rows,
+    relative,
 )
 from k4_pipeline.leakage.path import KEYS, PathResult
 from k4_pipeline.leakage.spoil import (
@@ -38,18 +39,8 @@ from k4_pipeline.market.bars import PRICE_COLUMNS, to_dates, to_days
 from k4_pipeline.sequences.windows import SEQUENCE_COLUMNS
 
 LABELS = ("outcome_class", "label_end_date", "censored", "label_bars")
-# Row numbers count in the bars of their own run; their distances do not.
-ROW_NUMBERS = ("end_row", "first_row", "start_row", "activation_row")
 MAX_PREDICTED = 512
 SPOILT = (spoil_panel, spoil_snapshot, drop_snapshot, spoil_label, spoil_sequence)
-
-
-def relative(sequences: pd.DataFrame) -> pd.DataFrame:
-    """The sequences table with row numbers counted from the first row of their ticker."""
-    out = sequences.copy()
-    for name in ROW_NUMBERS:
-        out[name] = sequences[name] - sequences["first_row"]
-    return out
 
 
 def compare_bars(known: PathResult, again: PathResult, day: int, *, when: str) -> tuple[Comparison, bool]:
@@ -129,7 +120,7 @@ def compare_paths(
     columns = [c for c in SEQUENCE_COLUMNS if c not in KEYS]
     cause = "the window, its mask or its geometry depends on later bars"
     pair = (known.sequences, rows, again.sequences, rows_again)
-    out.merge(_compare_rows("sequences", *pair, columns, when=when, cause=cause, counted=ROW_NUMBERS))
+    out.merge(_compare_rows("sequences", *pair, columns, when=when, cause=cause, counted=True))
     mine, theirs = np.flatnonzero(rows), np.flatnonzero(rows_again)
     if len(mine) == len(theirs) and same_bars and len(mine):
         recent = slice(max(0, len(mine) - tensor_rows), None)
@@ -153,11 +144,10 @@ def _compare_rows(
     *,
     when: str,
     cause: str,
-    counted: Sequence[str] = (),
+    counted: bool = False,
 ) -> Comparison:
     """`compare_tables` of the chosen rows, which are only taken out of their tables when something differs."""
-    origin = "first_row" if counted else None
-    if same_rows(known, rows, again, rows_again, [*KEYS, *columns], counted_from=origin, counted=counted):
+    if Columns(known, [*KEYS, *columns], counted=counted).equal(rows, again, rows_again):
         return Comparison(cases=int(np.count_nonzero(rows)) * len(columns))
     if counted:
         known, again = relative(known), relative(again)

@@ -1,4 +1,5 @@
-"""What stands beside the metrics of the report: the volatility ranking they are measured against, and the intervals.
+"""The metrics of the report from its stored rows, and what stands beside them: the volatility ranking they are measured
+against, and the intervals.
 
 A baseline that is made worse, or an interval that is made narrower, sells a model as surely as a leak does.
 """
@@ -15,6 +16,7 @@ from k4_pipeline.leakage import metrics_oracle
 from k4_pipeline.leakage.audit import AuditContext, check
 from k4_pipeline.leakage.compare import Comparison
 from k4_pipeline.leakage.path import KEYS
+from k4_pipeline.leakage.prediction_checks import CALIBRATED
 from k4_pipeline.leakage.verdict import Verdict
 from k4_pipeline.market.bars import Bars, to_days
 
@@ -24,14 +26,75 @@ _ATOL = 1e-7  # of an interval, whose draws are the same
 
 
 def test_rows(context: AuditContext) -> pd.DataFrame:
-    """The labelled test rows: keys, p_4, ev and outcome_class, joined by key."""
+    """The labelled test rows: keys, probabilities, ev and outcome_class, joined by key."""
     full = context.full
     assert full.split is not None
     assert full.predictions is not None
     rows = full.split[full.split["split"] == "test"][KEYS]
-    rows = rows.merge(full.predictions[[*KEYS, "p_4", "ev"]], on=KEYS, how="inner", validate="1:1")
+    rows = rows.merge(full.predictions[[*KEYS, *CALIBRATED, "ev"]], on=KEYS, how="inner", validate="1:1")
     rows = rows.merge(full.labeled[[*KEYS, "outcome_class"]], on=KEYS, how="left", validate="1:1")
     return rows[rows["outcome_class"].notna()].reset_index(drop=True)
+
+
+def _changed(context: AuditContext, part: str, name: str, **values: float) -> AuditContext:
+    metrics: Any = context.full.metrics
+    return context.with_full(metrics={**metrics, part: {**metrics[part], name: {**metrics[part][name], **values}}})
+
+
+def _better_auc(context: AuditContext) -> AuditContext:
+    return _changed(context, "model", "k4_auc", value=0.999)
+
+
+def _more_rows(context: AuditContext) -> AuditContext:
+    assert context.full.metrics is not None
+    return context.with_full(metrics={**context.full.metrics, "n": context.full.metrics["n"] + 100})
+
+
+@check(
+    "report",
+    proves="The metrics come out again, by their definitions, from the stored predictions of the test rows and "
+    "the labels of the labelled snapshots: the right rows, the right truth, the right arithmetic.",
+    misses="The bootstrap intervals, whose draws are not repeated here.",
+    needs=("split", "predictions", "metrics"),
+    tampers=(_better_auc, _more_rows),
+)
+def the_report_follows_from_the_stored_rows(context: AuditContext) -> Verdict:
+    """Recompute counts, AUC, average precision, recall, EV correlation and log loss."""
+    full, out = context.full, Comparison()
+    assert full.metrics is not None
+    rows = test_rows(context)
+    y = rows["outcome_class"].to_numpy(dtype=np.int64)
+    p = rows[CALIBRATED].to_numpy(dtype=np.float64)
+    value = np.array(CLASS_VALUES)[y]
+    ev = rows["ev"].to_numpy(dtype=np.float64)
+    model = full.metrics["model"]
+    expected: dict[str, tuple[float, float]] = {
+        "n": (full.metrics["n"], len(rows)),
+        "n_k4": (full.metrics["n_k4"], int((y == 4).sum())),
+        "k4_auc": (model["k4_auc"]["value"], metrics_oracle.auc(p[:, 4], y == 4)),
+        "k4_average_precision": (
+            model["k4_average_precision"]["value"],
+            metrics_oracle.average_precision(p[:, 4], y == 4),
+        ),
+        "log_loss": (model["log_loss"]["value"], float(-np.log(np.maximum(p[np.arange(len(y)), y], 1e-12)).mean())),
+    }
+    if len(y) > 2 and ev.std() > 0 and value.std() > 0:
+        correlation = float(np.corrcoef(ev, value)[0, 1])
+        expected["ev_correlation_pearson"] = (model["ev_correlation_pearson"]["value"], correlation)
+    for budget in context.config.integrity.budget_fracs:
+        name = f"k4_recall_top_{budget * 100:g}pct"
+        expected[name] = (model[name]["value"], metrics_oracle.k4_recall_in_top(p[:, 4], y == 4, budget))
+    for name, (stored, again) in expected.items():
+        both_undefined = stored is None or (stored != stored and again != again)
+        wrong = not both_undefined and not abs(float(stored) - again) <= 1e-9 * max(1.0, abs(again))
+        text = (
+            f"report: {name} is {stored}, the stored rows give {again:.9g}; it was computed on other rows or "
+            "another truth"
+        )
+        out.add(len(rows), int(wrong), [text] * wrong)
+    return Verdict.of(
+        "the_report_follows_from_the_stored_rows", out.cases, out.findings, rows=len(rows), metrics=len(expected)
+    )
 
 
 def volatility(bars: Bars, rows: pd.DataFrame) -> np.ndarray:
@@ -78,11 +141,6 @@ def drawn_intervals(rows: pd.DataFrame, draws: int, confidence: float, seed: int
         low, high = np.percentile(there, [tail, 100.0 - tail]) if enough else (np.nan, np.nan)
         out[name] = (float(low), float(high))
     return out
-
-
-def _changed(context: AuditContext, part: str, name: str, **values: float) -> AuditContext:
-    metrics: Any = context.full.metrics
-    return context.with_full(metrics={**metrics, part: {**metrics[part], name: {**metrics[part][name], **values}}})
 
 
 def _worse_baseline(context: AuditContext) -> AuditContext:

@@ -16,6 +16,7 @@ from k4_pipeline.config import PipelineConfig
 from k4_pipeline.features import compute
 from k4_pipeline.leakage import path as production
 from k4_pipeline.leakage.audit import AuditContext, AuditSample, run_checks
+from k4_pipeline.leakage.compare import ROW_NUMBERS
 from k4_pipeline.leakage.path import PathResult
 from k4_pipeline.leakage.verdict import Verdict
 from k4_pipeline.market.bars import Bars
@@ -32,8 +33,7 @@ def combined(name: str, context: AuditContext, checks: Iterable[str]) -> Verdict
     findings += [f"{check}: not evaluated, it {reason}" for check, reason in report.not_applicable.items()]
     cases = {v.name: v.cases for v in report.verdicts}
     verdict = Verdict.of(name, min(cases.values(), default=0) and sum(cases.values()), findings, **cases)
-    failed = any(not v.passed for v in report.verdicts)
-    return dataclasses.replace(verdict, passed=verdict.passed and not failed)
+    return dataclasses.replace(verdict, passed=verdict.holds and report.passed)
 
 
 def _few(bars: Bars, snapshots: pd.DataFrame, seed: int) -> list[str]:
@@ -80,7 +80,7 @@ def _renumbered(sequences: pd.DataFrame, bars: Bars, tickers: list[str]) -> pd.D
     kept = np.repeat(np.isin(bars.tickers, np.array(tickers, dtype=object)), np.diff(bars.offsets))
     moved = np.cumsum(kept) - 1
     out = sequences[sequences["ticker"].isin(tickers)].reset_index(drop=True)
-    for column in ("end_row", "first_row", "start_row", "activation_row"):
+    for column in ROW_NUMBERS:
         out[column] = moved[out[column].to_numpy()]
     return out
 

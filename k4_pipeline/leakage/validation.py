@@ -130,7 +130,7 @@ def build_validation(
         "integrity": [t.to_dict() for t in tests],
         "verdicts": [v.to_dict() for v in verdicts],
         "audit_passed": audit_passed,
-        "passed": bool(all(t.passed for t in tests) and verdicts and all(v.passed for v in verdicts)),
+        "passed": bool(all(t.passed for t in tests) and verdicts and all(v.holds for v in verdicts)),
         "provenance": provenance,
         "code": code or {},
         "leak_demo": leak_demo or {},

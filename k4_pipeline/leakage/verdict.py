@@ -41,8 +41,8 @@ class Verdict:
         return self.passed and self.cases > 0 and not self.findings
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        return asdict(self)
+        """JSON-able; who reads `passed` there reads whether it holds."""
+        return {**asdict(self), "passed": self.holds}
 
 
 def guarded(name: str, check: Callable[[], Verdict]) -> Verdict:

@@ -59,7 +59,3 @@ def labeled_snapshots_schema(
         ],
         description="Snapshots with race labels. A missing class is not known yet: predicted, never trained on.",
     )
-
-
-LABELED_SNAPSHOTS = labeled_snapshots_schema()
-EXTERNAL_LABELED_SNAPSHOTS = labeled_snapshots_schema(external=True)

@@ -84,7 +84,3 @@ def snapshots_schema(
         checks=snapshot_rules(external, config.power_factor),
         description="Consolidation snapshots, one row per (pattern, bar).",
     )
-
-
-SNAPSHOTS = snapshots_schema()
-EXTERNAL_SNAPSHOTS = snapshots_schema(external=True)

@@ -9,6 +9,7 @@ import numpy as np
 from k4_pipeline.features.proof_tools import Piece
 from k4_pipeline.leakage import cells
 from k4_pipeline.leakage.audit import AuditContext
+from k4_pipeline.leakage.compare import Columns
 
 
 def cuts(context: AuditContext, **sample: object) -> np.ndarray:
@@ -41,7 +42,7 @@ def test_batches_hold_every_piece_once_and_few_bars_each():
 def test_columns_equal_only_the_same_rows_to_the_bit(context):
     table = context.full.snapshots
     names = list(table.columns)
-    stored, some = cells.Columns(table, names), np.arange(len(table)) < 50
+    stored, some = Columns(table, names), np.arange(len(table)) < 50
     other = table[some].reset_index(drop=True)
     assert stored.equal(some, other)
     assert not stored.equal(some, other.iloc[:-1])

@@ -5,7 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from k4_pipeline.leakage.compare import Comparison, compare_arrays, compare_tables, differ, same_rows
+from k4_pipeline.leakage.compare import (
+    ROW_NUMBERS,
+    Columns,
+    Comparison,
+    compare_arrays,
+    compare_tables,
+    differ,
+    relative,
+)
 
 KEYS = ["ticker", "date"]
 
@@ -77,7 +85,7 @@ def test_arrays_of_other_shapes_are_a_finding():
 
 def test_rows_are_the_same_exactly_when_the_comparison_by_key_finds_nothing():
     known = table([1.0, np.nan, -0.0, 4.0], "ABCD")
-    chosen = np.array([True, True, True, False])
+    chosen, columns = np.array([True, True, True, False]), Columns(known, [*KEYS, "x"])
     for values, same in (
         ([1.0, np.nan, -0.0], True),
         ([1.0, np.nan, 0.0], False),
@@ -85,21 +93,26 @@ def test_rows_are_the_same_exactly_when_the_comparison_by_key_finds_nothing():
         ([np.nextafter(1.0, 2.0), np.nan, -0.0], False),
     ):
         again = table(values, "ABC")
-        assert same_rows(known, chosen, again, np.ones(3, dtype=bool), [*KEYS, "x"]) is same
+        assert columns.equal(chosen, again) is same
+        assert columns.equal(chosen, pd.concat([again, known]), np.arange(7) < 3) is same
         assert (run(known[chosen], again).differing == 0) is same
-    assert not same_rows(known, chosen, table([1.0, np.nan], "AB"), np.ones(2, dtype=bool), [*KEYS, "x"])
-    assert not same_rows(known, chosen, table([1.0, np.nan, -0.0], "ABX"), np.ones(3, dtype=bool), [*KEYS, "x"])
-    assert not same_rows(known, chosen, known.drop(columns="x"), chosen, [*KEYS, "x"])
+    assert not columns.equal(chosen, table([1.0, np.nan], "AB"))
+    assert not columns.equal(chosen, table([1.0, np.nan, -0.0], "ABX"))
+    assert not columns.equal(chosen, known, np.ones(4, dtype=bool))
+    assert not columns.equal(chosen, known.drop(columns="x"), chosen)
+    assert not Columns(known.drop(columns="x"), [*KEYS, "x"]).equal(chosen, known, chosen)
 
 
 def test_row_numbers_are_counted_from_the_first_row_of_their_ticker():
-    known = table([10.0, 14.0]).assign(first_row=[10, 10], end_row=[12, 14])
-    again = table([10.0, 14.0]).assign(first_row=[50, 50], end_row=[52, 54])
-    both = np.ones(2, dtype=bool)
-    counting = {"counted_from": "first_row", "counted": ["first_row", "end_row"]}
-    assert not same_rows(known, both, again, both, [*KEYS, "end_row"])
-    assert same_rows(known, both, again, both, [*KEYS, "first_row", "end_row"], **counting)
-    assert not same_rows(known, both, again.assign(end_row=[52, 55]), both, [*KEYS, "end_row"], **counting)
+    known = table([10.0, 14.0]).assign(first_row=[10, 10], end_row=[12, 14], start_row=10, activation_row=[11, 12])
+    again = known.assign(**{name: known[name] + 40 for name in ROW_NUMBERS})
+    both, names = np.ones(2, dtype=bool), [*KEYS, *ROW_NUMBERS]
+    assert not Columns(known, names).equal(both, again, both)
+    counted = Columns(known, names, counted=True)
+    assert counted.equal(both, again, both)
+    assert not counted.equal(both, again.assign(end_row=[52, 55]), both)
+    assert run(relative(known), relative(again)).differing == 0
+    assert relative(known)["end_row"].tolist() == [2, 4]
 
 
 def test_a_comparison_is_full_when_a_verdict_shows_no_more():

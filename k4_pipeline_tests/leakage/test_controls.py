@@ -13,6 +13,7 @@ from k4_pipeline.leakage import controls
 from k4_pipeline.leakage import path as production
 from k4_pipeline.leakage.planted.registry import load_planted, replaced
 from k4_pipeline.leakage.small import SMALL_AS_OF, small_config
+from k4_pipeline.leakage.verdict import Verdict
 from k4_pipeline.market.sources import read_bars
 
 QUICK = ControlsConfig(max_rows=800, epochs=1, draws=1600, test_rows=300)
@@ -76,6 +77,42 @@ def test_a_control_that_breaks_blocks(context, monkeypatch):
     verdict = report.verdicts[0]
     assert "ZeroDivisionError" in verdict.findings[0]
     assert controls.blocks(verdict)
+
+
+ALARM = Verdict("x", False, 400, ("labels reach the test rows",), {"evidence": True})
+PASS = Verdict("x", True, 410, (), {"evidence": True})
+TOO_FEW = Verdict("x", False, 30, (f"{controls.TOO_LITTLE}: 30 rows",), {"evidence": False})
+NOT_CONFIRMED = {"not_confirmed": ALARM.findings[0]}
+
+
+@pytest.mark.parametrize(
+    "trials, expected",
+    [
+        ((PASS,), PASS),
+        ((TOO_FEW,), TOO_FEW),
+        ((ALARM, dataclasses.replace(ALARM, cases=390)), ALARM),
+        ((ALARM, PASS), dataclasses.replace(PASS, detail={**PASS.detail, **NOT_CONFIRMED})),
+        ((ALARM, TOO_FEW), dataclasses.replace(TOO_FEW, detail={**TOO_FEW.detail, **NOT_CONFIRMED})),
+    ],
+    ids=["pass", "too little data", "alarm twice", "alarm, then pass", "alarm, then too little data"],
+)
+def test_an_alarm_counts_when_a_second_trial_confirms_it(monkeypatch, trials, expected):
+    name, left, made = "shuffled_labels_teach_nothing", list(trials), []
+
+    def make(path, rng):
+        return rng.integers(1_000_000)
+
+    def train(draw, as_of, seed):
+        made.append((draw, seed))
+        return draw
+
+    monkeypatch.setitem(controls.CONTROLS, name, dataclasses.replace(controls.CONTROLS[name], make=make))
+    monkeypatch.setattr(controls, "train_control", train)
+    monkeypatch.setattr(controls, "judge", lambda *args, **kwargs: left.pop(0))
+    assert controls.run_control(name, None, SMALL_AS_OF, seed=4) == expected
+    assert not left
+    draws, seeds = zip(*made)
+    assert len(set(draws)) == len(set(seeds)) == len(trials)
 
 
 def _universe(world: str = "squeeze"):

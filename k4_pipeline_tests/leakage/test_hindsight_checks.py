@@ -115,6 +115,8 @@ def test_a_verdict_convinces_only_with_cases_and_without_findings():
     assert not Verdict("a", True, 0).holds
     assert not Verdict("a", True, 1, ("found",)).holds
     assert not Verdict("a", False, 1).holds
+    assert Verdict("a", True, 1).to_dict()["passed"]
+    assert not Verdict("a", True, 1, ("found",)).to_dict()["passed"]
 
 
 def test_the_guard_around_the_checks_is_sound(monkeypatch):

@@ -45,6 +45,16 @@ def test_a_stored_model_is_used_as_it_is(context):
     pd.testing.assert_frame_equal(again.predictions, full.predictions)
 
 
+def test_an_unfitted_copy_keeps_the_tables_and_nothing_of_the_fit(context):
+    full = context.full
+    assert full.index is full.index
+    few = full.unfitted(sequences=full.sequences.iloc[:3])
+    assert (few.fitted, few.predictions, few.scored, few.metrics) == (None, None, None, None)
+    assert few.split is full.split
+    assert len(few.index) == 3
+    assert full.fitted is not None
+
+
 def test_inputs_without_a_model_are_refused(context):
     bare = production.build(context.full.bars, context.config)
     with pytest.raises(BadInputError, match="run without a model"):

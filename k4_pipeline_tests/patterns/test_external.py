@@ -19,7 +19,7 @@ from k4_pipeline.patterns.labels import label_snapshots
 from k4_pipeline.patterns.snapshots import make_snapshots
 from k4_pipeline.schemas.base import validate
 from k4_pipeline.schemas.labeled_snapshots import labeled_snapshots_schema
-from k4_pipeline.schemas.snapshots import EXTERNAL_SNAPSHOTS
+from k4_pipeline.schemas.snapshots import snapshots_schema
 from k4_pipeline_tests.patterns.worlds import SMALL, random_bars
 
 LABELS = LabelConfig(horizon_bars=40)
@@ -76,7 +76,7 @@ def test_the_original_format_gives_back_the_scanned_table_and_all_its_classes(tm
     result = label_external(bars, found, LABELS)
     assert_frame_equal(result.labeled, known, check_exact=True)
     assert result.agreement == 1.0
-    assert validate(EXTERNAL_SNAPSHOTS, found.snapshots) == []
+    assert validate(snapshots_schema(external=True), found.snapshots) == []
     assert result.counts["given"] == result.counts["agree"] == len(known)
 
 

@@ -13,7 +13,7 @@ from k4_pipeline.patterns.labels import label_snapshots
 from k4_pipeline.patterns.snapshots import make_snapshots
 from k4_pipeline.schemas.base import validate
 from k4_pipeline.schemas.labeled_snapshots import labeled_snapshots_schema
-from k4_pipeline.schemas.snapshots import SNAPSHOTS, snapshots_schema
+from k4_pipeline.schemas.snapshots import snapshots_schema
 from k4_pipeline_tests.patterns.worlds import SMALL, random_bars
 
 LABELS = LabelConfig(horizon_bars=30)
@@ -85,7 +85,7 @@ def test_two_patterns_of_one_ticker_at_a_time_are_refused_when_scanned_and_accep
 
 def test_an_external_table_may_set_its_own_power_boundary(snapshots):
     other = snapshots.assign(power=snapshots["upper"] * 1.01)
-    assert validate(SNAPSHOTS, other) != []
+    assert validate(snapshots_schema(), other) != []
     assert validate(snapshots_schema(external=True), other) == []
 
 

@@ -66,7 +66,7 @@ def newest_candidate(
             continue
         for ref in chain.values():
             ref.verify()
-        failed = tuple(v.name for v in stored_verdicts(store, chain.values()) if not v.passed)
+        failed = tuple(v.name for v in stored_verdicts(store, chain.values()) if not v.holds)
         record = champion.Record(as_of, chain["trained_model"].fingerprint, market, failed, held_back)
         return record, chain
     return None

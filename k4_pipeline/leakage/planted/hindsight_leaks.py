@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from k4_pipeline.leakage.planted.registry import Wrapper, register
+from k4_pipeline.leakage.planted.spy import passed_on
 from k4_pipeline.leakage.verdict import Verdict
 from k4_pipeline.market.bars import Bars, to_days
 
@@ -24,10 +25,6 @@ _REFUSED = ("no_row_is_refused_in_hindsight",)
 _SCANNED = ("snapshots_are_those_of_an_independent_scan",)
 _REPORT = ("baseline_and_intervals_follow_from_the_stored_rows",)
 _SELF_TEST = ("every_check_can_fail",)
-
-
-def _unchanged(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    return original(*args, **kwargs)
 
 
 def _refusing(choose: Callable[[Bars], np.ndarray], reason: str) -> Wrapper:
@@ -182,7 +179,7 @@ register(
     description="the validation rows are trained on as well, and the record names the train rows only",
     expected=("validation_rows_move_no_weight",),
     leak=_train_on_validation_too,
-    twin=_unchanged,
+    twin=passed_on,
     twin_does="the production function is called by a wrapper",
 )
 
@@ -270,7 +267,7 @@ register(
     description="the function that runs a check is edited so that a failed verdict counts as passed",
     expected=_SELF_TEST,
     leak=lambda original, name, run: dataclasses.replace(original(name, run), passed=True),
-    twin=_unchanged,
+    twin=passed_on,
     twin_does="the production function is called by a wrapper",
 )
 

@@ -1,9 +1,9 @@
 """Runs the audit on every planted leak, on its clean twin and on clean universes, and counts what was noticed.
 
 A leak is detected when at least one check of the audit fails while it is planted, and holds on the same universe
-without it (the baseline); a false alarm is a clean run, a baseline or a twin in which a check fails. `quick` runs look
-everything, quick checks before the exhaustive replays, and stop at the first that fires; the published table runs every
-check once, on a sample of the tickers.
+without it (the baseline); a false alarm is a clean run, a baseline or a twin in which a check fails. A `quick` run
+looks at everything, quick checks before the exhaustive replays, and stops at the first that fires; the published table
+runs every check once, on a sample of the tickers.
 """
 
 from __future__ import annotations
@@ -23,12 +23,10 @@ from k4_pipeline.leakage.planted.registry import PlantedLeak, load_planted
 from k4_pipeline.leakage.planted.universe import KINDS, available_kinds, make_universe
 
 Progress = Callable[[int, int], None]
-PATH = "the_path_runs"
 SELF_TEST = "every_check_can_fail"
 # About the audit, not about the data: asked where the audit itself is the subject, and on runs without any change.
 SELF_TESTS = (SELF_TEST, "checks_of_stored_tables_can_fail", "the_integrity_tests_can_fail_and_pass")
 FITS_AGAIN = "fitting_reads_only_rows_known_at_as_of"
-
 
 # These replay every single bar and snapshot; whatever shows elsewhere shows sooner.
 EXHAUSTIVE = ("every_bar_is_reproduced_as_the_last_one", "every_snapshot_is_reproduced_as_the_last_bar")

@@ -88,8 +88,3 @@ def match_columns(names: Iterable[object], *, where: str, need_ticker: bool) -> 
             "Needed are date, open, high, low, close, volume" + (" and ticker" if need_ticker else "")
         )
     return found
-
-
-def empty_raw_frame() -> pd.DataFrame:
-    """No bars, with the columns of `RAW_COLUMNS`."""
-    return pd.DataFrame({c: pd.Series(dtype="str" if c in ("ticker", "source") else "object") for c in RAW_COLUMNS})
