@@ -1,8 +1,8 @@
 """bfloat16 operands of the CPU products: two of them in one uint32, the earlier in the lower half, rounded to nearest.
 
-A product sums over pairs, so its factors lie as pairs of neighbours along the sum: of columns for y = x W' and dx = dy W
-(`pairs_of_columns`), of bars for dW = dy' x (`pairs_of_bars`). Only the factors are rounded; sums are float32.
-Needs a processor with AVX-512 BF16 (`AVAILABLE`). There is no slower substitute: float32 products are the alternative.
+A product sums over pairs, so its factors lie as pairs of neighbours along the sum: of columns for y = x W' and
+dx = dy W (`pairs_of_columns`), of bars for dW = dy' x (`pairs_of_bars`). Only the factors are rounded; sums are
+float32. Needs a processor with AVX-512 BF16 (`AVAILABLE`); elsewhere products are float32.
 """
 
 from __future__ import annotations
@@ -109,11 +109,12 @@ def load_eight(typingctx: Any, pairs: Any, offset: Any) -> Any:
 
 @njit
 def pairs_of_columns(bars, width, x, at, pairs, to):  # type: ignore[no-untyped-def]
-    """Bars of x from `at` on, `width` numbers each, as pairs of neighbouring columns: (bars, ceil(width / 2)) from `to`.
+    """Bars of x from `at` on, `width` numbers each, as pairs of neighbouring columns, from `to` on.
 
-    An odd column is paired with zero. Where `width` is no multiple of sixteen, up to eight pairs behind are written too.
+    They are (bars, ceil(width / 2)); an odd column is paired with zero. Where `width` is no multiple of sixteen, up to
+    LANES - 1 pairs behind are written too.
     """
-    for i in range(bars):
+    for _i in range(bars):
         for j in range(0, width - LANES, 2 * LANES):
             left = width - j - LANES
             store_in_order(pairs, to + j // 2, load(x, at + j), load_channels(x, at + j + LANES, min(left, LANES)))
@@ -135,7 +136,7 @@ def numbers_of_columns(bars, width, pairs, at, x):  # type: ignore[no-untyped-de
 def pairs_of_bars(bars, width, x, at, pairs, to):  # type: ignore[no-untyped-def]
     """Bars of x from `at` on as pairs of neighbouring bars: (ceil(bars / 2), width) from `to`; an odd bar with zeros.
 
-    Where `width` is no multiple of sixteen, up to sixteen pairs behind are written too.
+    Where `width` is no multiple of sixteen, up to LANES - 1 pairs behind are written too.
     """
     for i in range(0, bars, 2):
         paired = i + 1 < bars

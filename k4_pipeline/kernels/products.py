@@ -195,7 +195,7 @@ def terms(count: Any, room: Any) -> Any:
 
 
 def sequences_together(half: Any) -> Any:
-    """In kernels: of how many sequences the operands of `add_outer` are gathered, so that totals are touched less often.
+    """In kernels: of how many sequences `add_outer` gets the operands at once, so that totals are touched less often.
 
     One in float32, where operands are not copied.
     """
@@ -261,15 +261,15 @@ def add_outer(rows, groups, count, a, width_a, b, total):  # type: ignore[no-unt
     multiply(rows, groups, count, a, 0, 1, width_a, b, 0, width, total, 0, width, 1)
 
 
-def pack(matrix: np.ndarray, halves: bool = False) -> np.ndarray:
+def pack(matrix: np.ndarray, half: bool | None = None) -> np.ndarray:
     """b (depth, columns) as a product reads it: panel by panel, flat, columns padded to whole lane groups.
 
-    float32, or with `halves` pairs of bfloat16 along the depth, which is padded to a whole pair.
+    float32, or with `half` pairs of bfloat16 along the depth, which is padded to a whole pair.
     """
     depth, columns = matrix.shape
     padded = np.zeros((depth, -(-columns // LANES) * LANES), np.float32)
     padded[:, :columns] = matrix
-    if halves:
+    if half:
         pairs = np.empty((-(-depth // 2), padded.shape[1]), np.uint32)
         pairs_of_bars(depth, padded.shape[1], padded.ravel(), 0, pairs.ravel(), 0)
         padded = pairs

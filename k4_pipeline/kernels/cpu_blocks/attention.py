@@ -25,7 +25,15 @@ _NAMES = ("norm_weight", "norm_bias", "qkv_weight", "qkv_bias", "out_weight", "o
 class _AttentionBlock(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, keep: bool, half: Half, draw: Draw, heads: int, eps: float, hidden: Tensor, first_valid: Tensor, *given: Tensor
+        ctx: Any,
+        keep: bool,
+        half: Half,
+        draw: Draw,
+        heads: int,
+        eps: float,
+        hidden: Tensor,
+        first_valid: Tensor,
+        *given: Tensor,
     ) -> Tensor:
         p = dict(zip(_NAMES, given, strict=True))
         batch, length, d_model = hidden.shape
@@ -55,8 +63,8 @@ class _AttentionBlock(torch.autograd.Function):
         sizes = (length, d_model, ctx.heads, np.float32(root * math.log2(math.e)), np.float32(root))
         operands = (
             flat(hidden), first_bars(first_valid, length), flat(p["norm_weight"]), flat(p["norm_bias"]),
-            np.float32(ctx.eps), pack(matrix(p["qkv_weight"]), ctx.half), pack(matrix(p["out_weight"]), ctx.half), *ctx.draw,
-            flat(dout), *ctx.kept, flat(dhidden),
+            np.float32(ctx.eps), pack(matrix(p["qkv_weight"]), ctx.half), pack(matrix(p["out_weight"]), ctx.half),
+            *ctx.draw, flat(dout), *ctx.kept, flat(dhidden),
         )  # fmt: skip
         sums = GradientSums(batch, **{name: tuple(p[name].shape) for name in _NAMES})
         sums.run(lambda i, j, *views: backward_rows(i, j, ctx.half, *sizes, *operands, *views))

@@ -99,9 +99,7 @@ def backward_rows(  # type: ignore[no-untyped-def]
         normalise(n, d_model, hidden, at, norm_weight, norm_bias, eps, normed)
         normed_bars = bars_of(n, d_model, normed, 0, normed_room, before)
         dqkv_bars = bars_of(n, width, dqkv, 0, dqkv_room, before)
-        normalise_backward(
-            n, d_model, hidden, at, norm_weight, eps, dnormed, dout, dhidden, dnorm_weight, dnorm_bias
-        )
+        normalise_backward(n, d_model, hidden, at, norm_weight, eps, dnormed, dout, dhidden, dnorm_weight, dnorm_bias)
         before = count
         if last:
             add_outer(d_model, groups, count, branch_bars, d_model, mixed_bars, dout_weight)

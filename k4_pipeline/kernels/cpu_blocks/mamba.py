@@ -16,9 +16,10 @@ from k4_pipeline.kernels.cpu_blocks.kept import room_to_keep
 from k4_pipeline.kernels.cpu_blocks.mamba_kernels import backward_rows, forward_rows
 from k4_pipeline.kernels.cpu_blocks.sums import GradientSums
 from k4_pipeline.kernels.cpu_blocks.views import FORWARD_ROWS, Half, flat, half_products, matrix, room
+from k4_pipeline.kernels.lane_math import LOG2_E
 from k4_pipeline.kernels.products import pack
 from k4_pipeline.kernels.selective_scan.cpu import packed_states, unpacked_states
-from k4_pipeline.kernels.simd import LANES, LOG2_E
+from k4_pipeline.kernels.simd import LANES
 
 _NAMES = (
     "norm_weight", "norm_bias", "in_weight", "conv_weight", "conv_bias", "small", "dt_weight", "dt_bias", "A_log", "D",
@@ -43,8 +44,9 @@ class _MambaBlock(torch.autograd.Function):
         in_weight = matrix(p["in_weight"])
         operands = (
             flat(hidden), first_bars(first_valid, batch), flat(p["norm_weight"]), flat(p["norm_bias"]), np.float32(eps),
-            pack(in_weight[:d_inner].T, half), pack(in_weight[d_inner:].T, half), 
-            *packed_taps(p["conv_weight"], p["conv_bias"]), pack(matrix(p["small"]).T, half), pack(matrix(p["dt_weight"]).T), flat(p["dt_bias"]), a * LOG2_E, flat(p["D"]),
+            pack(in_weight[:d_inner].T, half), pack(in_weight[d_inner:].T, half),
+            *packed_taps(p["conv_weight"], p["conv_bias"]), pack(matrix(p["small"]).T, half),
+            pack(matrix(p["dt_weight"]).T), flat(p["dt_bias"]), a * LOG2_E, flat(p["D"]),
             pack(matrix(p["out_weight"]).T, half), np.zeros(d_model, np.float32), *draw, flat(out), keep, *kept,
         )  # fmt: skip
         run_chunks(lambda i, j: forward_rows(i, j, half, *sizes, *operands), batch, FORWARD_ROWS)

@@ -23,7 +23,16 @@ from k4_pipeline.kernels.cpu_blocks.rows import (
     normalise,
     normalise_backward,
 )
-from k4_pipeline.kernels.products import add_outer, bars_of, dense, multiply, room_for, rows_of, sequences_together, terms
+from k4_pipeline.kernels.products import (
+    add_outer,
+    bars_of,
+    dense,
+    multiply,
+    room_for,
+    rows_of,
+    sequences_together,
+    terms,
+)
 from k4_pipeline.kernels.selective_scan.cpu_kernels import backward_rows as scan_backward
 from k4_pipeline.kernels.selective_scan.cpu_kernels import forward_rows as scan_forward
 from k4_pipeline.kernels.simd import LANES
@@ -101,7 +110,7 @@ def backward_rows(  # type: ignore[no-untyped-def]
     dparts, drank = np.zeros(length * small_width, np.float32), _floats(length * rank_width)
     db, dc = _floats(length * d_state), _floats(length * d_state)
     x_room, z_room = _floats(length * d_inner), _floats(length * d_inner)
-    room, whole = room_for(length * d_inner, half), np.zeros(1, np.int64)
+    room, whole = room_for(length * max(d_inner, small_width), half), np.zeros(1, np.int64)
     together = sequences_together(half)
     inner, model = together * (length + 1) * d_inner, together * (length + 1) * d_model
     branch_room, normed_room = room_for(model, half), room_for(model, half)
@@ -167,9 +176,7 @@ def backward_rows(  # type: ignore[no-untyped-def]
         if last:
             add_outer(d_inner, groups_model, count, dx_bars, d_inner, normed_bars, din_x)
             add_outer(d_inner, groups_model, count, dz_bars, d_inner, normed_bars, din_z)
-        normalise_backward(
-            n, d_model, hidden, at, norm_weight, eps, dnormed, dout, dhidden, dnorm_weight, dnorm_bias
-        )
+        normalise_backward(n, d_model, hidden, at, norm_weight, eps, dnormed, dout, dhidden, dnorm_weight, dnorm_bias)
         before = count
         if last:
             waiting, before = 0, 0

@@ -14,21 +14,8 @@ from __future__ import annotations
 import numpy as np
 
 from k4_pipeline._numba import njit
-from k4_pipeline.kernels.simd import (
-    exp2,
-    exp2_falling,
-    fma,
-    load,
-    load_channels,
-    sigmoid,
-    softplus,
-    softplus_and_slope,
-    splat,
-    spread,
-    store,
-    store_channels,
-    sum_of_four,
-)
+from k4_pipeline.kernels.lane_math import exp2, exp2_falling, sigmoid, softplus, softplus_and_slope
+from k4_pipeline.kernels.simd import fma, load, load_channels, splat, spread, store, store_channels, sum_of_four
 
 W = 16  # channels of one lane group
 S = 4  # states in flight
@@ -169,7 +156,12 @@ def backward_rows(  # type: ignore[no-untyped-def]
                 for t in range(length):
                     step, push = load(delta, t * W), load(drive, t * W)
                     at, to = t * S * W, (t + 1) * S * W
-                    e_0, e_1, e_2, e_3 = _decay(step * a_0, grows), _decay(step * a_1, grows), _decay(step * a_2, grows), _decay(step * a_3, grows)
+                    e_0, e_1, e_2, e_3 = (
+                        _decay(step * a_0, grows),
+                        _decay(step * a_1, grows),
+                        _decay(step * a_2, grows),
+                        _decay(step * a_3, grows),
+                    )
                     store(decays, at, e_0)
                     store(decays, at + W, e_1)
                     store(decays, at + 2 * W, e_2)
