@@ -6,7 +6,8 @@ and not timed.
 
 On a CPU `mamba_naive` is the model in plain PyTorch from end to end (torch's dense layers, dropout and attention, the
 naive convolution and scan), `mamba_cpu_with_naive_scan` is our path with the scan alone exchanged for the naive one,
-and `bilstm` is torch's LSTM, with our dropout and input layer around it.
+and `bilstm` is torch's LSTM, with our dropout and input layer around it. These are float32; `_bf16` behind a name is
+the same under autocast to bfloat16, left out where the processor has no instruction for such products.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from torch import nn
 from k4_pipeline.bench.environment import environment
 from k4_pipeline.config import K4, LossConfig, ModelConfig, TrainConfig
 from k4_pipeline.features.spec import FEATURES, MARKET_COLUMN, feature_list_hash
+from k4_pipeline.kernels.halves import AVAILABLE
 from k4_pipeline.kernels.selective_scan import available_backends
 from k4_pipeline.losses import AsymmetricLoss
 from k4_pipeline.models import build_model, count_parameters
@@ -111,22 +113,23 @@ class _Bench:
         config = ModelConfig(architecture=architecture, backend=backend)  # type: ignore[arg-type]
         return build_model(config).to(self.device)
 
-    def step(self, model: nn.Module, *, compile: bool = False) -> TrainStep:
-        config = TrainConfig(precision=self.precision, compile=compile, batch_size=self.batch)  # type: ignore[arg-type]
+    def step(self, model: nn.Module, *, compile: bool = False, precision: str = "") -> TrainStep:
+        precision = precision or self.precision
+        config = TrainConfig(precision=precision, compile=compile, batch_size=self.batch)  # type: ignore[arg-type]
         return TrainStep(model.train(), AsymmetricLoss(LossConfig(), K4).to(self.device), config, loss_scale=0.1)
 
     def next_rows(self) -> np.ndarray:
         self.calls += 1
         return self.rows[self.calls % len(self.rows)]
 
-    def error(self, backend: str) -> float:
+    def error(self, backend: str, precision: str = "") -> float:
         """Relative error of the logits against the naive scan in float64 on the same weights."""
         x, mask = self.fixed[0][:64], self.fixed[1][:64]
         exact = self.model("mamba_attention", "naive").double().eval()
         ours = self.model("mamba_attention", backend).eval()
         with torch.no_grad():
             expected = exact(x.double(), mask)
-            with autocast(self.device, self.precision):
+            with autocast(self.device, precision or self.precision):
                 got = ours(x, mask).double()
         return float((got - expected).norm() / expected.norm())
 
@@ -145,12 +148,12 @@ class _Bench:
     def seconds(self, function: Callable[[], Any]) -> float:
         return _median_seconds(function, self.device, self.repeats, 4 if self.device.type == "cuda" else 1)
 
-    def predict(self, model: nn.Module) -> Callable[[], Any]:
+    def predict(self, model: nn.Module, precision: str = "") -> Callable[[], Any]:
         x, mask = self.fixed[:2]
         model.eval()
 
         def call() -> None:
-            with torch.inference_mode(), autocast(self.device, self.precision):
+            with torch.inference_mode(), autocast(self.device, precision or self.precision):
                 model(x, mask)
 
         return call
@@ -182,15 +185,17 @@ def on_mamba_ssm_blocks(model: nn.Module) -> nn.Module:
 Variants = dict[str, dict[str, Callable[[], Any]]]  # "train" and "predict" calls by variant
 
 
-def _plain(bench: _Bench, architecture: str, backend: str = "auto") -> dict[str, Callable[[], Any]]:
+def _plain(
+    bench: _Bench, architecture: str, backend: str = "auto", precision: str = ""
+) -> dict[str, Callable[[], Any]]:
     """Training step and prediction as PyTorch runs them, on a batch that lies ready."""
-    return _eager(bench, bench.model(architecture, backend))
+    return _eager(bench, bench.model(architecture, backend), precision)
 
 
-def _eager(bench: _Bench, model: nn.Module) -> dict[str, Callable[[], Any]]:
+def _eager(bench: _Bench, model: nn.Module, precision: str = "") -> dict[str, Callable[[], Any]]:
     return {
-        "predict": bench.predict(copy.deepcopy(model)),
-        "train": functools.partial(bench.step(model), *bench.fixed, 1e-4),
+        "predict": bench.predict(copy.deepcopy(model), precision),
+        "train": functools.partial(bench.step(model, precision=precision), *bench.fixed, 1e-4),
     }
 
 
@@ -213,13 +218,17 @@ def _cpu_variants(bench: _Bench) -> Variants:
         assert y is not None
         step(x, mask, y, w, 1e-4)
 
-    return {
+    variants = {
         "mamba_cpu": _plain(bench, "mamba_attention", "cpu"),
         "mamba_cpu_with_assembly": {"train": with_assembly},
         "bilstm": _plain(bench, "bilstm"),
         "mamba_cpu_with_naive_scan": _naive_scan_alone(bench),
         "mamba_naive": _plain(bench, "mamba_attention", "naive"),
     }
+    if AVAILABLE:
+        variants["mamba_cpu_bf16"] = _plain(bench, "mamba_attention", "cpu", "bf16")
+        variants["bilstm_bf16"] = _plain(bench, "bilstm", precision="bf16")
+    return variants
 
 
 def _graphed(bench: _Bench, architecture: str) -> dict[str, Callable[[], Any]]:
@@ -275,10 +284,11 @@ def run(
     batch: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
-    """Rows by variant, `samples_per_s` and `predict_samples_per_s` by variant, and the ratios that issue 4 names.
+    """Rows by variant, `samples_per_s` and `predict_samples_per_s` by variant, and ratios of training steps.
 
-    Batch 8192 in bf16 on CUDA, 256 in fp32 on a CPU. On a CPU the variants take turns, so that another program disturbs
-    all of them alike, and rows also hold the least processor time of a call (all threads).
+    Ratios are of our fastest variant in the precision of the others; on a CPU `bf16_over_...` are of ours in bf16.
+    Batch 8192 in bf16 on CUDA, 256 on a CPU, there in fp32 and in bf16. On a CPU the variants take turns, so that
+    another program disturbs all of them alike, and rows also hold the least processor time of a call (all threads).
     """
     where = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     bench = _Bench(where, batch or (8192 if where.type == "cuda" else 256), repeats)
@@ -286,15 +296,19 @@ def run(
     errors = {b: bench.error(b) for b in available_backends(where)}
     if "mamba_ssm" in errors:
         errors["ssm_blocks"] = bench.error_of_blocks()
-    limit = _LIMITS[bench.precision]
-    wrong = [backend for backend, error in errors.items() if not error < limit]
+    limits = dict.fromkeys(errors, _LIMITS[bench.precision])
+    if where.type == "cpu" and AVAILABLE:
+        errors["cpu_bf16"], limits["cpu_bf16"] = bench.error("cpu", "bf16"), _LIMITS["bf16"]
+    wrong = [backend for backend, error in errors.items() if not error < limits[backend]]
     variants = _cuda_variants(bench) if where.type == "cuda" else _cpu_variants(bench)
     rows: list[dict[str, Any]] = []
     for done, (name, calls) in enumerate(variants.items()):
         if progress is not None:
             progress(done, len(variants))
-        backend = next((b for b in errors if name.startswith(f"mamba_{b}")), None)
+        backend = next((b for b in sorted(errors, key=len, reverse=True) if name.startswith(f"mamba_{b}")), None)
         row: dict[str, Any] = {"variant": name, "correct": backend not in wrong, **about}
+        if name.endswith("_bf16"):
+            row["precision"] = "bf16"
         if row["correct"] and where.type != "cpu":
             for what, call in calls.items():
                 taken = bench.seconds(call)
@@ -311,15 +325,20 @@ def run(
     train = {row["variant"]: row.get("train_samples_per_s") for row in rows}
     best = "mamba_cpu" if where.type == "cpu" else "mamba_triton_graph_with_panel"
 
-    def ratio(other: str) -> float | None:
-        return train[best] / train[other] if train.get(best) and train.get(other) else None  # type: ignore[operator]
-
     predict = {r["variant"]: r["predict_samples_per_s"] for r in rows if "predict_samples_per_s" in r}
-    both_predict = predict.get(best) and predict.get("bilstm")
+
+    def ratio(other: str, ours: str = best, of: dict[str, Any] = train) -> float | None:
+        return of[ours] / of[other] if of.get(ours) and of.get(other) else None
+
+    half = "mamba_cpu_bf16"
     return {
         "samples_per_s": train,
         "predict_samples_per_s": predict,
-        "predict_ratio_over_bilstm": predict[best] / predict["bilstm"] if both_predict else None,
+        "predict_ratio_over_bilstm": ratio("bilstm", of=predict),
+        "predict_bf16_over_bilstm_bf16": ratio("bilstm_bf16", half, predict),
+        "bf16_over_naive": ratio("mamba_naive", half),
+        "bf16_over_bilstm": ratio("bilstm", half),
+        "bf16_over_bilstm_bf16": ratio("bilstm_bf16", half),
         "ratio_over_bilstm": ratio("bilstm"),
         "ratio_over_naive": ratio("mamba_naive"),
         "ratio_over_naive_scan": ratio("mamba_cpu_with_naive_scan"),

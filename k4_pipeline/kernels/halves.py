@@ -117,10 +117,12 @@ def pairs_of_columns(bars, width, x, at, pairs, to):  # type: ignore[no-untyped-
     for _i in range(bars):
         for j in range(0, width - LANES, 2 * LANES):
             left = width - j - LANES
-            store_in_order(pairs, to + j // 2, load(x, at + j), load_channels(x, at + j + LANES, min(left, LANES)))
+            store_in_order(
+                pairs, to + j // 2, load(x, at + j), load_channels(x, at + j + LANES, min(left, LANES), True)
+            )
         left = width % (2 * LANES)
         if 0 < left <= LANES:
-            store_eight(pairs, to + (width - left) // 2, load_channels(x, at + width - left, left))
+            store_eight(pairs, to + (width - left) // 2, load_channels(x, at + width - left, left, True))
         at += width
         to += (width + 1) // 2
 
@@ -142,8 +144,8 @@ def pairs_of_bars(bars, width, x, at, pairs, to):  # type: ignore[no-untyped-def
         paired = i + 1 < bars
         for j in range(0, width, LANES):
             left = min(LANES, width - j)
-            first = load_channels(x, at + j, left)
-            second = load_channels(x, at + width + j, left) if paired else splat(_ZERO)
+            first = load_channels(x, at + j, left, True)
+            second = load_channels(x, at + width + j, left, True) if paired else splat(_ZERO)
             store_pairs(pairs, to + j, first, second)
         at += 2 * width
         to += width

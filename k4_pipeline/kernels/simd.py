@@ -270,18 +270,26 @@ def total(typingctx: Any, x: Any) -> Any:
     return types.float32(lanes_type), codegen
 
 
+def narrow(channels: int) -> bool | None:
+    """What `load_channels` is to be told of rows of so many channels."""
+    return True if channels % LANES else None
+
+
 @njit
-def load_channels(array: Any, offset: int, lanes: int) -> Any:
-    """`load` of a whole lane group, `load_first` of the last, narrower one."""
-    if lanes == LANES:
+def load_channels(array: Any, offset: int, lanes: int, narrow: Any) -> Any:
+    """`load` of a whole lane group, `load_first` of a narrower one; `narrow` None says that there is none.
+
+    (numba compiles apart what depends on None, so that nothing is asked in a loop.)
+    """
+    if narrow is None or lanes == LANES:
         return load(array, offset)
     return load_first(array, offset, lanes)
 
 
 @njit
-def store_channels(array: Any, offset: int, value: Any, lanes: int) -> None:
-    """`store` of a whole lane group, `store_first` of the last, narrower one."""
-    if lanes == LANES:
+def store_channels(array: Any, offset: int, value: Any, lanes: int, narrow: Any) -> None:
+    """`store` of a whole lane group, `store_first` of a narrower one."""
+    if narrow is None or lanes == LANES:
         store(array, offset, value)
     else:
         store_first(array, offset, value, lanes)

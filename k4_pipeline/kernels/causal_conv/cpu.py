@@ -16,6 +16,7 @@ from k4_pipeline._numba import run_chunks
 from k4_pipeline.kernels.causal_conv.cpu_kernels import TAPS, W, backward_rows, forward_rows
 from k4_pipeline.kernels.causal_conv.naive import causal_conv_naive
 from k4_pipeline.kernels.flat_views import flat_view
+from k4_pipeline.kernels.simd import narrow
 
 _ROWS = 16  # rows per chunk
 
@@ -51,7 +52,9 @@ class _CausalConv(torch.autograd.Function):
         packed, first = packed_taps(weight, bias), first_bars(first_valid, x.shape[0])
         view, out = flat_view(x), y.view(-1).numpy()
         run_chunks(
-            lambda a, b: forward_rows(a, b, x.shape[1], x.shape[2], activation, *view, *packed, first, out),
+            lambda a, b: forward_rows(
+                a, b, x.shape[1], x.shape[2], narrow(x.shape[2]), activation, *view, *packed, first, out, None
+            ),
             x.shape[0],
             _ROWS,
         )
@@ -72,7 +75,8 @@ class _CausalConv(torch.autograd.Function):
         def rows(start: int, stop: int) -> tuple[np.ndarray, np.ndarray]:
             sums = np.zeros_like(packed[0]), np.zeros_like(packed[1])
             backward_rows(
-                start, stop, length, channels, ctx.activation, *view, *packed, first, *upstream, out, *sums
+                start, stop, length, channels, narrow(channels), ctx.activation, *view, *packed, first, None, *upstream,
+                out, *sums,
             )  # fmt: skip
             return sums
 

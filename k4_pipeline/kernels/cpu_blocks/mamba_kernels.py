@@ -72,12 +72,12 @@ def forward_rows(  # type: ignore[no-untyped-def]
         dense(n, groups, d_model, rows, d_model, in_z, z, 0, d_inner, 0, room)
         put_away(n, d_inner, x, x_kept, first * d_inner, keep)
         put_away(n, d_inner, z, z_kept, first * d_inner, keep)
-        conv_forward(0, 1, n, d_inner, True, x, wide, conv_weight, conv_bias, whole, u)
+        conv_forward(0, 1, n, d_inner, None, True, x, wide, conv_weight, conv_bias, whole, u, None)
         rows = rows_of(n, d_inner, u, 0, room)
         dense(n, small_width // LANES, d_inner, rows, d_inner, small, parts, 0, small_width, 0, room)
         multiply(n, groups, rank, parts, 0, small_width, 1, dt_weight, 0, 0, dt, 0, d_inner, 0)
         scan_forward(
-            0, 1, n, d_inner, d_state, None, True, True, u, wide, dt, wide, z, wide, parts[rank:], narrow,
+            0, 1, n, d_inner, d_state, None, None, True, True, u, wide, dt, wide, z, wide, parts[rank:], narrow,
             parts[rank + d_state :], narrow, a2, d, dt_bias, y,
         )  # fmt: skip
         rows = rows_of(n, d_inner, y, 0, room)
@@ -105,7 +105,7 @@ def backward_rows(  # type: ignore[no-untyped-def]
     wide, narrow = (length * d_inner, d_inner), (length * small_width, small_width)
     normed, dnormed, dbranch = _floats(length * d_model), _floats(length * d_model), _floats(length * d_model)
     u, dt, dy = _floats(length * d_inner), _floats(length * d_inner), _floats(length * d_inner)
-    du, dz = _floats(length * d_inner), _floats(length * d_inner)
+    du, dz, slopes = _floats(length * d_inner), _floats(length * d_inner), _floats(length * d_inner)
     ddt, y, dx = dt, dy, dy  # the cache is short: each is written when the other is needed no more
     dparts, drank = np.zeros(length * small_width, np.float32), _floats(length * rank_width)
     db, dc = _floats(length * d_state), _floats(length * d_state)
@@ -134,10 +134,10 @@ def backward_rows(  # type: ignore[no-untyped-def]
         dropout_backward(n, d_model, dout, at, key, dropped, factor, dbranch)
         rows = rows_of(n, d_model, dbranch, 0, room)
         dense(n, groups, d_model, rows, d_model, out_weight, dy, 0, d_inner, 0, room)
-        conv_forward(0, 1, n, d_inner, True, x, wide, conv_weight, conv_bias, whole, u)
+        conv_forward(0, 1, n, d_inner, None, True, x, wide, conv_weight, conv_bias, whole, u, slopes)
         multiply(n, groups, rank, parts, 0, small_width, 1, dt_weight, 0, 0, dt, 0, d_inner, 0)
         scan_backward(
-            0, 1, n, d_inner, d_state, None, True, True, u, wide, dt, wide, z, wide, parts[rank:], narrow,
+            0, 1, n, d_inner, d_state, None, None, True, True, u, wide, dt, wide, z, wide, parts[rank:], narrow,
             parts[rank + d_state :], narrow, a2, a, d, dt_bias, dy, wide, du, ddt, dz, db, dc, da, dd, ddt_bias, y,
         )  # fmt: skip
         branch_bars = bars_of(n, d_model, dbranch, 0, branch_room, before)
@@ -163,7 +163,23 @@ def backward_rows(  # type: ignore[no-untyped-def]
             add_outer(n_small, groups, count, parts_bars, small_width, u_bars, dsmall)
 
         conv_backward(
-            0, 1, n, d_inner, True, x, wide, conv_weight, conv_bias, whole, du, wide, dx, dconv_weight, dconv_bias
+            0,
+            1,
+            n,
+            d_inner,
+            None,
+            True,
+            x,
+            wide,
+            conv_weight,
+            conv_bias,
+            whole,
+            slopes,
+            du,
+            wide,
+            dx,
+            dconv_weight,
+            dconv_bias,
         )
         rows = rows_of(n, d_inner, dx, 0, room)
         dense(n, groups_model, d_inner, rows, d_inner, in_x, dnormed, 0, d_model, 0, room)

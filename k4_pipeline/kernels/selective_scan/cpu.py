@@ -20,6 +20,7 @@ from k4_pipeline.kernels.flat_views import FlatView, flat_view
 from k4_pipeline.kernels.lane_math import LOG2_E
 from k4_pipeline.kernels.selective_scan.cpu_kernels import S, W, backward_rows, forward_rows
 from k4_pipeline.kernels.selective_scan.naive import selective_scan_naive
+from k4_pipeline.kernels.simd import narrow
 
 _ROWS = 8  # rows per chunk
 
@@ -60,6 +61,7 @@ class _Operands:
 
     def __init__(self, u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Any, z: Any, dt_bias: Any) -> None:
         self.batch, self.length, self.d_inner = u.shape
+        self.narrow = narrow(self.d_inner)
         self.d_state = A.shape[1] + -A.shape[1] % S
         self.views: list[FlatView] = [flat_view(tensor) for tensor in (u, dt, u if z is None else z)]
         self.views += [flat_view(_padded_states(tensor)) for tensor in (B, C)]
@@ -77,7 +79,7 @@ class _SelectiveScan(torch.autograd.Function):
     ) -> Tensor:
         operands = _Operands(u, dt, A, B, C, D, z, dt_bias)
         y = torch.empty(u.shape, dtype=torch.float32)
-        flags = (_grows(A, softplus), softplus, z is not None)
+        flags = (operands.narrow, _grows(A, softplus), softplus, z is not None)
         inputs = [part for view in operands.views for part in view]
         a2 = operands.a * LOG2_E
         out = y.view(-1).numpy()
@@ -96,7 +98,7 @@ class _SelectiveScan(torch.autograd.Function):
         saved = ctx.saved_tensors
         u, _, A, _, _, D, z, dt_bias = saved
         operands = _Operands(*saved)
-        flags = (_grows(A, ctx.softplus), ctx.softplus, z is not None)
+        flags = (operands.narrow, _grows(A, ctx.softplus), ctx.softplus, z is not None)
         inputs = [part for view in operands.views for part in view]
         a2 = operands.a * LOG2_E
         full = u.shape

@@ -33,14 +33,14 @@ def _decay(x, grows):  # type: ignore[no-untyped-def]
 
 @njit
 def _step_sizes(  # type: ignore[no-untyped-def]
-    length, lanes, u, u_at, u_t, dt, dt_at, dt_t, bias, use_softplus, delta, drive, readout, slopes
+    length, lanes, narrow, u, u_at, u_t, dt, dt_at, dt_t, bias, use_softplus, delta, drive, readout, slopes
 ):
     """delta_t and delta_t * u_t of one row and lane group; clears the readout.
 
     Writes d(delta_t) / d(dt_t) unless `slopes` is None.
     """
     for t in range(length):
-        step = load_channels(dt, dt_at + t * dt_t, lanes) + bias
+        step = load_channels(dt, dt_at + t * dt_t, lanes, narrow) + bias
         if slopes is None:
             if use_softplus:
                 step = softplus(step)
@@ -50,13 +50,13 @@ def _step_sizes(  # type: ignore[no-untyped-def]
         else:
             store(slopes, t * W, splat(_ONE))
         store(delta, t * W, step)
-        store(drive, t * W, step * load_channels(u, u_at + t * u_t, lanes))
+        store(drive, t * W, step * load_channels(u, u_at + t * u_t, lanes, narrow))
         store(readout, t * W, splat(_ZERO))
 
 
 @njit
 def forward_rows(  # type: ignore[no-untyped-def]
-    start, stop, length, d_inner, d_state, grows, use_softplus, has_gate,
+    start, stop, length, d_inner, d_state, narrow, grows, use_softplus, has_gate,
     u, u_stride, dt, dt_stride, z, z_stride, b, b_stride, c, c_stride, a2, d, bias, y,
 ):  # fmt: skip
     """Rows start..stop of y, which is contiguous."""
@@ -68,7 +68,7 @@ def forward_rows(  # type: ignore[no-untyped-def]
             lanes = min(W, d_inner - channel)
             u_at = row * u_stride[0] + channel
             _step_sizes(
-                length, lanes, u, u_at, u_stride[1], dt, row * dt_stride[0] + channel, dt_stride[1],
+                length, lanes, narrow, u, u_at, u_stride[1], dt, row * dt_stride[0] + channel, dt_stride[1],
                 load(bias, channel), use_softplus, delta, drive, readout, None,
             )  # fmt: skip
             for n in range(0, d_state, S):
@@ -90,16 +90,16 @@ def forward_rows(  # type: ignore[no-untyped-def]
                     c_at += c_stride[1]
             skip = load(d, channel)
             for t in range(length):
-                out = fma(load_channels(u, u_at + t * u_stride[1], lanes), skip, load(readout, t * W))
+                out = fma(load_channels(u, u_at + t * u_stride[1], lanes, narrow), skip, load(readout, t * W))
                 if has_gate:
-                    gate = load_channels(z, row * z_stride[0] + t * z_stride[1] + channel, lanes)
+                    gate = load_channels(z, row * z_stride[0] + t * z_stride[1] + channel, lanes, narrow)
                     out = out * (gate * sigmoid(gate))
-                store_channels(y, (row * length + t) * d_inner + channel, out, lanes)
+                store_channels(y, (row * length + t) * d_inner + channel, out, lanes, narrow)
 
 
 @njit
 def backward_rows(  # type: ignore[no-untyped-def]
-    start, stop, length, d_inner, d_state, grows, use_softplus, has_gate,
+    start, stop, length, d_inner, d_state, narrow, grows, use_softplus, has_gate,
     u, u_stride, dt, dt_stride, z, z_stride, b, b_stride, c, c_stride, a2, a, d, bias, dy, dy_stride,
     du, ddt, dz, db, dc, da, dd, dbias, y,
 ):  # fmt: skip
@@ -134,13 +134,13 @@ def backward_rows(  # type: ignore[no-untyped-def]
             u_at, dt_at = row * u_stride[0] + channel, row * dt_stride[0] + channel
             z_at, dy_at = row * z_stride[0] + channel, row * dy_stride[0] + channel
             _step_sizes(
-                length, lanes, u, u_at, u_stride[1], dt, dt_at, dt_stride[1],
+                length, lanes, narrow, u, u_at, u_stride[1], dt, dt_at, dt_stride[1],
                 load(bias, channel), use_softplus, delta, drive, readout, slopes,
             )  # fmt: skip
             for t in range(length):
-                weight = load_channels(dy, dy_at + t * dy_stride[1], lanes)
+                weight = load_channels(dy, dy_at + t * dy_stride[1], lanes, narrow)
                 if has_gate:
-                    gate = load_channels(z, z_at + t * z_stride[1], lanes)
+                    gate = load_channels(z, z_at + t * z_stride[1], lanes, narrow)
                     s = sigmoid(gate)
                     store(gates, t * W, gate * s)
                     store(through_z, t * W, weight * s * fma(gate, splat(_ONE) - s, splat(_ONE)))
@@ -227,19 +227,19 @@ def backward_rows(  # type: ignore[no-untyped-def]
             skip = load(d, channel)
             dd_sum, dbias_sum = load(dd, channel), load(dbias, channel)
             for t in range(length):
-                x = load_channels(u, u_at + t * u_stride[1], lanes)
+                x = load_channels(u, u_at + t * u_stride[1], lanes, narrow)
                 weight, from_b = load(gated, t * W), load(through_b, t * W)
                 at = (row * length + t) * d_inner + channel
                 dd_sum = fma(weight, x, dd_sum)
-                store_channels(du, at, fma(from_b, load(delta, t * W), weight * skip), lanes)
+                store_channels(du, at, fma(from_b, load(delta, t * W), weight * skip), lanes, narrow)
                 grad = fma(from_b, x, load(through_a, t * W)) * load(slopes, t * W)
                 dbias_sum = dbias_sum + grad
-                store_channels(ddt, at, grad, lanes)
+                store_channels(ddt, at, grad, lanes, narrow)
                 if has_gate:
                     plain = fma(x, skip, load(readout, t * W))
                     if y.size:
-                        store_channels(y, at, plain * load(gates, t * W), lanes)
-                    store_channels(dz, at, plain * load(through_z, t * W), lanes)
+                        store_channels(y, at, plain * load(gates, t * W), lanes, narrow)
+                    store_channels(dz, at, plain * load(through_z, t * W), lanes, narrow)
             store(dd, channel, dd_sum)
             store(dbias, channel, dbias_sum)
         for t in range(length):
