@@ -200,9 +200,11 @@ def compare_predictions(known: PathResult, again: PathResult, day: int, *, when:
         return out
     stamp = pd.Timestamp(to_dates(np.array([day]))[0])
     stored = known.predictions[known.predictions["snapshot_date"] <= stamp]
-    stored = stored.iloc[max(0, len(stored) - MAX_PREDICTED) :]
     if not len(stored):
         return out
+    by_date = np.argsort(stored["snapshot_date"].to_numpy(), kind="stable")  # from the first to the last, evenly
+    spread = np.linspace(0, len(stored) - 1, min(len(stored), MAX_PREDICTED)).astype(np.int64)
+    stored = stored.iloc[np.sort(by_date[spread])]
     numbered = again.sequences[KEYS].assign(_row=np.arange(len(again.sequences)))
     joined = stored[[*KEYS, "pattern_id", "split"]].merge(numbered, on=KEYS, how="inner", validate="1:1")
     made = production.predict(

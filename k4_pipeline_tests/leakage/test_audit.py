@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from k4_pipeline.errors import ConfigError
-from k4_pipeline.leakage import audit
+from k4_pipeline.leakage import audit, replay
 from k4_pipeline.leakage.audit import CHECKS, AuditReport, AuditSample, load_checks, run_audit, run_checks
 from k4_pipeline.leakage.self_test import failures_to_fail
 from k4_pipeline.leakage.small import SMALL_AS_OF, small_config
 from k4_pipeline.leakage.verdict import Verdict
+from k4_pipeline.market.bars import to_dates
 from k4_pipeline.market.sources import read_bars
 from k4_pipeline_tests.leakage.conftest import make
 
@@ -141,6 +142,18 @@ def test_sampling_keeps_the_last_session_before_the_as_of_date(context):
     assert before in days
     assert len(days) == 3
     assert days.max() < context.sessions[-1]
+
+
+def test_a_sample_of_predictions_reaches_from_the_first_to_the_last(context, monkeypatch):
+    # On 1,612 tickers the sample was the newest predictions before a cut, and the earliest were never looked at.
+    monkeypatch.setattr(replay, "MAX_PREDICTED", 3)
+    check = CHECKS["predictions_are_reproduced_from_bars_cut_at_a_date"]
+    assert check(context).holds
+    assert failures_to_fail(check, context)[1] == []
+    made = context.full.predictions.copy()
+    cut = made["snapshot_date"].to_numpy() < to_dates(context.sessions[-1:])[0]
+    made.loc[made[cut].sort_values("snapshot_date", kind="stable").index[-1], "p_raw_4"] += 1e-9
+    assert not check(context.with_full(predictions=made)).holds
 
 
 def test_a_sample_of_tickers_says_how_many_of_how_many(context):
