@@ -83,7 +83,9 @@ def class_plot(report: dict[str, Any]) -> go.Figure:
     """Class shares of train, validation and test side by side."""
     figure = go.Figure()
     for row, colour in zip(report["classes"], (GREY, BASE, MODEL)):
-        figure.add_bar(x=list(row["shares"]), y=list(row["shares"].values()), name=row["split"], marker_color=colour)
+        names = [name.lower().replace("_", "<br>").capitalize() for name in row["shares"]]
+        figure.add_bar(x=names, y=list(row["shares"].values()), name=row["split"], marker_color=colour)
+    figure.update_xaxes(tickangle=0, tickfont={"size": 10})
     return _layout(figure, "Class mix", "", "share of labelled rows")
 
 

@@ -24,7 +24,7 @@ h1 { font-size: 1.7rem; margin-bottom: .3rem; } h2 { margin-top: 2.2rem; font-si
 .scroll { overflow-x: auto; } table { border-collapse: collapse; margin: .8rem 0; font-size: 13.5px; }
 th, td { border-bottom: 1px solid var(--line); padding: .32rem .7rem .32rem 0; text-align: left; vertical-align: top; }
 th { color: var(--soft); font-weight: 600; } td { font-variant-numeric: tabular-nums; }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(440px, 1fr)); gap: 8px; margin: 1.2rem 0; }
+.plots { display: grid; grid-template-columns: repeat(auto-fill, minmax(440px, 1fr)); gap: 8px; margin: 1.2rem 0; }
 .plots > div { min-width: 0; overflow: hidden; }
 code { font-size: 12.5px; color: var(--soft); }
 """

@@ -181,6 +181,20 @@ def test_the_report_page_links_to_the_report(page, url, materialized):
     assert "labelled test snapshots" in text
 
 
+@pytest.mark.parametrize("width", [1280, 700])
+def test_every_plot_of_the_report_fills_its_place_and_no_more(page, settings, materialized, width):
+    page.set_viewport_size({"width": width, "height": 900})
+    page.goto((settings.reports_dir / AS_OF / "report.html").as_uri())
+    page.locator(".js-plotly-plot svg").nth(4).wait_for()
+    widths = page.evaluate(
+        """() => [...document.querySelectorAll(".js-plotly-plot")].map((plot) =>
+            [plot.querySelector("svg"), plot.parentElement].map((part) => part.getBoundingClientRect().width))"""
+    )
+    assert len(widths) >= 5
+    for drawn, place in widths:
+        assert abs(drawn - place) <= 1
+
+
 def test_jobs_schedules_and_sensor_are_shown_with_their_descriptions(page, url, materialized):
     assert "nightly" in _text_with(page, f"{url}/jobs", "full_pipeline")
     text = _text_with(page, f"{url}/automation", "quarterly_retraining")
