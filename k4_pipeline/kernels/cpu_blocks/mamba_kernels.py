@@ -163,24 +163,9 @@ def backward_rows(  # type: ignore[no-untyped-def]
             add_outer(n_small, groups, count, parts_bars, small_width, u_bars, dsmall)
 
         conv_backward(
-            0,
-            1,
-            n,
-            d_inner,
-            None,
-            True,
-            x,
-            wide,
-            conv_weight,
-            conv_bias,
-            whole,
-            slopes,
-            du,
-            wide,
-            dx,
-            dconv_weight,
+            0, 1, n, d_inner, None, True, x, wide, conv_weight, conv_bias, whole, slopes, du, wide, dx, dconv_weight,
             dconv_bias,
-        )
+        )  # fmt: skip
         rows = rows_of(n, d_inner, dx, 0, room)
         dense(n, groups_model, d_inner, rows, d_inner, in_x, dnormed, 0, d_model, 0, room)
         rows = rows_of(n, d_inner, dz, 0, room)
