@@ -10,22 +10,16 @@ from typing import Any
 from llvmlite import ir
 from numba.core import types
 
-from k4_pipeline.kernels.simd import LANES, intrinsic, lanes_type
+from k4_pipeline.kernels.simd import INT_VECTOR, LANES, VECTOR, int_constant, intrinsic, lanes_type
 
 _INT = ir.IntType(32)
-_VECTOR = ir.VectorType(ir.FloatType(), LANES)
-_INT_VECTOR = ir.VectorType(_INT, LANES)
-
-
-def _int_constant(value: int) -> ir.Constant:
-    return ir.Constant(_INT_VECTOR, [value] * LANES)
 
 
 def _mixed(builder: Any, h: Any) -> Any:
     """A bijection of 32-bit lanes with little bias (the constants of C. Wellons' search, "lowbias32")."""
     for shift, factor in ((16, 0x7FEB352D), (15, 0x846CA68B)):
-        h = builder.mul(builder.xor(h, builder.lshr(h, _int_constant(shift))), _int_constant(factor))
-    return builder.xor(h, builder.lshr(h, _int_constant(16)))
+        h = builder.mul(builder.xor(h, builder.lshr(h, int_constant(shift))), int_constant(factor))
+    return builder.xor(h, builder.lshr(h, int_constant(16)))
 
 
 @intrinsic
@@ -38,21 +32,21 @@ def keep_factor(typingctx: Any, key: Any, index: Any, dropped: Any, factor: Any)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         def spread_int(value: Any) -> Any:
-            undefined = ir.Constant(_INT_VECTOR, ir.Undefined)
+            undefined = ir.Constant(INT_VECTOR, ir.Undefined)
             first = builder.insert_element(undefined, builder.trunc(value, _INT), ir.Constant(_INT, 0))
-            return builder.shuffle_vector(first, undefined, _int_constant(0))
+            return builder.shuffle_vector(first, undefined, int_constant(0))
 
         key, index, dropped = args[:3]
         half = ir.Constant(key.type, 32)
         low, high = spread_int(key), spread_int(builder.lshr(key, half))
-        element = builder.add(spread_int(index), ir.Constant(_INT_VECTOR, list(range(LANES))))
+        element = builder.add(spread_int(index), ir.Constant(INT_VECTOR, list(range(LANES))))
         far = builder.xor(high, spread_int(builder.lshr(index, half)))  # beyond 2**32 elements
         h = _mixed(builder, builder.add(_mixed(builder, builder.xor(element, low)), far))
         kept = builder.icmp_unsigned(">=", h, spread_int(dropped))
-        undefined = ir.Constant(_VECTOR, ir.Undefined)
+        undefined = ir.Constant(VECTOR, ir.Undefined)
         first = builder.insert_element(undefined, args[3], ir.Constant(_INT, 0))
         return builder.select(
-            kept, builder.shuffle_vector(first, undefined, _int_constant(0)), ir.Constant(_VECTOR, [0.0] * LANES)
+            kept, builder.shuffle_vector(first, undefined, int_constant(0)), ir.Constant(VECTOR, [0.0] * LANES)
         )
 
     return lanes_type(types.int64, types.intp, types.int64, types.float32), codegen

@@ -14,7 +14,18 @@ from llvmlite import binding, ir
 from numba.core import cgutils, types
 
 from k4_pipeline._numba import njit
-from k4_pipeline.kernels.simd import LANES, WIDE, intrinsic, lanes_type, load, load_channels, splat, store
+from k4_pipeline.kernels.simd import (
+    INT_VECTOR,
+    LANES,
+    VECTOR,
+    WIDE,
+    intrinsic,
+    lanes_type,
+    load,
+    load_channels,
+    splat,
+    store,
+)
 
 AVAILABLE = WIDE and bool(binding.get_host_cpu_features().get("avx512bf16", False))
 _ZERO = np.float32(0.0)
@@ -33,10 +44,8 @@ class _BFloat(ir.Type):
         return hash(_BFloat)
 
 
-_FLOATS = ir.VectorType(ir.FloatType(), LANES)
 _HALVES = ir.VectorType(_BFloat(), 2 * LANES)
 _SHORTS = ir.VectorType(ir.IntType(16), 2 * LANES)
-_PAIRS = ir.VectorType(ir.IntType(32), LANES)
 
 
 def _call(builder: Any, name: str, result: Any, operands: list[Any]) -> Any:
@@ -47,7 +56,7 @@ def _call(builder: Any, name: str, result: Any, operands: list[Any]) -> Any:
 def add_products_of_pairs(builder: Any, total: Any, x: Any, y: Any) -> Any:
     """LLVM value of total + x_low y_low + x_high y_high in each of sixteen lanes; x and y are sixteen pairs."""
     factors = [builder.bitcast(value, _HALVES) for value in (x, y)]
-    return _call(builder, "llvm.x86.avx512bf16.dpbf16ps.512", _FLOATS, [total, *factors])
+    return _call(builder, "llvm.x86.avx512bf16.dpbf16ps.512", VECTOR, [total, *factors])
 
 
 def _store(context: Any, builder: Any, signature: Any, args: Any, value: Any, kind: Any) -> Any:
@@ -65,7 +74,7 @@ def store_pairs(typingctx: Any, pairs: Any, offset: Any, low: Any, high: Any) ->
         rounded = _call(builder, "llvm.x86.avx512bf16.cvtne2ps2bf16.512", _HALVES, [args[3], args[2]])
         shorts = builder.bitcast(rounded, _SHORTS)
         order = ir.Constant(ir.VectorType(ir.IntType(32), 2 * LANES), [i // 2 + i % 2 * LANES for i in range(32)])
-        return _store(context, builder, signature, args, builder.shuffle_vector(shorts, shorts, order), _PAIRS)
+        return _store(context, builder, signature, args, builder.shuffle_vector(shorts, shorts, order), INT_VECTOR)
 
     return types.void(pairs, types.intp, lanes_type, lanes_type), codegen
 
@@ -76,7 +85,7 @@ def store_in_order(typingctx: Any, pairs: Any, offset: Any, first: Any, second: 
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         rounded = _call(builder, "llvm.x86.avx512bf16.cvtne2ps2bf16.512", _HALVES, [args[3], args[2]])
-        return _store(context, builder, signature, args, rounded, _PAIRS)
+        return _store(context, builder, signature, args, rounded, INT_VECTOR)
 
     return types.void(pairs, types.intp, lanes_type, lanes_type), codegen
 
@@ -101,8 +110,8 @@ def load_eight(typingctx: Any, pairs: Any, offset: Any) -> Any:
         shorts = ir.VectorType(ir.IntType(16), LANES)
         data = context.make_array(signature.args[0])(context, builder, args[0]).data
         value = builder.load(builder.bitcast(builder.gep(data, [args[1]]), shorts.as_pointer()), align=4)
-        bits = builder.shl(builder.zext(value, _PAIRS), ir.Constant(_PAIRS, [16] * LANES))
-        return builder.bitcast(bits, _FLOATS)
+        bits = builder.shl(builder.zext(value, INT_VECTOR), ir.Constant(INT_VECTOR, [16] * LANES))
+        return builder.bitcast(bits, VECTOR)
 
     return lanes_type(pairs, types.intp), codegen
 

@@ -14,30 +14,22 @@ from numba.core import cgutils
 
 from k4_pipeline._numba import njit
 from k4_pipeline.kernels.simd import (
-    LANES,
+    INT_VECTOR,
+    VECTOR,
     WIDE,
+    constant,
     fma,
+    int_constant,
     intrinsic,
     lanes_type,
     select_negative,
     splat,
 )
 
-_FLOAT = ir.FloatType()
 _INT = ir.IntType(32)
 _SHORT = ir.IntType(16)
-_VECTOR = ir.VectorType(_FLOAT, LANES)
-_INT_VECTOR = ir.VectorType(_INT, LANES)
 
 LOG2_E = np.float32(math.log2(math.e))
-
-
-def _constant(value: float) -> ir.Constant:
-    return ir.Constant(_VECTOR, [float(np.float32(value))] * LANES)
-
-
-def _int_constant(value: int) -> ir.Constant:
-    return ir.Constant(_INT_VECTOR, [value] * LANES)
 
 
 @intrinsic
@@ -45,7 +37,7 @@ def _clamp_exponent(typingctx: Any, x: Any) -> Any:
     """x limited to [-126, 128]; NaN stays NaN."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        low, high = _constant(-126.0), _constant(128.0)
+        low, high = constant(-126.0), constant(128.0)
         x = builder.select(builder.fcmp_ordered("<", args[0], low), low, args[0])
         return builder.select(builder.fcmp_ordered(">", x, high), high, x)
 
@@ -57,17 +49,17 @@ def _power_of_two(typingctx: Any, magic: Any) -> Any:
     """2**k for magic = k + 1.5 * 2**23: the low bits of such a float are the integer k."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        shifted = builder.shl(builder.bitcast(args[0], _INT_VECTOR), _int_constant(23))
-        return builder.bitcast(builder.add(shifted, _int_constant(127 << 23)), _VECTOR)
+        shifted = builder.shl(builder.bitcast(args[0], INT_VECTOR), int_constant(23))
+        return builder.bitcast(builder.add(shifted, int_constant(127 << 23)), VECTOR)
 
     return lanes_type(lanes_type), codegen
 
 
 def _masked_call(name: str, builder: Any, operands: list[Any], last: list[Any]) -> Any:
     """An AVX-512 intrinsic with all lanes on."""
-    rest = [ir.Constant(_VECTOR, ir.Undefined), ir.Constant(_SHORT, -1), *last]
+    rest = [ir.Constant(VECTOR, ir.Undefined), ir.Constant(_SHORT, -1), *last]
     arguments = [*operands, *rest]
-    kind = ir.FunctionType(_VECTOR, [argument.type for argument in arguments])
+    kind = ir.FunctionType(VECTOR, [argument.type for argument in arguments])
     return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
 
 
@@ -99,8 +91,8 @@ def _at_least_lowest(typingctx: Any, x: Any) -> Any:
     """max(x, -126); NaN stays NaN. AVX-512 only."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        operands = [_constant(-126.0), args[0], ir.Constant(_INT, 4)]  # of two, NaN or not, the second is the result
-        kind = ir.FunctionType(_VECTOR, [operand.type for operand in operands])
+        operands = [constant(-126.0), args[0], ir.Constant(_INT, 4)]  # of two, NaN or not, the second is the result
+        kind = ir.FunctionType(VECTOR, [operand.type for operand in operands])
         return builder.call(
             cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.max.ps.512"), operands
         )
@@ -115,12 +107,12 @@ def _power_of_32nds(typingctx: Any, magic: Any) -> Any:
     bits = [int(np.float32(2.0 ** (j / 32)).view(np.int32)) - (j << 18) for j in range(32)]
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        k = builder.bitcast(args[0], _INT_VECTOR)
-        low, high = (builder.bitcast(ir.Constant(_INT_VECTOR, half), _VECTOR) for half in (bits[:16], bits[16:]))
-        kind = ir.FunctionType(_VECTOR, [_VECTOR, _INT_VECTOR, _VECTOR])
+        k = builder.bitcast(args[0], INT_VECTOR)
+        low, high = (builder.bitcast(ir.Constant(INT_VECTOR, half), VECTOR) for half in (bits[:16], bits[16:]))
+        kind = ir.FunctionType(VECTOR, [VECTOR, INT_VECTOR, VECTOR])
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.vpermi2var.ps.512")
-        entry = builder.bitcast(builder.call(function, [low, k, high]), _INT_VECTOR)
-        return builder.bitcast(builder.add(entry, builder.shl(k, _int_constant(18))), _VECTOR)
+        entry = builder.bitcast(builder.call(function, [low, k, high]), INT_VECTOR)
+        return builder.bitcast(builder.add(entry, builder.shl(k, int_constant(18))), VECTOR)
 
     return lanes_type(lanes_type), codegen
 

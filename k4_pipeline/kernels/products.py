@@ -22,14 +22,11 @@ from numba.extending import overload
 
 from k4_pipeline._numba import njit
 from k4_pipeline.kernels.halves import add_products_of_pairs, pairs_of_bars, pairs_of_columns
-from k4_pipeline.kernels.simd import LANES, WIDE, intrinsic
+from k4_pipeline.kernels.simd import INT_VECTOR, LANES, VECTOR, WIDE, intrinsic
 
 _TOGETHER = 4  # sequences of 50 bars: their operands of one tile's width fit the first-level cache
 GROUPS = 4 if WIDE else 1  # lane groups side by side in a tile
-_FLOAT = ir.FloatType()
 _INT = ir.IntType(32)
-_VECTOR = ir.VectorType(_FLOAT, LANES)
-_INT_VECTOR = ir.VectorType(_INT, LANES)
 
 
 def _tile(rows: int, groups: int) -> Any:
@@ -47,21 +44,21 @@ def _tile(rows: int, groups: int) -> Any:
         a_at, a_row, a_col = args[1:4]
         b_at, b_row, depth = args[5:8]
         c_at, c_row, add = args[9:12]
-        kind, zero = depth.type, ir.Constant(_VECTOR, [0.0] * LANES)
+        kind, zero = depth.type, ir.Constant(VECTOR, [0.0] * LANES)
         halves = signature.args[4].dtype == types.uint32
-        factors = _INT_VECTOR if halves else _VECTOR  # of a and b
+        factors = INT_VECTOR if halves else VECTOR  # of a and b
         cells = [(r, g) for r in range(rows) for g in range(groups)]
 
         def number(value: int) -> Any:
             return ir.Constant(kind, value)
 
-        def lanes_at(pointer: Any, offset: Any, vector: Any = _VECTOR) -> Any:
+        def lanes_at(pointer: Any, offset: Any, vector: Any = VECTOR) -> Any:
             return builder.bitcast(builder.gep(pointer, [offset]), vector.as_pointer())
 
         def plus_product(total: Any, x: Any, y: Any) -> Any:
             if halves:
                 return add_products_of_pairs(builder, total, x, y)
-            function = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
+            function = ir.FunctionType(VECTOR, [VECTOR] * 3)
             fma = cgutils.get_or_insert_function(builder.module, function, "llvm.fmuladd.v16f32")
             return builder.call(fma, [x, y, total])
 
@@ -72,7 +69,7 @@ def _tile(rows: int, groups: int) -> Any:
 
         builder.position_at_end(loop)
         k = builder.phi(kind)
-        sums = {cell: builder.phi(_VECTOR) for cell in cells}
+        sums = {cell: builder.phi(VECTOR) for cell in cells}
         b_line = builder.gep(b_start, [builder.mul(k, b_row)])
         columns = [builder.load(lanes_at(b_line, number(LANES * g), factors), align=4) for g in range(groups)]
         a_offset = builder.mul(k, a_col)
@@ -81,7 +78,7 @@ def _tile(rows: int, groups: int) -> Any:
             undefined = ir.Constant(factors, ir.Undefined)
             value = builder.load(builder.gep(starts[r], [a_offset]), align=4)
             first = builder.insert_element(undefined, value, ir.Constant(_INT, 0))
-            factor = builder.shuffle_vector(first, undefined, ir.Constant(_INT_VECTOR, [0] * LANES))
+            factor = builder.shuffle_vector(first, undefined, ir.Constant(INT_VECTOR, [0] * LANES))
             for g in range(groups):
                 added[r, g] = plus_product(sums[r, g], factor, columns[g])
         following = builder.add(k, number(1))
@@ -95,7 +92,7 @@ def _tile(rows: int, groups: int) -> Any:
         builder.position_at_end(after)
         results = {}
         for cell in cells:
-            results[cell] = builder.phi(_VECTOR)
+            results[cell] = builder.phi(VECTOR)
             results[cell].add_incoming(zero, before)
             results[cell].add_incoming(added[cell], loop)
         targets = {
@@ -167,13 +164,14 @@ def multiply(  # type: ignore[no-untyped-def]
             _panel_1(rows, depth, a, a_at, a_row, a_col, b, start, line, c, to, c_row, add)
 
 
-def _compiled_only(*arguments: Any) -> Any:
+def compiled_only(*arguments: Any) -> Any:
+    """The body of a function whose overloads alone are meant to run."""
     raise NotImplementedError("to be called from compiled code")
 
 
 def room_for(size: Any, half: Any) -> Any:
     """In kernels: room for `size` numbers as pairs; None where `half` is None, which says that products are float32."""
-    return _compiled_only(size, half)
+    return compiled_only(size, half)
 
 
 def rows_of(bars: Any, width: Any, x: Any, at: Any, room: Any) -> Any:
@@ -181,17 +179,17 @@ def rows_of(bars: Any, width: Any, x: Any, at: Any, room: Any) -> Any:
 
     x itself where `room` is None, else rounded into it.
     """
-    return _compiled_only(bars, width, x, at, room)
+    return compiled_only(bars, width, x, at, room)
 
 
 def bars_of(bars: Any, width: Any, x: Any, at: Any, room: Any, before: Any) -> Any:
     """In kernels: the same as a factor of `add_outer`, behind the `before` terms that lie in `room` already."""
-    return _compiled_only(bars, width, x, at, room, before)
+    return compiled_only(bars, width, x, at, room, before)
 
 
 def terms(count: Any, room: Any) -> Any:
     """In kernels: what `count` numbers along a sum are as operands: as many numbers, or half as many pairs."""
-    return _compiled_only(count, room)
+    return compiled_only(count, room)
 
 
 def sequences_together(half: Any) -> Any:
@@ -199,7 +197,7 @@ def sequences_together(half: Any) -> Any:
 
     One in float32, where operands are not copied.
     """
-    return _compiled_only(half)
+    return compiled_only(half)
 
 
 # Chosen by type: to numba, one function that returns either kind would return the type "either".

@@ -33,8 +33,8 @@ WIDE = (
 )
 _FLOAT = ir.FloatType()
 _INT = ir.IntType(32)
-_VECTOR = ir.VectorType(_FLOAT, LANES)
-_INT_VECTOR = ir.VectorType(_INT, LANES)
+VECTOR = ir.VectorType(_FLOAT, LANES)
+INT_VECTOR = ir.VectorType(_INT, LANES)
 _MASK_VECTOR = ir.VectorType(ir.IntType(1), LANES)
 
 
@@ -51,27 +51,29 @@ lanes_type = Lanes()
 @register_model(Lanes)
 class _LanesModel(models.PrimitiveModel):
     def __init__(self, manager: Any, fe_type: Any) -> None:
-        super().__init__(manager, fe_type, _VECTOR)
+        super().__init__(manager, fe_type, VECTOR)
 
 
-def _constant(value: float) -> ir.Constant:
-    return ir.Constant(_VECTOR, [float(np.float32(value))] * LANES)
+def constant(value: float) -> ir.Constant:
+    """LLVM constant of sixteen float32."""
+    return ir.Constant(VECTOR, [float(np.float32(value))] * LANES)
 
 
-def _int_constant(value: int) -> ir.Constant:
-    return ir.Constant(_INT_VECTOR, [value] * LANES)
+def int_constant(value: int) -> ir.Constant:
+    """LLVM constant of sixteen 32-bit integers."""
+    return ir.Constant(INT_VECTOR, [value] * LANES)
 
 
 def _pointer(context: Any, builder: Any, array_type: Any, array: Any, offset: Any) -> Any:
     data = context.make_array(array_type)(context, builder, array).data
-    return builder.bitcast(builder.gep(data, [offset]), _VECTOR.as_pointer())
+    return builder.bitcast(builder.gep(data, [offset]), VECTOR.as_pointer())
 
 
 def _lane_mask(builder: Any, count: Any) -> Any:
     count32 = builder.trunc(count, _INT)
-    spread = builder.insert_element(ir.Constant(_INT_VECTOR, ir.Undefined), count32, ir.Constant(_INT, 0))
-    spread = builder.shuffle_vector(spread, ir.Constant(_INT_VECTOR, ir.Undefined), _int_constant(0))
-    return builder.icmp_signed("<", ir.Constant(_INT_VECTOR, list(range(LANES))), spread)
+    spread = builder.insert_element(ir.Constant(INT_VECTOR, ir.Undefined), count32, ir.Constant(_INT, 0))
+    spread = builder.shuffle_vector(spread, ir.Constant(INT_VECTOR, ir.Undefined), int_constant(0))
+    return builder.icmp_signed("<", ir.Constant(INT_VECTOR, list(range(LANES))), spread)
 
 
 @intrinsic
@@ -90,9 +92,9 @@ def load_first(typingctx: Any, array: Any, offset: Any, count: Any) -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pointer = _pointer(context, builder, signature.args[0], args[0], args[1])
-        kind = ir.FunctionType(_VECTOR, [pointer.type, _INT, _MASK_VECTOR, _VECTOR])
+        kind = ir.FunctionType(VECTOR, [pointer.type, _INT, _MASK_VECTOR, VECTOR])
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.masked.load.v16f32.p0")
-        return builder.call(function, [pointer, ir.Constant(_INT, 4), _lane_mask(builder, args[2]), _constant(0.0)])
+        return builder.call(function, [pointer, ir.Constant(_INT, 4), _lane_mask(builder, args[2]), constant(0.0)])
 
     return lanes_type(array, types.intp, types.intp), codegen
 
@@ -114,7 +116,7 @@ def store_first(typingctx: Any, array: Any, offset: Any, value: Any, count: Any)
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         pointer = _pointer(context, builder, signature.args[0], args[0], args[1])
-        kind = ir.FunctionType(ir.VoidType(), [_VECTOR, pointer.type, _INT, _MASK_VECTOR])
+        kind = ir.FunctionType(ir.VoidType(), [VECTOR, pointer.type, _INT, _MASK_VECTOR])
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.masked.store.v16f32.p0")
         builder.call(function, [args[2], pointer, ir.Constant(_INT, 4), _lane_mask(builder, args[3])])
         return context.get_dummy_value()
@@ -127,9 +129,9 @@ def splat(typingctx: Any, value: Any) -> Any:
     """One float32 in all lanes."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        undefined = ir.Constant(_VECTOR, ir.Undefined)
+        undefined = ir.Constant(VECTOR, ir.Undefined)
         first = builder.insert_element(undefined, args[0], ir.Constant(_INT, 0))
-        return builder.shuffle_vector(first, undefined, _int_constant(0))
+        return builder.shuffle_vector(first, undefined, int_constant(0))
 
     return lanes_type(types.float32), codegen
 
@@ -140,10 +142,10 @@ def spread(typingctx: Any, array: Any, offset: Any) -> Any:
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
         data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        undefined = ir.Constant(_VECTOR, ir.Undefined)
+        undefined = ir.Constant(VECTOR, ir.Undefined)
         value = builder.load(builder.gep(data, [args[1]]), align=4)
         first = builder.insert_element(undefined, value, ir.Constant(_INT, 0))
-        return builder.shuffle_vector(first, undefined, _int_constant(0))
+        return builder.shuffle_vector(first, undefined, int_constant(0))
 
     return lanes_type(array, types.intp), codegen
 
@@ -153,7 +155,7 @@ def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
     """a * b + c, fused where the processor can."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        kind = ir.FunctionType(_VECTOR, [_VECTOR] * 3)
+        kind = ir.FunctionType(VECTOR, [VECTOR] * 3)
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.fmuladd.v16f32")
         return builder.call(function, args)
 
@@ -186,7 +188,7 @@ def select_negative(typingctx: Any, x: Any, if_negative: Any, otherwise: Any) ->
     """`if_negative` in the lanes where x < 0, else `otherwise` (also where x is NaN)."""
 
     def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        return builder.select(builder.fcmp_ordered("<", args[0], _constant(0.0)), args[1], args[2])
+        return builder.select(builder.fcmp_ordered("<", args[0], constant(0.0)), args[1], args[2])
 
     return lanes_type(lanes_type, lanes_type, lanes_type), codegen
 
@@ -208,17 +210,17 @@ def transpose_block(typingctx: Any, x: Any, at: Any, row: Any, count: Any, y: An
             number = ir.Constant(count.type, j)
             inside = builder.select(builder.icmp_signed("<", number, last), number, last)
             line = builder.gep(source, [builder.add(at, builder.mul(inside, row))])
-            rows.append(builder.load(builder.bitcast(line, _VECTOR.as_pointer()), align=4))
+            rows.append(builder.load(builder.bitcast(line, VECTOR.as_pointer()), align=4))
         for distance in (1, 2, 4, 8):  # exchange the off-diagonal blocks of this size
             upper = [lane + LANES - distance if lane & distance else lane for lane in range(LANES)]
             lower = [lane + LANES if lane & distance else lane + distance for lane in range(LANES)]
             for i in (i for i in range(LANES) if not i & distance):
                 pair = rows[i], rows[i + distance]
-                rows[i] = builder.shuffle_vector(*pair, ir.Constant(_INT_VECTOR, upper))
-                rows[i + distance] = builder.shuffle_vector(*pair, ir.Constant(_INT_VECTOR, lower))
+                rows[i] = builder.shuffle_vector(*pair, ir.Constant(INT_VECTOR, upper))
+                rows[i + distance] = builder.shuffle_vector(*pair, ir.Constant(INT_VECTOR, lower))
         for i, value in enumerate(rows):
             line = builder.gep(target, [builder.add(to, builder.mul(span, ir.Constant(span.type, i)))])
-            builder.store(value, builder.bitcast(line, _VECTOR.as_pointer()), align=4)
+            builder.store(value, builder.bitcast(line, VECTOR.as_pointer()), align=4)
         return context.get_dummy_value()
 
     n = types.intp
@@ -241,7 +243,7 @@ def sum_of_four(typingctx: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
     sum(d)."""
 
     def shuffle(builder: Any, x: Any, y: Any, lanes: list[int]) -> Any:
-        return builder.shuffle_vector(x, y, ir.Constant(_INT_VECTOR, lanes))
+        return builder.shuffle_vector(x, y, ir.Constant(INT_VECTOR, lanes))
 
     def halves(builder: Any, x: Any, y: Any) -> Any:
         low, high = [*range(8), *range(16, 24)], [*range(8, 16), *range(24, 32)]
@@ -264,7 +266,7 @@ def total(typingctx: Any, x: Any) -> Any:
         x = args[0]
         for distance in (8, 4, 2, 1):
             lanes = [(lane + distance) % LANES for lane in range(LANES)]
-            x = builder.fadd(x, builder.shuffle_vector(x, x, ir.Constant(_INT_VECTOR, lanes)))
+            x = builder.fadd(x, builder.shuffle_vector(x, x, ir.Constant(INT_VECTOR, lanes)))
         return builder.extract_element(x, ir.Constant(_INT, 0))
 
     return types.float32(lanes_type), codegen

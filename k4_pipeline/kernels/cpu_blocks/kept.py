@@ -14,6 +14,7 @@ from numba.core import types
 from numba.extending import overload
 
 from k4_pipeline.kernels.halves import numbers_of_columns, pairs_of_columns
+from k4_pipeline.kernels.products import compiled_only
 
 
 def room_to_keep(size: int, half: bool | None) -> np.ndarray:
@@ -25,17 +26,17 @@ def room_to_keep(size: int, half: bool | None) -> np.ndarray:
 
 def place(buffer: Any, kept: Any, at: Any, size: Any, keep: Any) -> Any:
     """Where to compute what `put_away` will keep: in place if that is possible."""
-    raise NotImplementedError("to be called from compiled code")
+    return compiled_only()
 
 
 def put_away(bars: Any, width: Any, x: Any, kept: Any, at: Any, keep: Any) -> None:
     """Keep x, computed in its `place`, as the numbers from `at` on."""
-    raise NotImplementedError("to be called from compiled code")
+    return compiled_only()
 
 
 def bring_back(bars: Any, width: Any, kept: Any, at: Any, buffer: Any) -> Any:
     """The numbers kept from `at` on; they may lie in `buffer`."""
-    raise NotImplementedError("to be called from compiled code")
+    return compiled_only()
 
 
 def _whole(kept: Any) -> bool:
