@@ -1,40 +1,5 @@
 """The Dagster code location: `defs` is what `dagster dev`, `dg dev` and workspace.yaml load."""
 
-from __future__ import annotations
-
-from collections.abc import Mapping
-from typing import Any
-
-import dagster as dg
-
-from k4_pipeline.defs.assets import ASSETS
-from k4_pipeline.defs.checks import CHECKS
-from k4_pipeline.defs.jobs import JOBS
-from k4_pipeline.defs.resources import K4Resource
-from k4_pipeline.defs.schedules import SCHEDULES
-from k4_pipeline.defs.sensors import SENSORS
-
-# Each step has a process of its own (its memory goes back when it ends), forked from one that has imported the rest.
-PRELOADED = ["k4_pipeline.definitions", "pandera.pandas"]
-EXECUTOR = dg.multiprocess_executor.configured(
-    {"max_concurrent": 2, "start_method": {"forkserver": {"preload_modules": PRELOADED}}}
-)
-
-
-def build_defs(
-    resource_overrides: Mapping[str, Any] | None = None, *, loggers: Mapping[str, dg.LoggerDefinition] | None = None
-) -> dg.Definitions:
-    """All assets, checks, jobs, schedules and sensors; `resource_overrides` replaces resources by key."""
-    return dg.Definitions(
-        assets=ASSETS,
-        asset_checks=CHECKS,
-        jobs=JOBS,
-        schedules=SCHEDULES,
-        sensors=SENSORS,
-        resources={"k4": K4Resource(), **(resource_overrides or {})},
-        loggers=loggers,
-        executor=EXECUTOR,
-    )
-
+from k4_pipeline.defs.build import build_defs
 
 defs = build_defs()

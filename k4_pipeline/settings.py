@@ -97,7 +97,7 @@ def load_settings(
 
 def save_settings(settings: Settings) -> Path:
     """Write `settings.json` atomically; alert URLs (they hold secrets) make the file readable by its owner alone."""
-    from k4_pipeline.market.storage import atomic_write_json
+    from k4_pipeline.storage import atomic_write_json
 
     stored: dict[str, Any] = {"config": to_dict(settings.config), "alert_urls": list(settings.alert_urls)}
     settings.home.mkdir(parents=True, exist_ok=True)

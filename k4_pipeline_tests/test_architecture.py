@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -14,37 +15,38 @@ import k4_pipeline
 ROOT = Path(k4_pipeline.__file__).parent
 FILES = sorted(ROOT.rglob("*.py"))
 
-# package -> packages of this project it may import (itself always; config, errors and _numba always)
+# package -> packages of this project it may import (itself always; config, errors, verdict and _numba always)
 MAY_IMPORT = {
-    "schemas": {"market"},
-    "market": {"schemas"},
-    "features": {"schemas", "market"},
-    "patterns": {"schemas", "market", "features"},
-    "sequences": {"schemas", "market", "features", "patterns"},
-    "splits": {"schemas", "market", "features", "patterns"},
-    "kernels": set(),
+    "storage": set(),
+    "simd": set(),
+    "schemas": set(),
+    "market": {"storage"},
+    "features": {"simd", "storage", "market"},
+    "patterns": {"market", "features"},
+    "sequences": {"simd", "storage", "market", "features"},
+    "splits": {"market"},
+    "kernels": {"simd"},
     "models": {"kernels"},
     "losses": set(),
-    "training": {"kernels", "models", "losses", "sequences", "features", "market"},
-    "evaluation": {"market", "patterns", "features", "sequences"},
-    "fitting": {"market", "features", "sequences", "splits", "training", "models", "evaluation"},
+    "training": {"storage", "features", "sequences", "kernels", "models", "losses"},
+    "evaluation": {"storage", "market", "features", "patterns"},
+    "pipeline": {"storage", "market", "features", "patterns", "sequences", "splits", "training", "evaluation"},
     "leakage": {
-        "schemas",
+        "storage",
         "market",
         "features",
         "patterns",
         "sequences",
         "splits",
         "training",
-        "models",
         "evaluation",
-        "fitting",
+        "pipeline",
     },
-    "report": {"market", "evaluation", "leakage"},
-    "alerts": {"market"},
+    "report": {"storage"},
+    "alerts": set(),
 }
 ANYTHING = {"defs", "definitions", "cli", "settings", "options", "bench"}
-ALWAYS = {"config", "errors", "_numba"}
+ALWAYS = {"config", "errors", "verdict", "_numba"}
 DAGSTER_HOMES = ("defs", "definitions", "cli")
 TORCH_HOMES = (
     "kernels",
@@ -57,16 +59,15 @@ TORCH_HOMES = (
     "defs",
     "cli",
     "leakage",
-    "fitting",
+    "pipeline",
 )
-LIGHT = ("kernels", "models", "losses", "training", "sequences", "features", "market/bars", "market/atomic")
+LIGHT = ("kernels", "models", "losses", "training", "sequences", "features", "market/bars", "storage")
 FORWARD = ("bfill", "backfill", "train_test_split")
 
 
 def package_of(path: Path) -> str:
-    """`market` for market/bars.py, `cli` for cli.py and for cli_*.py."""
-    first = path.relative_to(ROOT).parts[0].removesuffix(".py")
-    return "cli" if first.startswith("cli") else first
+    """`market` for market/bars.py, `cli` for everything below cli/."""
+    return path.relative_to(ROOT).parts[0].removesuffix(".py")
 
 
 def imports_of(path: Path, *, top_level_only: bool = False) -> list[tuple[str, int]]:
@@ -105,6 +106,17 @@ def test_imports_go_one_way(path):
             if target not in MAY_IMPORT[package] | ALWAYS | {package, "__version__"}:
                 wrong.append(f"{path.relative_to(ROOT)}:{line} imports {module}")
     assert not wrong
+
+
+def test_every_allowed_import_is_used_and_there_is_no_circle_of_packages():
+    used: dict[str, set[str]] = {name: set() for name in MAY_IMPORT}
+    for path in FILES:
+        for module, _ in imports_of(path):
+            parts = module.split(".")
+            if package_of(path) in used and parts[0] == "k4_pipeline" and len(parts) > 1:
+                used[package_of(path)] |= {parts[1]} & MAY_IMPORT.keys() - {package_of(path)}
+    assert {name: allowed - used[name] for name, allowed in MAY_IMPORT.items() if allowed - used[name]} == {}
+    list(graphlib.TopologicalSorter(MAY_IMPORT).static_order())  # raises CycleError on a circle
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))

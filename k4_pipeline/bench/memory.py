@@ -31,7 +31,7 @@ from k4_pipeline.features.stream import bars_in_chunks
 from k4_pipeline.market.bars import Bars
 from k4_pipeline.market.cleaning import clean_bars
 from k4_pipeline.market.sources import read_bars
-from k4_pipeline.market.storage import write_parquet
+from k4_pipeline.storage import write_parquet
 
 _BYTES_PER_BAR = 256  # of panel, keys and temporary columns, generously
 _STATUS = Path("/proc/self/status")

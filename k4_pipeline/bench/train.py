@@ -26,7 +26,7 @@ from torch import nn
 from k4_pipeline.bench.environment import environment
 from k4_pipeline.config import K4, LossConfig, ModelConfig, TrainConfig
 from k4_pipeline.features.spec import FEATURES, MARKET_COLUMN, feature_list_hash
-from k4_pipeline.kernels.halves import AVAILABLE
+from k4_pipeline.kernels.bf16 import AVAILABLE
 from k4_pipeline.kernels.selective_scan import available_backends
 from k4_pipeline.losses import AsymmetricLoss
 from k4_pipeline.models import build_model, count_parameters

@@ -11,11 +11,11 @@ import numpy as np
 import pandas as pd
 
 from k4_pipeline.defs.graph import PARTITIONED_ASSETS
-from k4_pipeline.defs.io_managers import load_bars, load_json, load_panel, load_table
+from k4_pipeline.defs.staging import load_bars, load_json, load_panel, load_table
 from k4_pipeline.errors import BadInputError, StaleArtifactError
-from k4_pipeline.fitting.members import KEYS, align
-from k4_pipeline.market.storage import ArtifactRef, ArtifactStore, atomic_path, write_parquet
+from k4_pipeline.pipeline.members import KEYS, align
 from k4_pipeline.settings import Settings
+from k4_pipeline.storage import ArtifactRef, ArtifactStore, atomic_path, write_parquet
 
 TableOf = Callable[[ArtifactStore, ArtifactRef], pd.DataFrame]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import dagster as dg
 
-from k4_pipeline.market.storage import atomic_write_text, file_lock
 from k4_pipeline.settings import Settings
+from k4_pipeline.storage import atomic_write_text, file_lock
 
 CONFIG_FILE = "dagster.yaml"
 # A run that never ended (power cut) would hold its slot for ever: it is failed after a day, its slot freed.

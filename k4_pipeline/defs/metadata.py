@@ -10,8 +10,8 @@ import pandas as pd
 
 from k4_pipeline.config import CLASS_NAMES
 from k4_pipeline.defs.plots import bar_image
-from k4_pipeline.market.code_version import described
-from k4_pipeline.market.storage import ArtifactRef
+from k4_pipeline.storage import ArtifactRef
+from k4_pipeline.storage.code_version import described
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

@@ -9,9 +9,9 @@ from pydantic import Field, PrivateAttr
 
 from k4_pipeline.config import PipelineConfig, from_dict, to_dict
 from k4_pipeline.defs.progress import LogProgress, Progress
-from k4_pipeline.market.storage import ArtifactStore
 from k4_pipeline.options import apply_assignments
 from k4_pipeline.settings import Settings, load_settings
+from k4_pipeline.storage import ArtifactStore
 
 
 class K4Resource(dg.ConfigurableResource):

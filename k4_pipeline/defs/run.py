@@ -10,14 +10,14 @@ import dagster as dg
 
 from k4_pipeline.defs.graph import ASSET_ORDER, PARTITIONED_ASSETS
 from k4_pipeline.defs.instance import open_instance
-from k4_pipeline.defs.io_managers import load_table
 from k4_pipeline.defs.jobs import ONE_WRITER
 from k4_pipeline.defs.partitions import as_of_partitions
 from k4_pipeline.defs.progress import Progress
 from k4_pipeline.defs.resources import K4Resource
+from k4_pipeline.defs.staging import load_table
 from k4_pipeline.errors import ConfigError
-from k4_pipeline.market.storage import ArtifactStore
 from k4_pipeline.settings import Settings
+from k4_pipeline.storage import ArtifactStore
 
 # What must exist before the newest as_of with evidence can be named.
 DATA_ASSETS = tuple(name for name in ASSET_ORDER[:5])
@@ -89,7 +89,7 @@ def run_graph(
     progress: Progress | None = None,
 ) -> RunOutcome:
     """Materialize `assets` with their checks; the run is recorded under K4_HOME and visible in the UI."""
-    from k4_pipeline.definitions import build_defs
+    from k4_pipeline.defs.build import build_defs
 
     defs = build_defs({"k4": K4Resource.frozen(settings, progress)}, loggers={"file": file_logger})
     job = defs.resolve_job_def("full_pipeline")

@@ -17,7 +17,7 @@ from typing import Any
 
 from k4_pipeline.config import PipelineConfig, to_dict
 from k4_pipeline.errors import BadInputError, StaleArtifactError
-from k4_pipeline.market.storage import ArtifactRef, ArtifactStore, atomic_write_json
+from k4_pipeline.storage import ArtifactRef, ArtifactStore, atomic_write_json
 
 CHAMPION, ARCHIVE, RECORD = "champion_model", "champion_archive", "champion.json"
 

@@ -14,17 +14,17 @@ import numpy as np
 from k4_pipeline._numba import n_threads, run_chunks
 from k4_pipeline.config import N_MARKET_FEATURES
 from k4_pipeline.errors import BadInputError
-from k4_pipeline.features.adx import adx_rows, adx_slope_rows
-from k4_pipeline.features.band_rows import band_rows, baseline_rows, median_run_rows, percentile_rows
-from k4_pipeline.features.energy_rows import energy_rows, energy_score_rows, mass_rows, rarity_rows
+from k4_pipeline.features.kernels.adx import adx_rows, adx_slope_rows
+from k4_pipeline.features.kernels.band_kernels import band_rows, baseline_rows, median_run_rows, percentile_rows
+from k4_pipeline.features.kernels.energy_kernels import energy_rows, energy_score_rows, mass_rows, rarity_rows
+from k4_pipeline.features.kernels.price_kernels import asymmetry_rows, bar_rows, close_rows, input_rows, range_rows
+from k4_pipeline.features.kernels.score_kernels import composite_rows, score_rows, spike_age_rows
+from k4_pipeline.features.kernels.volume_kernels import volume_rows
+from k4_pipeline.features.kernels.write_kernels import blank_rows, write_float32, write_float64
 from k4_pipeline.features.layout import scratch, scratch_stride
-from k4_pipeline.features.memory import alignment_shift
-from k4_pipeline.features.price_rows import asymmetry_rows, bar_rows, close_rows, input_rows, range_rows
-from k4_pipeline.features.score_rows import composite_rows, score_rows, spike_age_rows
 from k4_pipeline.features.spec import MARKET_FEATURES
-from k4_pipeline.features.volume_rows import volume_rows
-from k4_pipeline.features.write_rows import blank_rows, write_float32, write_float64
 from k4_pipeline.market.bars import Bars
+from k4_pipeline.simd.memory import alignment_shift
 
 # Bars that one thread computes between two looks at the queue.
 _CHUNK_BARS = 100_000

@@ -8,8 +8,8 @@ import numpy as np
 
 from k4_pipeline._numba import n_threads, run_chunks
 from k4_pipeline.features.compute import CRITERIA_KERNELS, ticker_ranges
+from k4_pipeline.features.kernels.price_kernels import input_rows
 from k4_pipeline.features.layout import row, scratch, scratch_stride
-from k4_pipeline.features.price_rows import input_rows
 from k4_pipeline.features.spec import FEATURES, MARKET_COLUMN
 from k4_pipeline.market.bars import Bars
 

@@ -26,7 +26,7 @@ from k4_pipeline.errors import BadInputError, StaleArtifactError
 from k4_pipeline.features.compute import compute_market_features
 from k4_pipeline.features.spec import MARKET_NAMES, feature_list_hash
 from k4_pipeline.market.bars import Bars, BarsFingerprint
-from k4_pipeline.market.storage import atomic_path
+from k4_pipeline.storage import atomic_path
 
 PANEL_FILE = "panel.safetensors"
 _FORMAT = "k4_pipeline market features 2"

@@ -33,7 +33,7 @@ class MambaAttention(nn.Module):
         rescale_residual_projections(self.blocks)
 
     def _pooled_on_cpu(self, x: Tensor, first_valid: Tensor) -> Tensor:
-        from k4_pipeline.kernels.cpu_blocks.ends import masked_input_cpu, pooled_norm_cpu
+        from k4_pipeline.kernels.cpu_blocks.input_and_pooling import masked_input_cpu, pooled_norm_cpu
 
         hidden = masked_input_cpu(x, first_valid, self.input.weight, self.input.bias)
         for block in self.blocks:

@@ -10,9 +10,9 @@ from typing import Any
 
 import markdown
 
-from k4_pipeline.market.storage import atomic_write_text
 from k4_pipeline.report.plots import all_plots
 from k4_pipeline.report.text import headline, render_markdown
+from k4_pipeline.storage import atomic_write_text
 
 STYLE = """
 :root { color-scheme: light; --ink:#1b2733; --soft:#5b6874; --line:#dde3e8; --ok:#2e7d4f; --bad:#b3261e; }

@@ -1,4 +1,4 @@
-"""The validation report as Markdown, from the dict of `leakage.validation.build_validation`. Computes nothing."""
+"""The validation report as Markdown, from the dict of `evaluation.validation.build_validation`. Computes nothing."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def signal_table(report: dict[str, Any]) -> str:
 
 
 def demo_section(demo: dict[str, Any]) -> str:
-    """What leakage looks like: the dict of `leakage.demo.run_demo`, one table per market, or why there is none."""
+    """What leakage looks like: the dict of `run_demo`, one table per market, or why there is none."""
     if not demo.get("markets"):
         return str(demo.get("left_out") or "This report was made without it. `k4 audit --demo` shows it.")
 

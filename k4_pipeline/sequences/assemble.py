@@ -15,8 +15,8 @@ import pandas as pd
 from k4_pipeline._numba import n_threads, njit, run_chunks
 from k4_pipeline.config import MIN_VALID_HISTORY_BARS, N_FEATURES, N_MARKET_FEATURES, SEQUENCE_BARS
 from k4_pipeline.errors import BadInputError
-from k4_pipeline.features.memory import alignment_shift, copy_items, fence, prefetch, stream_copy
 from k4_pipeline.features.spec import FEATURE_NAMES, MARKET_CHANNELS, MARKET_COLUMN
+from k4_pipeline.simd.memory import alignment_shift, copy_items, fence, prefetch, stream_copy
 
 # Columns of `SequenceIndex.rows` and of `SequenceIndex.geometry`.
 ROW_COLUMNS = ("end_row", "n_valid", "start_row", "activation_row")

@@ -17,8 +17,8 @@ import pyarrow as pa
 from k4_pipeline.config import CLASS_NAMES, N_FEATURES, SEQUENCE_BARS
 from k4_pipeline.errors import BadInputError
 from k4_pipeline.features.spec import FEATURE_NAMES, feature_list_hash
-from k4_pipeline.market.storage import parquet_writer
 from k4_pipeline.sequences.assemble import SequenceIndex, assemble_canonical
+from k4_pipeline.storage import parquet_writer
 
 EXPORT_SCHEMA = pa.schema(
     [

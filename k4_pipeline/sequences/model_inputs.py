@@ -23,7 +23,6 @@ import numpy as np
 
 from k4_pipeline._numba import njit, run_chunks
 from k4_pipeline.config import N_FEATURES, N_MARKET_FEATURES, SEQUENCE_BARS
-from k4_pipeline.features.memory import alignment_shift, copy_items, fence
 from k4_pipeline.features.spec import FEATURE_NAMES, FEATURES, FeatureSpec
 from k4_pipeline.sequences.assemble import (
     ACTIVATION,
@@ -46,6 +45,7 @@ from k4_pipeline.sequences.assemble import (
     read_only,
     write_tile,
 )
+from k4_pipeline.simd.memory import alignment_shift, copy_items, fence
 
 if TYPE_CHECKING:
     from k4_pipeline.sequences.scaler import Scaler

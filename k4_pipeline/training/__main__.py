@@ -18,7 +18,7 @@ import torch
 
 from k4_pipeline.config import to_dict
 from k4_pipeline.errors import K4Error
-from k4_pipeline.market.storage import atomic_write_bytes
+from k4_pipeline.storage import atomic_write_bytes
 from k4_pipeline.training.bundle import Bundle, Member, read_bundle
 from k4_pipeline.training.checkpoint import save_checkpoint
 from k4_pipeline.training.device_batches import DeviceBatches

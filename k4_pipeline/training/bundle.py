@@ -20,10 +20,10 @@ import safetensors.numpy
 from k4_pipeline.config import SEQUENCE_BARS, LossConfig, ModelConfig, TrainConfig, from_dict, to_dict
 from k4_pipeline.errors import StaleArtifactError
 from k4_pipeline.features.spec import feature_list_hash
-from k4_pipeline.market.storage import atomic_write_bytes, atomic_write_json
 from k4_pipeline.sequences.assemble import END, N_VALID, SequenceIndex
 from k4_pipeline.sequences.dataset import SequenceDataset
 from k4_pipeline.sequences.scaler import Scaler
+from k4_pipeline.storage import atomic_write_bytes, atomic_write_json
 
 ARRAYS_FILE = "bundle.safetensors"
 META_FILE = "bundle.json"

@@ -22,8 +22,8 @@ from k4_pipeline import __version__
 from k4_pipeline.config import ModelConfig, from_dict, to_dict
 from k4_pipeline.errors import StaleArtifactError
 from k4_pipeline.features.spec import feature_list_hash
-from k4_pipeline.market.storage import atomic_write_bytes, atomic_write_json
 from k4_pipeline.models import build_model
+from k4_pipeline.storage import atomic_write_bytes, atomic_write_json
 
 WEIGHTS_FILE = "model.safetensors"
 META_FILE = "model.json"

@@ -11,9 +11,9 @@ import sys
 import pytest
 from typer.testing import CliRunner
 
-from k4_pipeline import cli_bench
 from k4_pipeline.bench import __main__ as runner
 from k4_pipeline.bench import scan, train
+from k4_pipeline.cli import bench as cli_bench
 
 COMMANDS = [command.callback.__name__ for command in cli_bench.app.registered_commands]  # type: ignore[union-attr]
 

@@ -9,7 +9,7 @@ import pytest
 
 from k4_pipeline.bench import features
 from k4_pipeline.errors import BadInputError
-from k4_pipeline.market.storage import write_parquet
+from k4_pipeline.storage import write_parquet
 from k4_pipeline_tests.features.conftest import bars_of, random_ticker
 
 

@@ -16,7 +16,7 @@ from k4_pipeline.config import CleaningConfig, SimulationConfig, SourceConfig
 from k4_pipeline.errors import BadInputError
 from k4_pipeline.market.cleaning import clean_bars
 from k4_pipeline.market.sources import read_bars
-from k4_pipeline.market.storage import write_parquet
+from k4_pipeline.storage import write_parquet
 
 
 @pytest.fixture(scope="module")

@@ -17,9 +17,9 @@ import pytest
 
 from k4_pipeline.config import PipelineConfig
 from k4_pipeline.defs.graph import ASSET_ORDER
-from k4_pipeline.market.storage import ArtifactStore
 from k4_pipeline.options import apply_options
 from k4_pipeline.settings import Settings, save_settings
+from k4_pipeline.storage import ArtifactStore
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 

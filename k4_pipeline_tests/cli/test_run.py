@@ -17,10 +17,10 @@ from k4_pipeline.cli import app
 from k4_pipeline.defs.export import EXPORTS
 from k4_pipeline.defs.instance import create_home, open_instance
 from k4_pipeline.defs.run import DATA_ASSETS, RunOutcome, run_graph
-from k4_pipeline.leakage.controls import CONTROLS
-from k4_pipeline.market.storage import ArtifactStore
+from k4_pipeline.leakage.controls.negative_controls import CONTROLS
 from k4_pipeline.options import apply_options
 from k4_pipeline.settings import Settings, load_settings
+from k4_pipeline.storage import ArtifactStore
 
 pytestmark = pytest.mark.slow
 

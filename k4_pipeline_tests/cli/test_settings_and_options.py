@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from k4_pipeline.cli_run import resolve
+from k4_pipeline.cli.run import resolve
 from k4_pipeline.config import LabelConfig, PipelineConfig
 from k4_pipeline.defs.resources import K4Resource
 from k4_pipeline.errors import ConfigError
@@ -127,7 +127,7 @@ def test_the_stored_file_is_plain_json(tmp_path):
 
 
 def test_no_open_pattern_is_said_in_one_kind_sentence():
-    from k4_pipeline.cli_results import _no_signal
+    from k4_pipeline.cli.results import _no_signal
 
     text = _no_signal({"bars_to": "2024-12-31"})
     assert "No pattern was open on the last day (2024-12-31)" in text

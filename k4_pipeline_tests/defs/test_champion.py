@@ -11,8 +11,8 @@ from k4_pipeline.config import PipelineConfig
 from k4_pipeline.errors import BadInputError
 from k4_pipeline.evaluation import champion
 from k4_pipeline.evaluation.champion import Record, decide
-from k4_pipeline.market.storage import ArtifactStore
 from k4_pipeline.options import apply_options
+from k4_pipeline.storage import ArtifactStore
 
 NOW = Record("2020-01-01", "model-a", "market")
 

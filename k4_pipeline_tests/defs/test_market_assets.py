@@ -12,10 +12,10 @@ from k4_pipeline.defs.checks.features import some_tickers
 from k4_pipeline.defs.instance import create_home
 from k4_pipeline.defs.run import run_graph
 from k4_pipeline.features.panel import read_panel
-from k4_pipeline.market.artifacts import ArtifactStore
-from k4_pipeline.market.storage import read_parquet
 from k4_pipeline.options import apply_options
 from k4_pipeline.settings import Settings
+from k4_pipeline.storage import read_parquet
+from k4_pipeline.storage.artifacts import ArtifactStore
 
 
 def bars(n_tickers: int = 3, n_bars: int = 900) -> pd.DataFrame:

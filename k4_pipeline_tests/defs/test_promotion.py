@@ -7,11 +7,11 @@ import pytest
 
 from k4_pipeline.config import PipelineConfig
 from k4_pipeline.defs.checks.factory import Evidence, Proposition, judge, to_result
-from k4_pipeline.defs.io_managers import open_inputs
+from k4_pipeline.defs.staging import open_inputs
 from k4_pipeline.defs.verdicts import pack, stored_verdicts, unpack
 from k4_pipeline.errors import StaleArtifactError
-from k4_pipeline.leakage.verdict import Verdict
-from k4_pipeline.market.storage import ArtifactStore
+from k4_pipeline.storage import ArtifactStore
+from k4_pipeline.verdict import Verdict
 
 
 @pytest.fixture
@@ -134,7 +134,7 @@ def test_a_proposition_may_say_which_of_its_failures_block(store):
 def test_negative_controls_that_are_switched_off_fail_as_a_warning(store):
     from k4_pipeline.config import ControlsConfig
     from k4_pipeline.defs.checks.controls import CONTROL_PROPOSITIONS, DESCRIPTIONS
-    from k4_pipeline.leakage.controls import CONTROLS
+    from k4_pipeline.leakage.controls.negative_controls import CONTROLS
 
     assert set(DESCRIPTIONS) == set(CONTROLS)
     off = PipelineConfig(controls=ControlsConfig(enabled=False))

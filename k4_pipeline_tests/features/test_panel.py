@@ -17,7 +17,7 @@ from k4_pipeline.features.panel import PANEL_FILE, FeaturePanel, read_panel, tic
 from k4_pipeline.features.panel import write_panel_stream as write_stream
 from k4_pipeline.features.stream import bars_in_chunks, bars_of_tickers
 from k4_pipeline.market.bars import Bars, BarsFingerprint
-from k4_pipeline.market.storage import write_parquet
+from k4_pipeline.storage import write_parquet
 
 
 def test_a_panel_reads_back_bit_for_bit_whatever_the_chunk(made_up_bars: Bars, tmp_path: Path) -> None:

@@ -12,11 +12,12 @@ from torch import Tensor, nn
 
 from k4_pipeline._numba import njit
 from k4_pipeline.config import ModelConfig
-from k4_pipeline.kernels import cpu_blocks, simd
-from k4_pipeline.kernels.draws import keep_factor
+from k4_pipeline.kernels import cpu_blocks
+from k4_pipeline.kernels.dropout_rng import keep_factor
 from k4_pipeline.models import build_model
 from k4_pipeline.models.attention import MaskedSelfAttention
 from k4_pipeline.models.mamba import MambaBlock, MambaMixer
+from k4_pipeline.simd import simd_f32 as simd
 from k4_pipeline_tests.models.inputs import random_inputs
 
 FP32 = 4e-6  # relative, of whole tensors; float32 composed in plain PyTorch is off by 1e-7 to 1e-6 here

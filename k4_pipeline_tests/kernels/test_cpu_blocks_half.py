@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from k4_pipeline.config import ModelConfig
 from k4_pipeline.kernels import cpu_blocks
+from k4_pipeline.kernels.bf16 import AVAILABLE
 from k4_pipeline.kernels.cpu_blocks import views
-from k4_pipeline.kernels.halves import AVAILABLE
 from k4_pipeline.models import build_model
 from k4_pipeline_tests.kernels.test_cpu_blocks import BLOCKS, Make, data, mamba, pair, results
 from k4_pipeline_tests.models.inputs import random_inputs

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from k4_pipeline.config import IntegrityConfig
-from k4_pipeline.leakage.integrity import run_integrity_tests
-from k4_pipeline.leakage.validation import class_table
-from k4_pipeline.leakage.verdict import Verdict
+from k4_pipeline.evaluation.integrity import run_integrity_tests
+from k4_pipeline.evaluation.validation import class_table
 from k4_pipeline.report.render import json_safe, render_html, render_report
 from k4_pipeline.report.text import render_markdown
-from k4_pipeline_tests.leakage.test_integrity import AS_OF, make_scored, make_split, metrics_of
+from k4_pipeline.verdict import Verdict
+from k4_pipeline_tests.evaluation.test_integrity import AS_OF, make_scored, make_split, metrics_of
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ import pytest
 
 from k4_pipeline.errors import BadInputError
 from k4_pipeline.market.bars import to_dates
-from k4_pipeline.market.storage import read_parquet, read_parquet_metadata
 from k4_pipeline.sequences.assemble import assemble_canonical
 from k4_pipeline.sequences.export import EXPORT_SCHEMA, export_sequences
+from k4_pipeline.storage import read_parquet, read_parquet_metadata
 from k4_pipeline_tests.sequences.conftest import World
 
 COLUMNS = [

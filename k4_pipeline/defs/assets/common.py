@@ -9,7 +9,7 @@ import dagster as dg
 
 from k4_pipeline.defs.graph import GROUPS, PARTITIONED_ASSETS
 from k4_pipeline.defs.partitions import as_of_partitions
-from k4_pipeline.market.code_version import code_fingerprint
+from k4_pipeline.storage.code_version import code_fingerprint
 
 OWNERS = ["team:k4-research"]
 # Runs by itself when something upstream changed and no blocking check upstream objects (switched on in the UI).

@@ -7,11 +7,11 @@ import pandas as pd
 
 from k4_pipeline.config import to_dict
 from k4_pipeline.defs.assets.common import k4_asset
-from k4_pipeline.defs.external import fetch_missing
-from k4_pipeline.defs.io_managers import Production, load_json, load_table, produce
 from k4_pipeline.defs.metadata import counts_table, date_metadata, markdown_table, table_metadata
 from k4_pipeline.defs.resources import K4Resource
+from k4_pipeline.defs.staging import AssetRun, load_json, load_table, produce
 from k4_pipeline.errors import StaleArtifactError
+from k4_pipeline.pipeline.external_snapshots import fetch_missing
 
 
 @k4_asset(
@@ -69,7 +69,7 @@ def daily_bars(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Material
     )
 
 
-def known_before(work: Production) -> tuple[pd.DataFrame | None, pd.DataFrame | None, dt.datetime | None]:
+def known_before(work: AssetRun) -> tuple[pd.DataFrame | None, pd.DataFrame | None, dt.datetime | None]:
     """Revision log, bars and time of ingestion of the last good version, when of the same source; else nothing."""
     try:
         before = work.store.last_good("daily_bars")

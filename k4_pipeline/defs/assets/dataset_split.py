@@ -4,9 +4,9 @@ import dagster as dg
 
 from k4_pipeline.config import CLASS_NAMES
 from k4_pipeline.defs.assets.common import k4_asset
-from k4_pipeline.defs.io_managers import produce
 from k4_pipeline.defs.metadata import counts_table, markdown_table, table_metadata
 from k4_pipeline.defs.resources import K4Resource
+from k4_pipeline.defs.staging import produce
 
 
 @k4_asset(
@@ -17,7 +17,7 @@ from k4_pipeline.defs.resources import K4Resource
 )
 def dataset_split(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.MaterializeResult:
     """Split the labelled snapshots at the partition's date and fit the scaler."""
-    from k4_pipeline.fitting.tables import Stored, fit_scaler
+    from k4_pipeline.pipeline.tables import Stored, fit_scaler
     from k4_pipeline.sequences.assemble import SequenceIndex
     from k4_pipeline.splits.walk_forward import split_snapshots
 

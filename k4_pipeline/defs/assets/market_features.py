@@ -3,9 +3,9 @@
 import dagster as dg
 
 from k4_pipeline.defs.assets.common import k4_asset
-from k4_pipeline.defs.io_managers import produce
 from k4_pipeline.defs.metadata import markdown_table, version_metadata
 from k4_pipeline.defs.resources import K4Resource
+from k4_pipeline.defs.staging import produce
 
 
 @k4_asset(

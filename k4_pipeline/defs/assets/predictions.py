@@ -4,10 +4,10 @@ import dagster as dg
 
 from k4_pipeline.config import SIGNAL_NAMES
 from k4_pipeline.defs.assets.common import k4_asset
-from k4_pipeline.defs.io_managers import produce
 from k4_pipeline.defs.metadata import counts_table, date_metadata, table_metadata
 from k4_pipeline.defs.plots import bar_image
 from k4_pipeline.defs.resources import K4Resource
+from k4_pipeline.defs.staging import produce
 
 
 @k4_asset(
@@ -18,7 +18,7 @@ from k4_pipeline.defs.resources import K4Resource
 )
 def predictions(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.MaterializeResult:
     """Score the test rows with the model of this partition."""
-    from k4_pipeline.defs.candidate import score_snapshots
+    from k4_pipeline.pipeline.model_files import score_snapshots
 
     with produce(
         context,

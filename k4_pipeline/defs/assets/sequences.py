@@ -4,10 +4,10 @@ import dagster as dg
 
 from k4_pipeline.config import SEQUENCE_BARS
 from k4_pipeline.defs.assets.common import k4_asset
-from k4_pipeline.defs.io_managers import produce
 from k4_pipeline.defs.metadata import date_metadata, table_metadata
 from k4_pipeline.defs.plots import bar_image
 from k4_pipeline.defs.resources import K4Resource
+from k4_pipeline.defs.staging import produce
 
 
 @k4_asset(

@@ -4,10 +4,10 @@ import dagster as dg
 
 from k4_pipeline.config import SIGNAL_NAMES
 from k4_pipeline.defs.assets.common import k4_asset
-from k4_pipeline.defs.io_managers import produce
 from k4_pipeline.defs.metadata import counts_table, table_metadata
 from k4_pipeline.defs.plots import bar_image
 from k4_pipeline.defs.resources import K4Resource
+from k4_pipeline.defs.staging import produce
 
 
 @k4_asset(
@@ -18,9 +18,9 @@ from k4_pipeline.defs.resources import K4Resource
 )
 def signals(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.MaterializeResult:
     """Find the open patterns of the last day and score them."""
-    from k4_pipeline.defs.candidate import score_snapshots
     from k4_pipeline.evaluation.signal_table import signal_rows
     from k4_pipeline.patterns.snapshots import active_snapshots
+    from k4_pipeline.pipeline.model_files import score_snapshots
     from k4_pipeline.sequences.windows import index_sequences
 
     inputs = ("daily_bars", "market_features", "champion_model")

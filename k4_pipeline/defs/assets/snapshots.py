@@ -3,10 +3,10 @@
 import dagster as dg
 
 from k4_pipeline.defs.assets.common import k4_asset
-from k4_pipeline.defs.external import take_over_file, write_coverage
-from k4_pipeline.defs.io_managers import produce
 from k4_pipeline.defs.metadata import date_metadata, table_metadata
 from k4_pipeline.defs.resources import K4Resource
+from k4_pipeline.defs.staging import produce
+from k4_pipeline.pipeline.external_snapshots import take_over_file, write_coverage
 
 
 @k4_asset(

@@ -3,10 +3,10 @@
 import dagster as dg
 
 from k4_pipeline.defs.assets.common import k4_asset
-from k4_pipeline.defs.io_managers import produce
 from k4_pipeline.defs.metadata import markdown_table, version_metadata
 from k4_pipeline.defs.plots import bar_image
 from k4_pipeline.defs.resources import K4Resource
+from k4_pipeline.defs.staging import produce
 
 
 @k4_asset(
@@ -17,7 +17,7 @@ from k4_pipeline.defs.resources import K4Resource
 )
 def trained_model(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.MaterializeResult:
     """Train on train, stop early and calibrate on validation."""
-    from k4_pipeline.defs.candidate import train_candidate
+    from k4_pipeline.pipeline.model_files import train_candidate
 
     with produce(
         context,

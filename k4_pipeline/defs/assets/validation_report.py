@@ -6,12 +6,12 @@ from typing import Any
 import dagster as dg
 
 from k4_pipeline.defs.assets.common import k4_asset
-from k4_pipeline.defs.io_managers import Production, produce
 from k4_pipeline.defs.metadata import version_metadata
 from k4_pipeline.defs.resources import K4Resource
+from k4_pipeline.defs.staging import AssetRun, produce
 from k4_pipeline.defs.verdicts import stored_verdicts
-from k4_pipeline.market.code_version import described
-from k4_pipeline.market.storage import atomic_write_bytes
+from k4_pipeline.storage import atomic_write_bytes
+from k4_pipeline.storage.code_version import described
 
 INPUTS = (
     "predictions",
@@ -32,8 +32,8 @@ INPUTS = (
 )
 def validation_report(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.MaterializeResult:
     """Evaluate the predictions against the labels and render the report."""
-    from k4_pipeline.leakage.audit_stamp import audited
-    from k4_pipeline.leakage.validation import build_validation
+    from k4_pipeline.evaluation.validation import build_validation
+    from k4_pipeline.leakage.engine.audit_stamp import audited
     from k4_pipeline.report.render import render_report
     from k4_pipeline.report.text import demo_section, headline, integrity_table, metric_table, signal_table
 
@@ -76,10 +76,10 @@ def validation_report(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.M
     )
 
 
-def leak_demo(work: Production, folder: Path) -> dict[str, Any]:
+def leak_demo(work: AssetRun, folder: Path) -> dict[str, Any]:
     """The section that shows what leakage looks like on these rows."""
-    from k4_pipeline.leakage.artifacts import path_of, recorded_config
-    from k4_pipeline.leakage.report_demo import demo_of_report
+    from k4_pipeline.leakage.controls.report_demo import demo_of_report
+    from k4_pipeline.leakage.engine.artifacts import path_of, recorded_config
 
     data = {name: work.inputs[name] for name in ("daily_bars", "labeled_snapshots", "market_features", "sequences")}
     config = recorded_config(work.config, data)

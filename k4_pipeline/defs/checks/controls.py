@@ -1,11 +1,11 @@
-"""The negative controls of every retraining, as propositions about trained_model; leakage/controls.py does the work."""
+"""The negative controls of every retraining, as propositions about trained_model; leakage/controls does the work."""
 
 from __future__ import annotations
 
 import functools
 
 from k4_pipeline.defs.checks.factory import Evidence, Proposition
-from k4_pipeline.leakage.verdict import Verdict
+from k4_pipeline.verdict import Verdict
 
 DESCRIPTIONS = {
     "shuffled_labels_teach_nothing": "Labels dealt out anew within their month: the cheap model scores as any other "
@@ -22,7 +22,7 @@ SWITCHED_OFF = "the negative controls are switched off (controls.enabled is fals
 
 def _control(name: str, evidence: Evidence) -> Verdict:
     from k4_pipeline.defs.checks.leakage import path_of_partition
-    from k4_pipeline.leakage.controls import run_control
+    from k4_pipeline.leakage.controls.negative_controls import run_control
 
     if not evidence.config.controls.enabled:
         return Verdict.of(name, 0, [SWITCHED_OFF], evidence=False)
@@ -31,7 +31,7 @@ def _control(name: str, evidence: Evidence) -> Verdict:
 
 
 def _objects(verdict: Verdict) -> bool:
-    from k4_pipeline.leakage.controls import blocks
+    from k4_pipeline.leakage.controls.negative_controls import blocks
 
     return blocks(verdict)
 

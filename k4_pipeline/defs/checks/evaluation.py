@@ -9,7 +9,7 @@ import pandas as pd
 
 from k4_pipeline.defs.checks.factory import Evidence, Proposition, checks_for, schema_proposition
 from k4_pipeline.evaluation import champion
-from k4_pipeline.leakage.verdict import Verdict
+from k4_pipeline.verdict import Verdict
 
 INTEGRITY_TESTS = {
     "temporal integrity": "dates_of_all_rows_stand_in_order",
@@ -52,7 +52,7 @@ def _walk_forward_schema(evidence: Evidence) -> Any:
 
 def _reports_as_stored(evidence: Evidence) -> Verdict:
     """The table recomputed from the very reports it names."""
-    from k4_pipeline.defs.io_managers import load_json
+    from k4_pipeline.defs.staging import load_json
     from k4_pipeline.evaluation.walk_forward import walk_forward_table
 
     reports = []

@@ -16,12 +16,12 @@ import pandas as pd
 
 from k4_pipeline.config import PipelineConfig
 from k4_pipeline.defs.graph import PARTITIONED_ASSETS
-from k4_pipeline.defs.io_managers import load_json, load_table
 from k4_pipeline.defs.partitions import as_of_partitions
 from k4_pipeline.defs.resources import K4Resource
+from k4_pipeline.defs.staging import load_json, load_table
 from k4_pipeline.defs.verdicts import pack
-from k4_pipeline.leakage.verdict import Verdict, guarded
-from k4_pipeline.market.storage import ArtifactRef, ArtifactStore
+from k4_pipeline.storage import ArtifactRef, ArtifactStore
+from k4_pipeline.verdict import Verdict, guarded
 
 warnings.filterwarnings("ignore", category=dg.PreviewWarning)  # partitions_def of AssetCheckSpec
 

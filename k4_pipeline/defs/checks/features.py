@@ -7,8 +7,8 @@ from functools import partial
 import numpy as np
 
 from k4_pipeline.defs.checks.factory import Evidence, Proposition
-from k4_pipeline.defs.io_managers import load_panel
-from k4_pipeline.leakage.verdict import Verdict
+from k4_pipeline.defs.staging import load_panel
+from k4_pipeline.verdict import Verdict
 
 _LONGEST, _ANY = 24, 104
 
@@ -23,7 +23,7 @@ DESCRIPTIONS = {
 
 def _prove(name: str, evidence: Evidence) -> Verdict:
     from k4_pipeline.features.stream import bars_of_tickers
-    from k4_pipeline.leakage.feature_proofs import prove
+    from k4_pipeline.leakage.checks.feature_proofs import prove
 
     panel = load_panel(evidence.ref)
     some = panel.subset(some_tickers(np.diff(panel.offsets)))

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from k4_pipeline.config import PipelineConfig
 from k4_pipeline.defs.checks.factory import Evidence, Proposition
-from k4_pipeline.defs.io_managers import load_bars
-from k4_pipeline.leakage.verdict import Verdict
-from k4_pipeline.market.storage import ArtifactRef
+from k4_pipeline.defs.staging import load_bars
+from k4_pipeline.storage import ArtifactRef
+from k4_pipeline.verdict import Verdict
 
 if TYPE_CHECKING:
-    from k4_pipeline.leakage.path import PathResult
+    from k4_pipeline.pipeline.stages import PipelineRun
 
 DATA = ("daily_bars", "snapshots", "labeled_snapshots", "market_features", "sequences")
 
@@ -24,14 +24,14 @@ def _refs(evidence: Evidence, *names: str) -> dict[str, ArtifactRef]:
 
 
 def _config(evidence: Evidence, refs: dict[str, ArtifactRef]) -> PipelineConfig:
-    from k4_pipeline.leakage.artifacts import recorded_config
+    from k4_pipeline.leakage.engine.artifacts import recorded_config
 
     return recorded_config(evidence.config, refs)
 
 
-def path_of_partition(evidence: Evidence, *names: str) -> PathResult:
+def path_of_partition(evidence: Evidence, *names: str) -> PipelineRun:
     """The stored tables behind the version under test, in the form the proof works with; read once per check op."""
-    from k4_pipeline.leakage.artifacts import path_of
+    from k4_pipeline.leakage.engine.artifacts import path_of
 
     key = "path " + " ".join(names)
     if key not in evidence.kept:
@@ -41,7 +41,7 @@ def path_of_partition(evidence: Evidence, *names: str) -> PathResult:
 
 
 def _snapshots(evidence: Evidence) -> Verdict:
-    from k4_pipeline.leakage.stage_checks import snapshots_do_not_depend_on_later_bars
+    from k4_pipeline.leakage.checks.stage_checks import snapshots_do_not_depend_on_later_bars
 
     refs = {"daily_bars": evidence.input("daily_bars"), "snapshots": evidence.ref}
     return snapshots_do_not_depend_on_later_bars(
@@ -53,7 +53,7 @@ def _snapshots(evidence: Evidence) -> Verdict:
 
 
 def _labels(evidence: Evidence) -> Verdict:
-    from k4_pipeline.leakage.stage_checks import labels_are_those_of_an_independent_race
+    from k4_pipeline.leakage.checks.stage_checks import labels_are_those_of_an_independent_race
 
     refs = {name: evidence.input(name) for name in ("daily_bars", "snapshots")}
     config = _config(evidence, {**refs, "labeled_snapshots": evidence.ref})
@@ -63,7 +63,7 @@ def _labels(evidence: Evidence) -> Verdict:
 
 
 def _sequences(evidence: Evidence) -> Verdict:
-    from k4_pipeline.leakage.stage_checks import sequences_do_not_depend_on_later_bars
+    from k4_pipeline.leakage.checks.stage_checks import sequences_do_not_depend_on_later_bars
 
     refs = {name: evidence.input(name) for name in ("daily_bars", "snapshots")}
     return sequences_do_not_depend_on_later_bars(
@@ -76,8 +76,8 @@ def _sequences(evidence: Evidence) -> Verdict:
 
 
 def _membership(evidence: Evidence) -> Verdict:
-    from k4_pipeline.leakage.stage_checks import membership_follows_from_dates_and_bars
-    from k4_pipeline.market.storage import read_parquet
+    from k4_pipeline.leakage.checks.stage_checks import membership_follows_from_dates_and_bars
+    from k4_pipeline.storage import read_parquet
 
     refs = _refs(evidence)
     tables = {n: read_parquet(refs[n].path(f"{n}.parquet")) for n in ("snapshots", "labeled_snapshots", "sequences")}
@@ -93,13 +93,13 @@ def _membership(evidence: Evidence) -> Verdict:
 
 
 def _model(evidence: Evidence) -> Verdict:
-    from k4_pipeline.leakage.stage_checks import model_was_fitted_on_permitted_rows
+    from k4_pipeline.leakage.checks.stage_checks import model_was_fitted_on_permitted_rows
 
     return model_was_fitted_on_permitted_rows(path_of_partition(evidence, "dataset_split"))
 
 
 def _predictions(evidence: Evidence) -> Verdict:
-    from k4_pipeline.leakage.stage_checks import predictions_are_of_the_stored_model_row_by_row
+    from k4_pipeline.leakage.checks.stage_checks import predictions_are_of_the_stored_model_row_by_row
 
     return predictions_are_of_the_stored_model_row_by_row(path_of_partition(evidence, "dataset_split", "trained_model"))
 

@@ -9,8 +9,8 @@ import numpy as np
 
 from k4_pipeline.defs.checks.factory import Evidence, Proposition, checks_for, schema_proposition
 from k4_pipeline.defs.checks.features import FEATURE_PROOFS
-from k4_pipeline.defs.io_managers import bar_chunks, load_bars, load_panel, load_table
-from k4_pipeline.leakage.verdict import Verdict
+from k4_pipeline.defs.staging import bar_chunks, load_bars, load_panel, load_table
+from k4_pipeline.verdict import Verdict
 
 
 def _bars_schema(evidence: Evidence) -> Any:
@@ -20,7 +20,7 @@ def _bars_schema(evidence: Evidence) -> Any:
 
 
 def _no_bar_in_the_future(evidence: Evidence) -> Verdict:
-    from k4_pipeline.leakage.propositions import no_bar_lies_in_the_future
+    from k4_pipeline.leakage.checks.propositions import no_bar_lies_in_the_future
 
     return no_bar_lies_in_the_future(load_bars(evidence.ref), dt.datetime.now(dt.UTC).date())
 

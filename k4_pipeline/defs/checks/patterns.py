@@ -10,9 +10,9 @@ import pandas as pd
 from k4_pipeline.config import LabelConfig, PatternConfig, from_dict
 from k4_pipeline.defs.checks.factory import Evidence, Proposition, checks_for, schema_proposition
 from k4_pipeline.defs.checks.leakage import LABEL_PROOF, SEQUENCE_PROOF, SNAPSHOT_PROOF
-from k4_pipeline.defs.io_managers import load_bars, load_json
-from k4_pipeline.leakage.verdict import Verdict
+from k4_pipeline.defs.staging import load_bars, load_json
 from k4_pipeline.market.bars import Bars, to_days
+from k4_pipeline.verdict import Verdict
 
 RELABEL_SAMPLE = 200
 SEED = 0
@@ -47,7 +47,7 @@ def _sequences_schema(evidence: Evidence) -> Any:
 
 
 def _knows_only_its_past(evidence: Evidence) -> Verdict:
-    from k4_pipeline.leakage.propositions import every_snapshot_knows_only_its_past
+    from k4_pipeline.leakage.checks.propositions import every_snapshot_knows_only_its_past
 
     bars, table = load_bars(evidence.input("daily_bars")), evidence.table
     given = evidence.ref.meta.get("counts", {}).get("boundaries_differ_from_bars", 0)
@@ -80,7 +80,7 @@ def _coverage(evidence: Evidence) -> Verdict:
 
 
 def _label_windows(evidence: Evidence) -> Verdict:
-    from k4_pipeline.leakage.propositions import every_label_window_starts_after_its_snapshot
+    from k4_pipeline.leakage.checks.propositions import every_label_window_starts_after_its_snapshot
     from k4_pipeline.patterns.labels import label_snapshots
 
     stored, bars, table = evidence.json("config.json"), load_bars(evidence.input("daily_bars")), evidence.table
@@ -111,7 +111,7 @@ def _same_rows(evidence: Evidence) -> Verdict:
 
 
 def _ends_at_its_snapshot(evidence: Evidence) -> Verdict:
-    from k4_pipeline.leakage.propositions import every_sequence_ends_at_its_snapshot
+    from k4_pipeline.leakage.checks.propositions import every_sequence_ends_at_its_snapshot
 
     return every_sequence_ends_at_its_snapshot(evidence.table, load_bars(evidence.input("daily_bars")))
 

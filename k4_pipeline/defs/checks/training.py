@@ -10,8 +10,8 @@ from k4_pipeline.config import ScalerConfig, SplitConfig, from_dict
 from k4_pipeline.defs.checks.controls import CONTROL_PROPOSITIONS
 from k4_pipeline.defs.checks.factory import Evidence, Proposition, checks_for, schema_proposition
 from k4_pipeline.defs.checks.leakage import MODEL_PROOF, PREDICTION_PROOF, SPLIT_PROOF
-from k4_pipeline.defs.io_managers import load_json, load_panel, load_table
-from k4_pipeline.leakage.verdict import Verdict
+from k4_pipeline.defs.staging import load_json, load_panel, load_table
+from k4_pipeline.verdict import Verdict
 
 
 def _split_schema(evidence: Evidence) -> Any:
@@ -38,20 +38,20 @@ def _split_is_sound(evidence: Evidence) -> Verdict:
 
 
 def _purge(evidence: Evidence) -> Verdict:
-    from k4_pipeline.leakage.propositions import purge_holds
+    from k4_pipeline.leakage.checks.propositions import purge_holds
 
     config = from_dict(SplitConfig, evidence.json("config.json")["split"])
     return purge_holds(evidence.table, evidence.json("split.json"), config)
 
 
 def _no_pattern_twice(evidence: Evidence) -> Verdict:
-    from k4_pipeline.leakage.propositions import no_pattern_in_two_splits
+    from k4_pipeline.leakage.checks.propositions import no_pattern_in_two_splits
 
     return no_pattern_in_two_splits(evidence.table)
 
 
 def _scaler(evidence: Evidence) -> Verdict:
-    from k4_pipeline.leakage.propositions import scaler_was_fitted_on_train_only
+    from k4_pipeline.leakage.checks.propositions import scaler_was_fitted_on_train_only
     from k4_pipeline.sequences.scaler import Scaler
 
     return scaler_was_fitted_on_train_only(
@@ -65,7 +65,7 @@ def _scaler(evidence: Evidence) -> Verdict:
 
 def _fingerprints(evidence: Evidence) -> Verdict:
     from k4_pipeline.features.spec import feature_list_hash
-    from k4_pipeline.leakage.propositions import model_and_data_fingerprints_match
+    from k4_pipeline.leakage.checks.propositions import model_and_data_fingerprints_match
     from k4_pipeline.sequences.scaler import Scaler
     from k4_pipeline.training.checkpoint import load_checkpoint
 
@@ -88,8 +88,8 @@ def _fingerprints(evidence: Evidence) -> Verdict:
 
 
 def _rows_seen(evidence: Evidence) -> Verdict:
-    from k4_pipeline.defs.candidate import SEEN_ROWS
-    from k4_pipeline.leakage.propositions import rows_seen_are_those_permitted
+    from k4_pipeline.leakage.checks.propositions import rows_seen_are_those_permitted
+    from k4_pipeline.pipeline.model_files import SEEN_ROWS
 
     seen, split = load_table(evidence.ref, SEEN_ROWS), evidence.input_table("dataset_split")
     return rows_seen_are_those_permitted(seen, split, pd.Timestamp(evidence.ref.partition))
@@ -109,13 +109,13 @@ def _calibrated_on_validation(evidence: Evidence) -> Verdict:
 
 
 def _sum_to_one(evidence: Evidence) -> Verdict:
-    from k4_pipeline.leakage.propositions import probabilities_sum_to_one
+    from k4_pipeline.leakage.checks.propositions import probabilities_sum_to_one
 
     return probabilities_sum_to_one(evidence.table)
 
 
 def _after_as_of(evidence: Evidence) -> Verdict:
-    from k4_pipeline.leakage.propositions import predictions_are_for_snapshots_after_as_of
+    from k4_pipeline.leakage.checks.propositions import predictions_are_for_snapshots_after_as_of
 
     return predictions_are_for_snapshots_after_as_of(evidence.table, pd.Timestamp(evidence.ref.partition))
 

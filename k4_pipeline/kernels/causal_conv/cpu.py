@@ -16,7 +16,7 @@ from k4_pipeline._numba import run_chunks
 from k4_pipeline.kernels.causal_conv.cpu_kernels import TAPS, W, backward_rows, forward_rows
 from k4_pipeline.kernels.causal_conv.naive import causal_conv_naive
 from k4_pipeline.kernels.flat_views import flat_view
-from k4_pipeline.kernels.simd import narrow
+from k4_pipeline.simd.simd_f32 import narrow
 
 _ROWS = 16  # rows per chunk
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 
 from k4_pipeline._numba import njit
-from k4_pipeline.kernels.lane_math import sigmoid
-from k4_pipeline.kernels.simd import fma, load, load_channels, splat, store, store_channels
+from k4_pipeline.simd.simd_f32 import fma, load, load_channels, splat, store, store_channels
+from k4_pipeline.simd.simd_math import sigmoid
 
 W = 16
 TAPS = 4

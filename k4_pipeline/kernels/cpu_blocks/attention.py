@@ -13,10 +13,10 @@ from torch.autograd.function import once_differentiable
 from k4_pipeline._numba import run_chunks
 from k4_pipeline.kernels.cpu_blocks.attention_kernels import backward_rows, forward_rows
 from k4_pipeline.kernels.cpu_blocks.draw import Draw
-from k4_pipeline.kernels.cpu_blocks.kept import room_to_keep
+from k4_pipeline.kernels.cpu_blocks.saved_activations import room_to_keep
 from k4_pipeline.kernels.cpu_blocks.sums import GradientSums
 from k4_pipeline.kernels.cpu_blocks.views import FORWARD_ROWS, Half, flat, half_products, matrix
-from k4_pipeline.kernels.products import pack
+from k4_pipeline.kernels.gemm import pack
 from k4_pipeline.kernels.short_attention.cpu import first_bars
 
 _NAMES = ("norm_weight", "norm_bias", "qkv_weight", "qkv_bias", "out_weight", "out_bias")

@@ -10,7 +10,6 @@ from __future__ import annotations
 import numpy as np
 
 from k4_pipeline._numba import njit
-from k4_pipeline.kernels.cpu_blocks.kept import bring_back, place, put_away
 from k4_pipeline.kernels.cpu_blocks.rows import (
     add_columns,
     add_to_residual,
@@ -20,10 +19,11 @@ from k4_pipeline.kernels.cpu_blocks.rows import (
     normalise,
     normalise_backward,
 )
-from k4_pipeline.kernels.products import add_outer, bars_of, dense, room_for, rows_of, sequences_together, terms
+from k4_pipeline.kernels.cpu_blocks.saved_activations import bring_back, place, put_away
+from k4_pipeline.kernels.gemm import add_outer, bars_of, dense, room_for, rows_of, sequences_together, terms
 from k4_pipeline.kernels.short_attention.cpu_kernels import backward_rows as attention_backward
 from k4_pipeline.kernels.short_attention.cpu_kernels import forward_rows as attention_forward
-from k4_pipeline.kernels.simd import LANES
+from k4_pipeline.simd.simd_f32 import LANES
 
 
 @njit

@@ -12,14 +12,14 @@ from torch.autograd.function import once_differentiable
 from k4_pipeline._numba import run_chunks
 from k4_pipeline.kernels.causal_conv.cpu import first_bars, packed_taps, unpacked_taps
 from k4_pipeline.kernels.cpu_blocks.draw import Draw
-from k4_pipeline.kernels.cpu_blocks.kept import room_to_keep
 from k4_pipeline.kernels.cpu_blocks.mamba_kernels import backward_rows, forward_rows
+from k4_pipeline.kernels.cpu_blocks.saved_activations import room_to_keep
 from k4_pipeline.kernels.cpu_blocks.sums import GradientSums
 from k4_pipeline.kernels.cpu_blocks.views import FORWARD_ROWS, Half, flat, half_products, matrix, room
-from k4_pipeline.kernels.lane_math import LOG2_E
-from k4_pipeline.kernels.products import pack
+from k4_pipeline.kernels.gemm import pack
 from k4_pipeline.kernels.selective_scan.cpu import packed_states, unpacked_states
-from k4_pipeline.kernels.simd import LANES
+from k4_pipeline.simd.simd_f32 import LANES
+from k4_pipeline.simd.simd_math import LOG2_E
 
 _NAMES = (
     "norm_weight", "norm_bias", "in_weight", "conv_weight", "conv_bias", "small", "dt_weight", "dt_bias", "A_log", "D",

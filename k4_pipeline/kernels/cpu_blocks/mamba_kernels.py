@@ -15,7 +15,6 @@ import numpy as np
 from k4_pipeline._numba import njit
 from k4_pipeline.kernels.causal_conv.cpu_kernels import backward_rows as conv_backward
 from k4_pipeline.kernels.causal_conv.cpu_kernels import forward_rows as conv_forward
-from k4_pipeline.kernels.cpu_blocks.kept import bring_back, place, put_away
 from k4_pipeline.kernels.cpu_blocks.rows import (
     add_to_residual,
     copy_bars,
@@ -23,7 +22,8 @@ from k4_pipeline.kernels.cpu_blocks.rows import (
     normalise,
     normalise_backward,
 )
-from k4_pipeline.kernels.products import (
+from k4_pipeline.kernels.cpu_blocks.saved_activations import bring_back, place, put_away
+from k4_pipeline.kernels.gemm import (
     add_outer,
     bars_of,
     dense,
@@ -35,7 +35,7 @@ from k4_pipeline.kernels.products import (
 )
 from k4_pipeline.kernels.selective_scan.cpu_kernels import backward_rows as scan_backward
 from k4_pipeline.kernels.selective_scan.cpu_kernels import forward_rows as scan_forward
-from k4_pipeline.kernels.simd import LANES
+from k4_pipeline.simd.simd_f32 import LANES
 
 
 @njit

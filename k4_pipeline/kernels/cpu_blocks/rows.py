@@ -10,8 +10,8 @@ import math
 import numpy as np
 
 from k4_pipeline._numba import njit
-from k4_pipeline.kernels.draws import keep_factor
-from k4_pipeline.kernels.simd import LANES, fma, load, splat, store, total
+from k4_pipeline.kernels.dropout_rng import keep_factor
+from k4_pipeline.simd.simd_f32 import LANES, fma, load, splat, store, total
 
 W = LANES
 _ZERO = np.float32(0.0)

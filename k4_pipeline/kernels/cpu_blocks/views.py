@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from k4_pipeline.kernels.halves import AVAILABLE
+from k4_pipeline.kernels.bf16 import AVAILABLE
 
 Half = bool | None  # True: factors of products are bfloat16; None, not False: the kernels are compiled apart by type
 FORWARD_ROWS = 8  # rows of the batch per chunk of a forward pass

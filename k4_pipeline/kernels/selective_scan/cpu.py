@@ -17,10 +17,10 @@ from torch.nn import functional as F
 
 from k4_pipeline._numba import run_chunks
 from k4_pipeline.kernels.flat_views import FlatView, flat_view
-from k4_pipeline.kernels.lane_math import LOG2_E
 from k4_pipeline.kernels.selective_scan.cpu_kernels import S, W, backward_rows, forward_rows
 from k4_pipeline.kernels.selective_scan.naive import selective_scan_naive
-from k4_pipeline.kernels.simd import narrow
+from k4_pipeline.simd.simd_f32 import narrow
+from k4_pipeline.simd.simd_math import LOG2_E
 
 _ROWS = 8  # rows per chunk
 

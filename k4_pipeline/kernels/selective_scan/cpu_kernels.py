@@ -14,8 +14,8 @@ from __future__ import annotations
 import numpy as np
 
 from k4_pipeline._numba import njit
-from k4_pipeline.kernels.lane_math import exp2, exp2_falling, sigmoid, softplus, softplus_and_slope
-from k4_pipeline.kernels.simd import fma, load, load_channels, splat, spread, store, store_channels, sum_of_four
+from k4_pipeline.simd.simd_f32 import fma, load, load_channels, splat, spread, store, store_channels, sum_of_four
+from k4_pipeline.simd.simd_math import exp2, exp2_falling, sigmoid, softplus, softplus_and_slope
 
 W = 16  # channels of one lane group
 S = 4  # states in flight

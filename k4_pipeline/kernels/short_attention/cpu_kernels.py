@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from k4_pipeline._numba import njit
-from k4_pipeline.kernels.lane_math import exp2_falling
-from k4_pipeline.kernels.products import multiply
-from k4_pipeline.kernels.simd import LANES, fma, load, maximum, splat, spread, store, transpose_block
+from k4_pipeline.kernels.gemm import multiply
+from k4_pipeline.simd.simd_f32 import LANES, fma, load, maximum, splat, spread, store, transpose_block
+from k4_pipeline.simd.simd_math import exp2_falling
 
 W = LANES
 _ZERO = np.float32(0.0)

@@ -17,7 +17,7 @@ import pandas as pd
 from k4_pipeline.market.bars import to_dates
 from k4_pipeline.market.parsing import NO_DAY, days
 from k4_pipeline.market.revisions import as_known, record_versions
-from k4_pipeline.market.storage_parquet import read_parquet, read_parquet_metadata, write_parquet
+from k4_pipeline.storage.parquet import read_parquet, read_parquet_metadata, write_parquet
 
 VENDOR_COLUMNS = ("open", "high", "low", "close", "adj_close", "volume", "dividends", "stock_splits")
 

@@ -1,0 +1,119 @@
+"""`k4 audit`: the proof that no future information was used, run again by whoever wants to see it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from k4_pipeline.cli.common import (
+    DebugOption,
+    HomeOption,
+    JsonOption,
+    err_console,
+    explained,
+    out_console,
+    print_json,
+    settings_for,
+)
+from k4_pipeline.cli.progress import TerminalProgress
+
+
+@explained
+def audit(
+    as_of: Annotated[
+        str | None,
+        typer.Option("--as-of", metavar="DATE", help="Which artifacts. Default: the newest with predictions."),
+    ] = None,
+    sample: Annotated[
+        str, typer.Option(help="How much is looked at: normal or thorough (small: everything).")
+    ] = "normal",
+    small: Annotated[
+        bool,
+        typer.Option("--small", help="Audit the code on a small simulated universe instead of the stored artifacts."),
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the sample and of the small universe.")] = 0,
+    controls: Annotated[
+        bool, typer.Option("--controls", help="Also train on data that holds nothing to learn.")
+    ] = False,
+    in_process: Annotated[
+        bool, typer.Option("--in-process", help="All checks in this process: faster, less strict.")
+    ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(help="Checks run at the same time. Default: one a core, at most 4; --planted: one a core."),
+    ] = None,
+    budget: Annotated[float | None, typer.Option(help="Seconds; a check without time left counts as failed.")] = None,
+    planted: Annotated[
+        bool, typer.Option("--planted", help="Plant known leaks and count how many the audit notices.")
+    ] = False,
+    seeds: Annotated[int, typer.Option(help="With --planted: how many seeds.")] = 3,
+    clean_runs: Annotated[int, typer.Option(help="With --planted: how many unmodified runs.")] = 200,
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Train one model on the honest and on a random split, side by side.")
+    ] = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="With --planted or --demo: print the published table.")
+    ] = False,
+    json_: bool = JsonOption,
+    debug: bool = DebugOption,
+    home: Path | None = HomeOption,
+) -> None:
+    """Prove that no future information was used: replay, spoil, recompute and refit, each check in a fresh process.
+
+    With --planted the audit itself is tested (--sample N: only N leaks); --demo shows what leakage looks like.
+    """
+    from k4_pipeline.cli import audit_planted as cli_audit_planted
+
+    if planted:
+        cli_audit_planted.planted(
+            seeds=seeds, sample=sample, clean_runs=clean_runs, workers=workers, json_=json_, markdown=markdown
+        )
+    if demo:
+        cli_audit_planted.demo(seed=seed, json_=json_, markdown=markdown)
+    from k4_pipeline._numba import n_threads
+    from k4_pipeline.leakage.engine import audit_run
+    from k4_pipeline.leakage.engine.audit_stamp import write_stamp
+    from k4_pipeline.storage import ArtifactStore
+
+    settings = settings_for(home)
+    with TerminalProgress(err_console(), quiet=json_) as progress:
+        result = audit_run.run(
+            config=settings.config,
+            store_root=None if small else settings.artifacts_dir,
+            as_of=as_of,
+            sample=sample,
+            seed=seed,
+            controls=controls,
+            isolated=not in_process,
+            workers=workers or min(4, n_threads()),
+            budget_s=budget,
+            progress=progress.of("checks"),
+        )
+    if not small:
+        predictions = ArtifactStore(settings.artifacts_dir).current("predictions", result["as_of"])
+        write_stamp(settings.reports_dir, result["as_of"], predictions.fingerprint, result)
+    if json_:
+        print_json(result)
+    else:
+        _show(result)
+    raise typer.Exit(0 if result["passed"] else 1)
+
+
+def _show(result: dict[str, Any]) -> None:
+    console = out_console()
+    table = Table("", "check", "cases", "seconds", title=f"audit of {result['what']}")
+    for verdict in result["verdicts"]:
+        mark = "[green]holds[/]" if verdict["passed"] else "[red]fails[/]"
+        seconds = result["seconds"].get(verdict["name"], 0.0)
+        table.add_row(mark, verdict["name"], f"{verdict['cases']:,}", f"{seconds:.1f}")
+    for name, reason in result["not_applicable"].items():
+        table.add_row("[dim]not asked[/]", name, "", reason)
+    console.print(table)
+    for verdict in result["verdicts"]:
+        for finding in verdict["findings"]:
+            console.print(f"{verdict['name']}: {finding}", style="red", markup=False, highlight=False)
+    failed = sum(not v["passed"] for v in result["verdicts"])
+    console.print("no leak found" if result["passed"] else f"{failed} checks fail")

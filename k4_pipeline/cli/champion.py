@@ -1,0 +1,52 @@
+"""`k4 champion`: which model serves, its history, and the way back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from k4_pipeline.cli.common import HomeOption, JsonOption, explained, out_console, print_json, settings_for
+from k4_pipeline.evaluation import champion as domain
+from k4_pipeline.storage import ArtifactStore
+
+app = typer.Typer(no_args_is_help=True, help="The model that serves: its history, and the way back to an earlier one.")
+
+
+@app.command("list")
+@explained
+def list_(json_: bool = JsonOption, home: Path | None = HomeOption) -> None:
+    """Every move of the champion, newest first."""
+    moves = list(reversed(domain.history(ArtifactStore(settings_for(home).artifacts_dir))))
+    if json_:
+        print_json(moves)
+        return
+    table = Table("at (UTC)", "as of", "model", "why")
+    for move in moves:
+        table.add_row(move["at"], move["as_of"], move["model"][:12], move["why"])
+    out_console().print(table if moves else "no champion yet; `k4 run` makes one")
+
+
+@app.command()
+@explained
+def rollback(
+    to: Annotated[
+        str, typer.Option("--to", metavar="AS_OF", help="As-of date to go back to. Default: the champion before.")
+    ] = "",
+    json_: bool = JsonOption,
+    home: Path | None = HomeOption,
+) -> None:
+    """Serve an earlier champion again.
+
+    The model rolled back from is held back: it is not chosen again until it is trained anew. Signals are scored by
+    the restored champion from their next materialization on.
+    """
+    record = domain.roll_back(ArtifactStore(settings_for(home).artifacts_dir), to)
+    if json_:
+        print_json({"as_of": record.as_of, "model": record.model_fingerprint})
+    else:
+        out_console().print(
+            f"the champion of as of {record.as_of} serves again (model {record.model_fingerprint[:12]})"
+        )

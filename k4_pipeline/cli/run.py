@@ -1,0 +1,165 @@
+"""`k4 run`: the whole graph from bars to report and signals, in this process."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from k4_pipeline.cli.common import DebugOption, HomeOption, JsonOption, err_console, explained, out_console, print_json
+from k4_pipeline.config import SplitConfig
+from k4_pipeline.errors import ConfigError
+from k4_pipeline.options import apply_assignments, apply_options
+from k4_pipeline.settings import Settings, load_settings, save_settings
+
+# One shell run judges one model, so its test span is longer than that of a walk-forward partition.
+RUN_TEST_MONTHS = 12
+
+
+@explained
+def run(
+    source: Annotated[
+        str | None, typer.Option(help="Where the bars come from: simulated (default), folder, table or yfinance.")
+    ] = None,
+    path: Annotated[
+        Path | None, typer.Option(help="Folder with one CSV or Parquet file per ticker, or one long table.")
+    ] = None,
+    as_of: Annotated[
+        str | None,
+        typer.Option(
+            "--as-of",
+            metavar="DATE",
+            help="Quarter start to split at, YYYY-MM-DD: the model knows only what was known before. Default: the "
+            "newest one whose test span is labelled.",
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help="Size of the model: micro, tiny, small (default), base or large.")
+    ] = None,
+    architecture: Annotated[str | None, typer.Option(help="mamba_attention (default) or bilstm.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Most epochs to train; early stopping may end sooner.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the training.")] = None,
+    test_months: Annotated[
+        int | None, typer.Option("--test-months", help=f"Months after as-of to test on. Default: {RUN_TEST_MONTHS}.")
+    ] = None,
+    snapshots: Annotated[
+        Path | None, typer.Option(help="Snapshot file made elsewhere (CSV or Parquet) instead of scanning the bars.")
+    ] = None,
+    missing_tickers: Annotated[
+        str | None,
+        typer.Option("--missing-tickers", help="Snapshot tickers without bars: fail (default), filter or fetch."),
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="Label rule: race_100 (default) or rare_30 (30 bars, on closes).")
+    ] = None,
+    labeling: Annotated[str | None, typer.Option(help="race (default) or first_breach.")] = None,
+    patterns: Annotated[str | None, typer.Option(help="Pattern rule: standard (default) or strict.")] = None,
+    world: Annotated[
+        str | None, typer.Option(help="Simulated world: squeeze (something to learn, default) or null (nothing).")
+    ] = None,
+    tickers: Annotated[int | None, typer.Option(help="Number of simulated tickers.")] = None,
+    bars: Annotated[int | None, typer.Option(help="Number of simulated bars per ticker.")] = None,
+    universe: Annotated[
+        str | None, typer.Option(help="Tickers for yfinance, or a filter for the other sources (comma separated).")
+    ] = None,
+    start: Annotated[str | None, typer.Option(help="First day to fetch (yfinance only), YYYY-MM-DD.")] = None,
+    backend: Annotated[
+        str | None, typer.Option(help="Selective scan: auto (default), naive, cpu, triton or mamba_ssm.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="auto (default), cpu or cuda.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Any other setting of config.py; may be repeated."),
+    ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Start from the settings of the last run instead of the defaults.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")] = False,
+    json_: bool = JsonOption,
+    home: Path | None = HomeOption,
+    debug: bool = DebugOption,
+) -> None:
+    """Run everything: bars, patterns, labels, features, split, training, report, champion and today's signals.
+
+    Without options it works on the embedded simulated market. The run is recorded in the home folder and shows up in
+    the UI (`k4 ui`), which goes on with the same settings. Exit status 0 only when every blocking check passed.
+    """
+    from k4_pipeline.cli.results import show_result
+
+    given = {
+        "source": source or ("table" if path and path.is_file() else "folder" if path else None),
+        "path": path,
+        "preset": preset,
+        "architecture": architecture,
+        "epochs": epochs,
+        "seed": seed,
+        "snapshots": snapshots,
+        "missing_tickers": missing_tickers,
+        "labels": labels,
+        "labeling": labeling,
+        "patterns": patterns,
+        "world": world,
+        "tickers": tickers,
+        "bars": bars,
+        "universe": universe,
+        "start": start,
+        "backend": backend,
+        "device": device,
+        "test_months": test_months,
+    }
+    settings = resolve(home, given, set_ or [], again=again)
+    console = err_console()
+    began = time.monotonic()
+    result = execute(settings, as_of, console=console, quiet=quiet or json_, debug=debug)
+    result["seconds"] = round(time.monotonic() - began, 1)
+    if json_:
+        print_json(result)
+    elif result["success"]:
+        show_result(result, out_console())
+    if not result["success"]:
+        for error in result["errors"]:
+            typer.secho(f"k4 run: {error}", fg="red", err=True)
+        typer.secho(f"The full log is in {result['log']}", err=True)
+        raise typer.Exit(1)
+
+
+def resolve(home: Path | None, given: dict[str, Any], assignments: list[str], *, again: bool) -> Settings:
+    """Defaults (or the stored settings), the environment, then the options; stored for the UI."""
+    base = load_settings(home, stored=again)
+    config = apply_assignments(apply_options(base.config, given), assignments)
+    if config.source.source in ("folder", "table") and not config.source.path:
+        raise ConfigError(f"--source {config.source.source} needs --path: the {config.source.source} to read")
+    settings = dataclasses.replace(base, config=config)
+    save_settings(settings)
+    default_span = config.split.test_months == SplitConfig.test_months and given.get("test_months") is None
+    if default_span and not any(text.startswith("split.test_months") for text in assignments):
+        # The stored settings keep the span of the partitions: a walk-forward backtest tests each quarter once.
+        split = dataclasses.replace(config.split, test_months=RUN_TEST_MONTHS)
+        settings = dataclasses.replace(settings, config=dataclasses.replace(config, split=split))
+    return settings
+
+
+def execute(settings: Settings, as_of: str | None, *, console: Any, quiet: bool, debug: bool) -> dict[str, Any]:
+    """Both halves of the run: the data, then everything that depends on the as-of date."""
+    from k4_pipeline.cli.progress import TerminalProgress
+    from k4_pipeline.cli.results import collect_result
+    from k4_pipeline.defs.graph import ASSET_ORDER
+    from k4_pipeline.defs.instance import create_home
+    from k4_pipeline.defs.run import DATA_ASSETS, choose_as_of, run_graph
+
+    create_home(settings)
+    log = settings.logs_dir / f"run-{time.strftime('%Y%m%dT%H%M%S')}.log"
+    with TerminalProgress(console, quiet=quiet) as progress:
+        outcome = run_graph(settings, DATA_ASSETS, as_of=None, progress=progress, log=log)
+        if outcome.success:
+            as_of = choose_as_of(settings, as_of)
+            if not quiet:
+                console.print(f"as of {as_of}, tested on the {settings.config.split.test_months} months after it")
+            rest = tuple(name for name in ASSET_ORDER if name not in DATA_ASSETS)
+            outcome = outcome.then(run_graph(settings, rest, as_of=as_of, progress=progress, log=log))
+    if debug and not outcome.success:
+        console.print(log.read_text()[-20_000:], markup=False, highlight=False)
+    return collect_result(settings, as_of, outcome, log)

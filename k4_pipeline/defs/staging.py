@@ -1,0 +1,188 @@
+"""How assets read and write: verified inputs in, one staged version out.
+
+Assets pass no values through Dagster (results are folders, and a check must pass before anyone may read them), so the
+place of IO managers is taken by `produce`: it opens the promoted version of each input, proves that the whole chain
+behind it is current, and commits what the asset wrote together with the fingerprints it read. The version stays staged
+until the checks of the asset promote it (defs/checks/factory.py).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import dagster as dg
+import pandas as pd
+
+from k4_pipeline.config import PipelineConfig, to_dict
+from k4_pipeline.defs.graph import PARTITIONED_ASSETS
+from k4_pipeline.defs.json_values import json_safe
+from k4_pipeline.defs.progress import Callback, Progress
+from k4_pipeline.defs.resources import K4Resource
+from k4_pipeline.errors import K4Error, StaleArtifactError
+from k4_pipeline.settings import Settings
+from k4_pipeline.storage import (
+    ArtifactRef,
+    ArtifactStore,
+    atomic_write_json,
+    atomic_write_text,
+    read_parquet,
+    write_parquet,
+)
+from k4_pipeline.storage.code_version import code_record
+
+if TYPE_CHECKING:
+    from k4_pipeline.features.panel import FeaturePanel
+    from k4_pipeline.market.bars import Bars
+
+
+def load_bars(ref: ArtifactRef) -> Bars:
+    """The bars of a `daily_bars` version."""
+    from k4_pipeline.market.bars import Bars
+
+    return Bars.from_frame(read_parquet(ref.path("daily_bars.parquet")))
+
+
+def bar_chunks(ref: ArtifactRef) -> Iterator[Bars]:
+    """The bars of a `daily_bars` version, some whole tickers at a time, for what need not hold them all."""
+    from k4_pipeline.features.stream import bars_in_chunks
+
+    return bars_in_chunks(ref.path("daily_bars.parquet"))
+
+
+def load_panel(ref: ArtifactRef) -> FeaturePanel:
+    """The feature panel of a `market_features` version, mapped from disk."""
+    from k4_pipeline.features.panel import read_panel
+
+    return read_panel(ref.dir)
+
+
+def load_table(ref: ArtifactRef, name: str = "") -> pd.DataFrame:
+    """A table of a version; without a name the one called as the asset."""
+    return read_parquet(ref.path(f"{name or ref.asset}.parquet"))
+
+
+def load_json(ref: ArtifactRef, name: str) -> Any:
+    """A JSON file of a version."""
+    return json.loads(ref.path(name).read_text())
+
+
+@dataclasses.dataclass
+class AssetRun:
+    """What an asset body works with."""
+
+    settings: Settings
+    store: ArtifactStore
+    dir: Path
+    partition: str | None
+    inputs: dict[str, ArtifactRef]
+    progress_of: Progress
+    meta: dict[str, Any] = dataclasses.field(default_factory=dict)
+    ref: ArtifactRef | None = None
+
+    @property
+    def config(self) -> PipelineConfig:
+        """The configuration of this run."""
+        return self.settings.config
+
+    def bars(self) -> Bars:
+        """The cleaned bars."""
+        return load_bars(self.inputs["daily_bars"])
+
+    def bar_chunks(self) -> Iterator[Bars]:
+        """The cleaned bars, some whole tickers at a time."""
+        return bar_chunks(self.inputs["daily_bars"])
+
+    def panel(self) -> FeaturePanel:
+        """The feature panel."""
+        return load_panel(self.inputs["market_features"])
+
+    def table(self, asset: str, name: str = "") -> pd.DataFrame:
+        """A table of an input."""
+        return load_table(self.inputs[asset], name)
+
+    def json(self, asset: str, name: str) -> Any:
+        """A JSON file of an input."""
+        return load_json(self.inputs[asset], name)
+
+    def write_table(self, name: str, table: pd.DataFrame) -> None:
+        """Write `<name>.parquet` into the new version."""
+        write_parquet(table, self.dir / f"{name}.parquet")
+
+    def write_json(self, name: str, value: Any) -> None:
+        """Write a JSON file into the new version."""
+        atomic_write_json(self.dir / name, value)
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a text file into the new version."""
+        atomic_write_text(self.dir / name, text)
+
+    def progress(self, label: str) -> Callback:
+        """A `progress(done, total)` callback for one long domain call."""
+        return self.progress_of.of(label)
+
+
+def open_inputs(store: ArtifactStore, names: tuple[str, ...], partition: str | None) -> dict[str, ArtifactRef]:
+    """The promoted versions of `names`, every byte and every link behind them verified; else `StaleArtifactError`."""
+    refs = {name: store.current(name, partition if name in PARTITIONED_ASSETS else None) for name in names}
+    store.verify_chain(list(refs.values()))
+    for ref in refs.values():
+        ref.verify()
+    return refs
+
+
+@contextmanager
+def produce(
+    context: dg.AssetExecutionContext,
+    k4: K4Resource,
+    asset: str,
+    *,
+    inputs: tuple[str, ...] = (),
+    sections: tuple[str, ...] = (),
+) -> Iterator[AssetRun]:
+    """Stage a new version of `asset`; it is committed when the block ends without an error.
+
+    `sections` are the parts of the configuration that the result depends on: they are stored beside it, so that the
+    fingerprint changes with them. A `K4Error` tells the user what to do, so it becomes a `dagster.Failure` with that
+    message and is never retried.
+    """
+    try:
+        with _stage(context, k4, asset, inputs, sections) as work:
+            yield work
+    except K4Error as error:
+        raise dg.Failure(f"{type(error).__name__}: {error}", allow_retries=False) from error
+
+
+@contextmanager
+def _stage(
+    context: dg.AssetExecutionContext, k4: K4Resource, asset: str, inputs: tuple[str, ...], sections: tuple[str, ...]
+) -> Iterator[AssetRun]:
+    settings, store = k4.settings(), k4.store()
+    code_record(asset)  # read before the work: an edit while it runs is not the code that ran
+    partition = context.partition_key if asset in PARTITIONED_ASSETS else None
+    refs = open_inputs(store, inputs, partition)
+    with store.stage(asset, partition) as staged:
+        work = AssetRun(settings, store, staged.dir, partition, refs, k4.progress(context.log.info))
+        yield work
+        config = to_dict(settings.config)
+        atomic_write_json(staged.dir / "config.json", {name: config[name] for name in sections})
+        work.ref = staged.commit(
+            kind=asset,
+            meta=json_safe(work.meta),
+            inputs={ref.key: ref.fingerprint for ref in work.inputs.values()},
+            guard=lambda: _still_owner(context),
+        )
+
+
+def _still_owner(context: dg.AssetExecutionContext) -> None:
+    """A step process can outlive its killed run; such a writer must not replace the work of the run that followed."""
+    run = context.instance.get_run_by_id(context.run.run_id)
+    if run is not None and run.is_finished:
+        raise StaleArtifactError(
+            f"run {context.run.run_id} has ended as {run.status.value} while this step still worked; "
+            "its result is dropped"
+        )

@@ -1,0 +1,157 @@
+"""Two checks that planted leaks have asked for: what a fit reads, and whether the checks of stored tables can fail.
+
+Repeating a fit without the forbidden rows shows a leak that changes the result. A choice made on test rows may by
+chance fall on the same model; listening to what is read finds it all the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pandas as pd
+
+from k4_pipeline.leakage.checks import propositions
+from k4_pipeline.leakage.engine.audit import AuditContext, check
+from k4_pipeline.market.bars import to_days
+from k4_pipeline.pipeline import stages as production
+from k4_pipeline.pipeline.stages import KEYS, PipelineRun
+from k4_pipeline.sequences import assemble, model_inputs
+from k4_pipeline.splits import verify
+from k4_pipeline.verdict import Verdict
+
+# A sequence is known by where it ends and where its pattern starts.
+_WHERE = [assemble.END, assemble.START]
+
+
+def sequences_read(full: PipelineRun) -> set[tuple[int, int]]:
+    """(end_row, start_row) of every sequence that a short fit of this path assembles, by whatever way."""
+    read: set[tuple[int, int]] = set()
+    gate = model_inputs._run
+
+    def listening(panel: np.ndarray, index: assemble.SequenceIndex, rows: np.ndarray, *rest: Any) -> Any:
+        chosen = index.rows[np.asarray(rows, dtype=np.int64)][:, _WHERE]
+        read.update(map(tuple, chosen.tolist()))
+        return gate(panel, index, rows, *rest)
+
+    config = dataclasses.replace(full.config, training=dataclasses.replace(full.config.training, epochs=1))
+    with mock.patch.object(model_inputs, "_run", listening):
+        production.fit(dataclasses.replace(full, config=config, _cache={}))
+    return read
+
+
+def _test_row_into_train(context: AuditContext) -> AuditContext:
+    assert context.full.split is not None
+    split = context.full.split.copy()
+    late = np.flatnonzero(((split["split"] == "test") & split["outcome_class"].notna()).to_numpy())
+    split.loc[split.index[late[-1]], "split"] = "train"
+    return context.with_full(split=split)
+
+
+def _unlabelled_span_into_validation(context: AuditContext) -> AuditContext:
+    assert context.full.split is not None
+    split = context.full.split.copy()
+    late = (split["reason"] == "label_not_known_at_as_of") & split["outcome_class"].notna()
+    first = np.flatnonzero((late | (split["split"] == "test") & split["outcome_class"].notna()).to_numpy())[0]
+    split.loc[split.index[first], "split"] = "validation"
+    return context.with_full(split=split)
+
+
+@check(
+    "fitted",
+    proves="While scaler, weights and calibrator are fitted and chosen, no sequence is assembled whose label was not "
+    "known before the as-of date, whatever it is used for.",
+    misses="Forbidden rows that are read from a copy of the panel, past the function that assembles model inputs.",
+    needs=("split",),
+    tampers=(_test_row_into_train, _unlabelled_span_into_validation),
+)
+def fitting_reads_only_rows_known_at_as_of(context: AuditContext) -> Verdict:
+    """Listen at the one place that makes model inputs while the path is fitted once more."""
+    full = context.full
+    read = sequences_read(full)
+    labeled = full.labeled
+    known = to_days(labeled["label_end_date"].fillna(pd.Timestamp("2200-01-01"))) < context.as_of_day
+    known &= labeled["outcome_class"].notna().to_numpy()
+    keyed = full.sequences[[*KEYS, "end_row", "start_row"]].merge(
+        labeled.loc[known, KEYS], on=KEYS, how="left", indicator=True, validate="1:1"
+    )
+    allowed = keyed["_merge"] == "both"
+    permitted = set(map(tuple, keyed.loc[allowed, ["end_row", "start_row"]].to_numpy().tolist()))
+    named = {
+        (row.end_row, row.start_row): f"{row.ticker} start_date={row.start_date:%Y-%m-%d} "
+        f"snapshot_date={row.snapshot_date:%Y-%m-%d}"
+        for row in keyed.itertuples()
+    }
+    findings = [
+        f"sequences: {named.get(where, where)} was read while fitting as of {full.as_of}; its label was not known then"
+        for where in sorted(read - permitted)
+    ]
+    return Verdict.of("fitting_reads_only_rows_known_at_as_of", len(read), findings, permitted=len(permitted))
+
+
+def _spoilt(table: pd.DataFrame, row: int, **values: Any) -> pd.DataFrame:
+    out = table.copy()
+    for column, value in values.items():
+        out.loc[out.index[row], column] = value
+    return out
+
+
+def stored_table_trials(full: PipelineRun) -> dict[str, Callable[[], bool]]:
+    """By name: whether a check of stored tables accepts a table that it has to refuse."""
+    assert full.split is not None
+    split, config = full.split, full.config
+    manifest = dataclasses.asdict(full.manifest)
+    test = int(np.flatnonzero((split["split"] == "test").to_numpy())[0])
+    train = int(np.flatnonzero((split["split"] == "train").to_numpy())[0])
+    pattern = split["pattern_id"].iloc[train]
+    moved, torn = _spoilt(split, test, split="train", reason=""), _spoilt(split, test, pattern_id=pattern)
+    late = _spoilt(full.sequences, 0, end_row=int(full.sequences["end_row"].iloc[0]) + 1)
+    wide = _spoilt(full.snapshots, 0, upper=float(full.snapshots["upper"].iloc[0]) * 1.01)
+    known = int(np.flatnonzero(full.labeled["label_end_date"].notna().to_numpy())[0])
+    early = _spoilt(full.labeled, known, label_end_date=full.labeled["snapshot_date"].iloc[known])
+    exchange = config.cleaning.default_exchange
+    return {
+        "verify_split accepts a test row in train": lambda: not verify.verify_split(moved, full.manifest),
+        "verify_split accepts a pattern in two members": lambda: not verify.verify_split(torn, full.manifest),
+        "purge_holds accepts a test row in train": lambda: (
+            propositions.purge_holds(moved, manifest, config.split).holds
+        ),
+        "no_pattern_in_two_splits accepts one": lambda: propositions.no_pattern_in_two_splits(torn).holds,
+        "every_sequence_ends_at_its_snapshot accepts a later end": (
+            lambda: propositions.every_sequence_ends_at_its_snapshot(late, full.bars).holds
+        ),
+        "every_snapshot_knows_only_its_past accepts a wider box": (
+            lambda: propositions.every_snapshot_knows_only_its_past(wide, full.bars).holds
+        ),
+        "every_label_window_starts_after_its_snapshot accepts an empty window": (
+            lambda: (
+                propositions.every_label_window_starts_after_its_snapshot(
+                    early, full.bars, config.labels, default_exchange=exchange, sample=0, seed=0
+                ).holds
+            )
+        ),
+    }
+
+
+def _sound_tables_only(context: AuditContext) -> AuditContext:
+    return context.with_full(split=None)  # nothing to spoil: no evidence
+
+
+@check(
+    "self-test",
+    proves="The checks that stand beside the stored tables (split verifier, propositions) refuse tables spoilt on "
+    "purpose, so that none of them has been weakened to pass always.",
+    misses="A check that refuses these tables and no others.",
+    needs=("split",),
+    tampers=(_sound_tables_only,),
+)
+def checks_of_stored_tables_can_fail(context: AuditContext) -> Verdict:
+    """Hand each of them a table that it must refuse."""
+    if context.full.split is None:
+        return Verdict.of("checks_of_stored_tables_can_fail", 0, [])
+    trials = stored_table_trials(context.full)
+    findings = [f"{name}: it has been weakened and proves nothing" for name, accepts in trials.items() if accepts()]
+    return Verdict.of("checks_of_stored_tables_can_fail", len(trials), findings)

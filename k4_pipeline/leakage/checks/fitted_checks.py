@@ -1,0 +1,320 @@
+"""Checks of everything that is fitted or chosen: scaler, weights, best epoch, calibrator, and what they say they saw.
+
+The strongest of them fits again with nothing there but the permitted rows: test and excluded rows are gone, and every
+bar dated as_of or later is NaN. What comes out must be what is stored, bit for bit.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from k4_pipeline.config import N_CLASSES
+from k4_pipeline.evaluation import calibration
+from k4_pipeline.leakage.checks.provenance import weights_fingerprint
+from k4_pipeline.leakage.engine.audit import AuditContext, check, day_text
+from k4_pipeline.leakage.engine.compare import Comparison, shown
+from k4_pipeline.leakage.engine.corruptions import SPOILERS, spoil_after
+from k4_pipeline.leakage.oracles.metrics import average_precision, k4_recall_in_top
+from k4_pipeline.pipeline import stages as production
+from k4_pipeline.pipeline.stages import KEYS, Fitted, PipelineRun
+from k4_pipeline.sequences import scaler
+from k4_pipeline.training import predict as prediction
+from k4_pipeline.verdict import Verdict
+
+
+def _without_times(history: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{k: v for k, v in epoch.items() if "second" not in k} for epoch in history]
+
+
+def compare_fitted(stored: Fitted, again: Fitted, *, when: str) -> Comparison:
+    """Scaler, weights, history, best epoch, class counts and calibrator, bit for bit."""
+    out = Comparison()
+    cause = "it was fitted or chosen with rows that must not be seen"
+
+    def expect(what: str, a: Any, b: Any) -> None:
+        same = a == b
+        out.add(1, int(not same), [f"{what} is {a}, {when} {b}; {cause}"] * (not same))
+
+    for name in ("center", "scale", "lower", "upper"):
+        a, b = getattr(stored.scaler, name), getattr(again.scaler, name)
+        wrong = np.flatnonzero(a != b)
+        first = int(wrong[0]) if len(wrong) else 0
+        line = f"scaler: {name} of channel {first + 1} is {shown(a[first])}, {when} {shown(b[first])}; {cause}"
+        out.add(len(a), len(wrong), [line] * bool(len(wrong)))
+    expect("scaler: rows it saw", stored.scaler.meta["keys_hash"], again.scaler.meta["keys_hash"])
+    expect("model: classes of the train rows", list(stored.class_counts), list(again.class_counts))
+    for a, b in zip(_without_times(stored.history), _without_times(again.history)):
+        for key in sorted(set(a) | set(b)):
+            expect(f"model: epoch {a.get('epoch')}, {key}", a.get(key), b.get(key))
+    expect("model: epochs", len(stored.history), len(again.history))
+    expect("model: best epoch", stored.best_epoch, again.best_epoch)
+    expect("model: sha256 of the weights", weights_fingerprint(stored.model), weights_fingerprint(again.model))
+    for name in ("scale", "bias"):
+        expect(
+            f"calibrator: {name}", getattr(stored.calibrator, name).tolist(), getattr(again.calibrator, name).tolist()
+        )
+    return out
+
+
+def permitted_only(full: PipelineRun) -> PipelineRun:
+    """The path with train and validation rows alone, and NaN for every bar dated as_of or later."""
+    split = full.split[full.split["split"].isin(["train", "validation"])].reset_index(drop=True)  # type: ignore[index]
+    kept = pd.MultiIndex.from_frame(split[KEYS])
+
+    def part(table: pd.DataFrame) -> pd.DataFrame:
+        return table[pd.MultiIndex.from_frame(table[KEYS]).isin(kept)].reset_index(drop=True)
+
+    panel = np.array(full.panel)
+    panel[full.bars.date >= np.datetime64(str(full.as_of), "D").astype(np.int64)] = np.nan
+    return full.unfitted(
+        raw=None,
+        panel=panel,
+        snapshots=part(full.snapshots),
+        labeled=part(full.labeled),
+        sequences=part(full.sequences),
+        split=split,
+    )
+
+
+def _fitted_with(context: AuditContext, **changes: Any) -> AuditContext:
+    return context.with_full(fitted=dataclasses.replace(context.full.need_fitted(), **changes))
+
+
+def _nudged_scaler(context: AuditContext) -> AuditContext:
+    old = context.full.need_fitted().scaler
+    center = old.center.copy()
+    center[5] = np.nextafter(center[5], np.float32(np.inf))
+    return _fitted_with(context, scaler=dataclasses.replace(old, center=center))
+
+
+def _nudged_calibrator(context: AuditContext) -> AuditContext:
+    old = context.full.need_fitted().calibrator
+    return _fitted_with(context, calibrator=dataclasses.replace(old, bias=old.bias + 1e-12))
+
+
+def _other_best_epoch(context: AuditContext) -> AuditContext:
+    fitted = context.full.need_fitted()
+    other = fitted.best_epoch - 1 if fitted.best_epoch > 1 else len(fitted.history)
+    return _fitted_with(context, best_epoch=other if other != fitted.best_epoch else 99)
+
+
+@check(
+    "fitted",
+    proves="Scaler, weights, every number of the history, best epoch and calibrator come out again to the bit "
+    "with nothing "
+    "there but train and validation rows, and NaN for all bars from as_of on (test rows poisoned or absent).",
+    misses="Train and validation rows that are wrong themselves; other machines or thread counts (bits may "
+    "differ there).",
+    needs=("split", "fitted", "refit"),
+    tampers=(_nudged_scaler,),
+)
+def everything_fitted_comes_from_the_permitted_rows_alone(context: AuditContext) -> Verdict:
+    """Fit again on the permitted rows."""
+    again = production.fit(permitted_only(context.full))
+    out = compare_fitted(context.full.need_fitted(), again, when="fitted again on the permitted rows alone")
+    rows = int(again.record["train"]["rows"] + again.record["validation"]["rows"])
+    return Verdict.of(
+        "everything_fitted_comes_from_the_permitted_rows_alone",
+        out.cases,
+        out.findings,
+        rows=rows,
+        differing=out.differing,
+    )
+
+
+@check(
+    "fitted",
+    proves="Replacing all bars from as_of on by noise, and with them the values and labels of every test row, "
+    "moves nothing "
+    "that is fitted or chosen.",
+    misses="As above.",
+    needs=("split", "fitted", "second refit"),
+    tampers=(_nudged_calibrator,),
+)
+def noise_after_as_of_moves_nothing_fitted(context: AuditContext) -> Verdict:
+    """Run the path again with noise from as_of on."""
+    full = context.full
+    day = context.as_of_day - 1
+    spoilt = spoil_after(full.bars, day, SPOILERS["noise"], context.rng(8))
+    again = production.split_at(production.build_again(full, spoilt), context.as_of_day)
+    out = compare_fitted(full.need_fitted(), production.fit(again), when=f"with noise after {day_text(day)}")
+    return Verdict.of("noise_after_as_of_moves_nothing_fitted", out.cases, out.findings, differing=out.differing)
+
+
+@check(
+    "fitted",
+    proves="The scaler comes out again, to the bit, from an index that holds the train rows alone and a panel "
+    "that is NaN "
+    "outside their windows.",
+    misses="Train rows that are wrong themselves.",
+    needs=("split", "fitted"),
+    tampers=(_nudged_scaler,),
+)
+def the_scaler_comes_from_train_rows_alone(context: AuditContext) -> Verdict:
+    """Refit the scaler where nothing else exists."""
+    name = "the_scaler_comes_from_train_rows_alone"
+    full = context.full
+    rows, table = production.members(full, "train")
+    index = full.index.take(rows)
+    used = np.zeros(len(full.panel), dtype=bool)
+    end, valid = index.rows[:, 0], index.rows[:, 1]
+    for last, n in zip(end.tolist(), valid.tolist()):
+        used[last - n + 1 : last + 1] = True
+    panel = np.where(used[:, None], full.panel, np.float32(np.nan))
+    again = scaler.fit_scaler(panel, index, np.arange(len(rows)), context.config.scaler, keys=table[KEYS])
+    stored, out = full.need_fitted().scaler, Comparison()
+    for array in ("center", "scale", "lower", "upper"):
+        a, b = getattr(stored, array), getattr(again, array)
+        wrong = np.flatnonzero(a != b)
+        lines = (
+            f"scaler: {array} of channel {int(c) + 1} is {shown(a[c])}, from the train rows alone {shown(b[c])}; "
+            "other rows "
+            "were used"
+            for c in wrong[:5]
+        )
+        out.add(len(a), len(wrong), lines)
+    if stored.hash() != again.hash():
+        different = sorted(k for k in stored.meta if stored.meta[k] != again.meta.get(k))
+        out.add(1, 1, [f"scaler: its record differs from the train rows in {', '.join(different) or 'its values'}"])
+    return Verdict.of(name, out.cases, out.findings, rows=len(rows), differing=out.differing)
+
+
+def monitor_order(name: str) -> tuple[str, ...]:
+    """What decides between epochs, written down a second time from docs/design.md."""
+    return {
+        "k4_recall_at_budget": ("k4_recall_at_budget", "k4_average_precision", "loss"),
+        "k4_recall": ("k4_recall", "k4_average_precision", "loss"),
+        "k4_average_precision": ("k4_average_precision", "loss"),
+        "loss": ("loss",),
+    }[name]
+
+
+@check(
+    "fitted",
+    proves="The kept epoch is the best by its own history, and the numbers of that epoch come out again when the "
+    "stored "
+    "weights score the validation rows: it was chosen on validation, not on test.",
+    misses="Choices between runs (model size, settings), which are not made in this pipeline.",
+    needs=("split", "fitted"),
+    tampers=(_other_best_epoch,),
+)
+def the_best_epoch_was_chosen_on_validation_rows(context: AuditContext) -> Verdict:
+    """Choose the epoch again, and measure it again."""
+    name = "the_best_epoch_was_chosen_on_validation_rows"
+    fitted, out = context.full.need_fitted(), Comparison()
+    best, best_rank = 0, None
+    for epoch, values in enumerate(fitted.history, start=1):
+        order = monitor_order(fitted.monitor_name)
+        rank = tuple((-1 if m == "loss" else 1) * values[f"validation_{m}"] for m in order)
+        if best_rank is None or rank > best_rank:
+            best, best_rank = epoch, rank
+    wrong = best != fitted.best_epoch
+    out.add(
+        len(fitted.history), int(wrong), [f"model: epoch {fitted.best_epoch} was kept, the history says {best}"] * wrong
+    )
+    if 1 <= fitted.best_epoch <= len(fitted.history):
+        kept = fitted.history[fitted.best_epoch - 1]
+        rows, table = production.members(context.full, "validation")
+        data = production.member_dataset(context.full, "validation", fitted.scaler)
+        # In double precision, as training measures: rounded, close scores of a weak model tie and change their ranks.
+        p = torch.softmax(prediction.predict_logits(fitted.model, data).double(), dim=-1).numpy()
+        is_k4 = table["outcome_class"].to_numpy(dtype=np.int64) == 4
+        measured = {"validation_k4_count": float(is_k4.sum())}
+        if is_k4.any():
+            budget = context.config.training.budget_frac
+            measured["validation_k4_average_precision"] = average_precision(p[:, 4], is_k4)
+            measured["validation_k4_recall_at_budget"] = k4_recall_in_top(p[:, 4], is_k4, budget)
+        for key, value in measured.items():
+            stored = kept.get(key)
+            off = stored is None or not abs(float(stored) - value) <= 1e-3 * max(1.0, abs(value))
+            text = (
+                f"model: epoch {fitted.best_epoch} records {key} {stored}, the stored weights give "
+                f"{value:.6g} on validation"
+            )
+            out.add(len(rows), int(off), [text + "; it was measured on other rows"] * off)
+    return Verdict.of(name, out.cases, out.findings, epochs=len(fitted.history), differing=out.differing)
+
+
+@check(
+    "fitted",
+    proves="The calibrator comes out again from the stored weights' scores of the validation rows and their labels.",
+    misses="Validation rows that are wrong themselves.",
+    needs=("split", "fitted"),
+    tampers=(_nudged_calibrator,),
+)
+def the_calibrator_comes_from_validation_rows_alone(context: AuditContext) -> Verdict:
+    """Score the validation rows and fit again."""
+    name = "the_calibrator_comes_from_validation_rows_alone"
+    full, fitted, out = context.full, context.full.need_fitted(), Comparison()
+    _, table = production.members(full, "validation")
+    reduced = dataclasses.replace(permitted_only(full), fitted=fitted)
+    p = prediction.predict_probabilities(fitted.model, production.member_dataset(reduced, "validation", fitted.scaler))
+    labels = table.merge(
+        full.labeled[[*KEYS, "outcome_class"]], on=KEYS, how="left", validate="1:1", suffixes=("", "_own")
+    )
+    y = labels["outcome_class_own"].to_numpy(dtype=np.int64)
+    again = calibration.fit_calibrator(p, y, keys=table[KEYS])
+    for array in ("scale", "bias"):
+        a, b = getattr(fitted.calibrator, array), getattr(again, array)
+        wrong = np.flatnonzero(a != b)
+        lines = (f"calibrator: {array} of K{c} is {shown(a[c])}, from validation rows {shown(b[c])}" for c in wrong)
+        out.add(len(a), len(wrong), lines)
+    for key in ("rows", "keys_hash", "class_counts", "first_snapshot", "last_snapshot"):
+        a, b = fitted.calibrator.meta.get(key), again.meta[key]
+        out.add(1, int(a != b), [f"calibrator: it records {key} {a}, the validation rows have {b}"] * (a != b))
+    return Verdict.of(name, out.cases, out.findings, rows=len(y), differing=out.differing)
+
+
+def _wrong_record(context: AuditContext) -> AuditContext:
+    fitted = context.full.need_fitted()
+    record = {k: dict(v) for k, v in fitted.record.items()}
+    record["train"]["rows"] += 1
+    return _fitted_with(context, record=record)
+
+
+def _wrong_counts(context: AuditContext) -> AuditContext:
+    counts = list(context.full.need_fitted().class_counts)
+    counts[0] += 5
+    return _fitted_with(context, class_counts=counts)
+
+
+@check(
+    "fitted",
+    proves="The rows that scaler, model and calibrator say they saw (number, keys, classes, dates) are the train and "
+    "validation rows of the split, each once, and every label among them was known before as_of.",
+    misses="A record that lies consistently; the refits look at what was really used.",
+    needs=("split", "fitted"),
+    tampers=(_wrong_record, _wrong_counts),
+)
+def what_was_seen_is_what_was_permitted(context: AuditContext) -> Verdict:
+    """Compare every record of seen rows with the split."""
+    full, fitted, out = context.full, context.full.need_fitted(), Comparison()
+    as_of = pd.Timestamp(str(full.as_of))
+
+    def expect(what: str, a: Any, b: Any) -> None:
+        out.add(1, int(a != b), [f"{what}: recorded {a}, the split has {b}; other rows were used"] * (a != b))
+
+    for member in ("train", "validation"):
+        rows = full.split[full.split["split"] == member]  # type: ignore[index]
+        seen = fitted.record.get(member)
+        if seen is None:
+            out.add(1, 1, [f"model: nothing is recorded of the {member} rows it saw"])
+            continue
+        for key, value in production.seen(rows).items():
+            expect(f"model, {member} {key}", seen.get(key), value)
+        late = not pd.Timestamp(seen["last_label_end"]) < as_of
+        out.add(
+            1, int(late), [f"model: a {member} label ends {seen['last_label_end']}, not before {as_of.date()}"] * late
+        )
+    train = full.split[full.split["split"] == "train"]  # type: ignore[index]
+    counts = np.bincount(train["outcome_class"].dropna().to_numpy(dtype=np.int64), minlength=N_CLASSES).tolist()
+    expect("model: train classes", list(fitted.class_counts), counts)
+    expect("scaler: rows", fitted.scaler.meta.get("rows"), len(train))
+    expect("scaler: keys", fitted.scaler.meta.get("keys_hash"), scaler.keys_hash(train))
+    expect("model: as_of", fitted.as_of, str(full.as_of))
+    return Verdict.of("what_was_seen_is_what_was_permitted", out.cases, out.findings, differing=out.differing)

@@ -1,0 +1,236 @@
+"""Checks of predictions: for whom, by which model, row by row."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+import torch
+
+from k4_pipeline.config import CLASS_VALUES, N_CLASSES
+from k4_pipeline.leakage.engine.audit import AuditContext, check
+from k4_pipeline.leakage.engine.compare import Comparison, compare_tables, key_text, shown
+from k4_pipeline.leakage.oracles.inputs import InputOracle
+from k4_pipeline.pipeline import stages as production
+from k4_pipeline.pipeline.stages import KEYS
+from k4_pipeline.verdict import Verdict
+
+RAW = [f"p_raw_{i}" for i in range(N_CLASSES)]
+CALIBRATED = [f"p_{i}" for i in range(N_CLASSES)]
+NUMBERS = [*RAW, *CALIBRATED, "ev_raw", "ev", "signal"]
+KEY_COLUMNS = ["ticker", "pattern_id", "start_date", "snapshot_date", "split"]
+
+
+def _one_missing(context: AuditContext) -> AuditContext:
+    return context.with_full(predictions=context.full.predictions.iloc[1:].reset_index(drop=True))  # type: ignore[union-attr]
+
+
+def _model_of_tomorrow(context: AuditContext) -> AuditContext:
+    fitted = context.full.need_fitted()
+    record = {k: {**v, "last_label_end": "2999-01-01"} for k, v in fitted.record.items()}
+    return context.with_full(fitted=dataclasses.replace(fitted, record=record))
+
+
+def _other_values(context: AuditContext) -> AuditContext:
+    made = context.full.predictions.copy()  # type: ignore[union-attr]
+    made["p_raw_4"] = made["p_raw_4"] * 0.999
+    return context.with_full(predictions=made)
+
+
+def _other_signal(context: AuditContext) -> AuditContext:
+    made = context.full.predictions.copy()  # type: ignore[union-attr]
+    made["signal"] = made["signal"].where(made.index > 0, "STRONG" if made["signal"].iloc[0] != "STRONG" else "AVOID")
+    return context.with_full(predictions=made)
+
+
+def _other_ev(context: AuditContext) -> AuditContext:
+    made = context.full.predictions.copy()  # type: ignore[union-attr]
+    made.loc[made.index[0], "ev"] += 0.5
+    return context.with_full(predictions=made)
+
+
+@check(
+    "predictions",
+    proves="The predictions are the test rows of the split, each once, none dated before as_of; the model's train and "
+    "validation labels all end before as_of.",
+    misses="What the scores are (the other prediction checks).",
+    needs=("split", "fitted", "predictions"),
+    tampers=(_one_missing, _model_of_tomorrow),
+)
+def predictions_are_for_later_rows_only(context: AuditContext) -> Verdict:
+    """Rows, dates and the age of the model."""
+    full, fitted, out = context.full, context.full.need_fitted(), Comparison()
+    assert full.predictions is not None
+    assert full.split is not None
+    as_of = pd.Timestamp(str(full.as_of))
+    test = full.split[full.split["split"] == "test"].reset_index(drop=True)
+    out.merge(
+        compare_tables(
+            "predictions",
+            full.predictions,
+            test,
+            KEYS,
+            ["pattern_id", "split"],
+            when="from the split",
+            cause="rows of another member are scored, or test rows are left out",
+        )
+    )
+    early = full.predictions["snapshot_date"] < as_of
+    out.add(
+        len(early),
+        int(early.sum()),
+        (
+            f"predictions: {key_text(r, KEYS)} lies before as_of {as_of.date()}"
+            for _, r in full.predictions[early].head(5).iterrows()
+        ),
+    )
+    first = full.predictions["snapshot_date"].min()
+    for member in ("train", "validation"):
+        end = pd.Timestamp(fitted.record.get(member, {}).get("last_label_end", "2999-01-01"))
+        late = not (end < as_of and end < first)
+        text = (
+            f"model: its last {member} label ends {shown(end)}; as_of is {as_of.date()}, the first prediction "
+            f"{shown(first)}"
+        )
+        out.add(1, int(late), [text + "; it was trained after what it predicts"] * late)
+    return Verdict.of("predictions_are_for_later_rows_only", out.cases, out.findings, rows=len(full.predictions))
+
+
+@check(
+    "predictions",
+    proves="A row's prediction has the same bits alone, in reverse order and among other rows.",
+    misses="A dependence on the batch during training, which is how training works.",
+    needs=("split", "fitted", "predictions"),
+    tampers=(_other_values,),
+)
+def predictions_do_not_depend_on_their_batch(context: AuditContext) -> Verdict:
+    """Score sampled test rows in other company."""
+    full, fitted, out = context.full, context.full.need_fitted(), Comparison()
+    rows, table = production.members(full, "test")
+    assert full.predictions is not None
+    stored = table[KEYS].merge(full.predictions, on=KEYS, how="left", validate="1:1")
+    rng = context.rng(9)
+    n = len(rows)
+    some = np.sort(rng.choice(n, min(n, 200), replace=False))
+    company = rng.choice(len(full.sequences), 40)
+    everyone = table[KEY_COLUMNS]
+    ways: list[tuple[str, np.ndarray]] = [
+        ("in reverse order", some[::-1]),
+        *((f"alone ({i})", some[[i]]) for i in (0, len(some) // 2)),
+    ]
+    for what, chosen in ways:
+        made = production.predict(full, everyone.iloc[chosen], rows[chosen], fitted)
+        known = stored.iloc[chosen].reset_index(drop=True)
+        out.merge(
+            compare_tables(
+                "predictions", known, made, KEYS, NUMBERS, when=what, cause="the row's score depends on its batch"
+            )
+        )
+    # Among strangers: the sampled rows come last, behind rows of other members.
+    strangers = full.sequences.iloc[company][["ticker", "pattern_id", "start_date", "snapshot_date"]].assign(
+        split="test"
+    )
+    mixed = pd.concat([strangers, everyone.iloc[some[:60]]], ignore_index=True)
+    made = production.predict(full, mixed, np.concatenate([company, rows[some[:60]]]), fitted).iloc[len(company) :]
+    out.merge(
+        compare_tables(
+            "predictions",
+            stored.iloc[some[:60]].reset_index(drop=True),
+            made.reset_index(drop=True),
+            KEYS,
+            NUMBERS,
+            when="among other rows",
+            cause="the row's score depends on its batch",
+        )
+    )
+    return Verdict.of(
+        "predictions_do_not_depend_on_their_batch", out.cases, out.findings, rows=len(some), differing=out.differing
+    )
+
+
+@check(
+    "predictions",
+    proves="Sampled scores follow from the stored scaler, weights and calibrator and inputs computed "
+    "independently; every "
+    "expected value and signal follows from its row's own probabilities and the settings.",
+    misses="Weights that know the future (the refit checks).",
+    needs=("split", "fitted", "predictions"),
+    tampers=(_other_values, _other_signal, _other_ev),
+)
+def predictions_follow_from_the_stored_model(context: AuditContext) -> Verdict:
+    """Score sampled rows by hand."""
+    name = "predictions_follow_from_the_stored_model"
+    full, fitted, out = context.full, context.full.need_fitted(), Comparison()
+    assert full.predictions is not None
+    made = full.predictions
+    count = min(len(made), 64, context.sample.input_rows or 64)
+    some = np.sort(context.rng(10).choice(len(made), count, replace=False))
+    wanted = made.iloc[some][KEYS].merge(full.snapshots, on=KEYS, how="left", validate="1:1")
+    oracle, s = InputOracle(full.bars, full.panel), fitted.scaler
+    center, scale = s.center.astype(np.float64), s.scale.astype(np.float64)
+    windows = [oracle.canonical(row) for _, row in wanted.iterrows()]
+    x = np.stack([oracle.inputs(window, center, scale, s.clip_sigmas) for window in windows])
+    mask = np.stack([window[1] for window in windows])
+    device = next(fitted.model.parameters()).device
+    with torch.inference_mode():
+        logits = fitted.model.eval()(
+            torch.tensor(x, dtype=torch.float32, device=device), torch.tensor(mask, device=device)
+        )
+    e = np.exp(logits.double().cpu().numpy())
+    p = e / e.sum(axis=1, keepdims=True)
+    stored = made.iloc[some][RAW].to_numpy(dtype=np.float64)
+    off = np.abs(stored - p) > 2e-3 * np.maximum(p, 0.01)
+    out.add(
+        off.size,
+        int(off.sum()),
+        (
+            f"predictions: {key_text(made.iloc[some[i]], KEYS)}: p_raw_{c} is {shown(stored[i, c])}, the stored "
+            "model gives "
+            f"{shown(p[i, c])}; another model, scaler or input was used"
+            for i, c in np.argwhere(off)[:5]
+        ),
+    )
+    raw = made[RAW].to_numpy(dtype=np.float64)
+    z = np.log(np.maximum(raw, 1e-7)) * fitted.calibrator.scale + fitted.calibrator.bias
+    q = np.exp(z - z.max(axis=1, keepdims=True))
+    q /= q.sum(axis=1, keepdims=True)
+    own = made[CALIBRATED].to_numpy(dtype=np.float64)
+    for column, got, want in (
+        *((c, own[:, i], q[:, i]) for i, c in enumerate(CALIBRATED)),
+        ("ev", made["ev"].to_numpy(), own @ np.array(CLASS_VALUES)),
+        ("ev_raw", made["ev_raw"].to_numpy(), raw @ np.array(CLASS_VALUES)),
+    ):
+        wrong = ~(np.abs(got - want) <= 1e-9)
+        out.add(
+            len(got),
+            int(wrong.sum()),
+            (
+                f"predictions: {key_text(made.iloc[i], KEYS)}: {column} is {shown(got[i])}, its own probabilities give "
+                f"{shown(want[i])}"
+                for i in np.flatnonzero(wrong)[:5]
+            ),
+        )
+    config = context.config.signals
+    ev, k5 = own @ np.array(CLASS_VALUES), own[:, 5]
+    signal = np.where(
+        ev >= config.strong_ev,
+        "STRONG",
+        np.where(ev >= config.good_ev, "GOOD", np.where(ev >= config.moderate_ev, "MODERATE", "AVOID")),
+    )
+    signal = np.where((k5 >= config.avoid_k5) | (ev < 0), "AVOID", signal)
+    near = (
+        np.min(np.abs(ev[:, None] - np.array([0, config.strong_ev, config.good_ev, config.moderate_ev])), axis=1) < 1e-9
+    )
+    wrong = (made["signal"].to_numpy(dtype=object) != signal) & ~near
+    out.add(
+        len(signal),
+        int(wrong.sum()),
+        (
+            f"predictions: {key_text(made.iloc[i], KEYS)}: signal {made['signal'].iloc[i]}, the settings give "
+            f"{signal[i]}; the "
+            "thresholds are others than configured"
+            for i in np.flatnonzero(wrong)[:5]
+        ),
+    )
+    return Verdict.of(name, out.cases, out.findings, rows=len(some), of_rows=len(made), differing=out.differing)

@@ -1,0 +1,107 @@
+"""The check of the checks: each must fire on inputs that are known to be bad.
+
+Every registered check carries ways to spoil a context. A check that passes on a spoilt one has been weakened (or was
+never able to fail) and its silence elsewhere proves nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+from k4_pipeline.leakage.checks.replay_per_bar import scoped
+from k4_pipeline.leakage.engine.audit import CHECKS, AuditContext, Check, check, what_is_there
+from k4_pipeline.verdict import MAX_FINDINGS, Verdict, guarded
+
+NAME = "every_check_can_fail"
+# These look at a handful of tickers as well as at all; the others need the whole universe (a fit, a split).
+_SMALL_SCOPE = ("replay", "isolation", "invariance", "labels", "inputs", "snapshots")
+_SMALL_NEEDS = frozenset({"fitted", "scanned", "raced"})
+_TICKERS = 4
+
+
+def few_tickers(context: AuditContext) -> AuditContext:
+    """The context of the busiest tickers and that of the earliest snapshot, for spoiling one of their cells."""
+    made = context.full.snapshots
+    if made["ticker"].nunique() <= _TICKERS:
+        return context
+    busy = made["ticker"].value_counts().index[: _TICKERS - 1]
+    last = context.full.bars.tickers[-1]
+    names = sorted({*map(str, busy), str(made.loc[made["snapshot_date"].idxmin(), "ticker"]), str(last)})
+    full = scoped(context.full, names)
+    sample = dataclasses.replace(
+        context.sample, tickers=None, cell_cuts=None, cut_dates=2, corrupted_dates=1, label_rows=None, input_rows=50
+    )
+    return AuditContext(full, sample, context.today, dict(context.extra))
+
+
+def accepts(item: Check, context: AuditContext) -> bool:
+    """Whether a check holds on a context. An exception is a refusal; the guard that says so elsewhere is not used
+    here, since it is itself under test."""
+    try:
+        return item(context).holds
+    except Exception:
+        return False
+
+
+def verdict(cases: int, findings: list[str], **detail: int) -> Verdict:
+    """The verdict of this check, made by hand: the function that makes all others is under test."""
+    return Verdict(NAME, cases > 0 and not findings, cases, tuple(findings[:MAX_FINDINGS]), detail)
+
+
+def _raises() -> Verdict:
+    raise RuntimeError("a check that cannot be evaluated")
+
+
+def guard_findings() -> list[str]:
+    """What is wrong with the guard around every check: a failure must stay one, and an exception must become one."""
+    trials = {"a failed verdict": lambda: Verdict("failed", False, 1), "an exception": _raises}
+    return [
+        f"the guard around the checks turns {what} into a pass; nothing that was run through it is proved"
+        for what, run in trials.items()
+        if guarded("failed", run).passed
+    ]
+
+
+def failures_to_fail(item: Check, context: AuditContext, few: AuditContext | None = None) -> tuple[int, list[str]]:
+    """How many spoilt contexts were tried on a check, and a finding for each on which it did not fire."""
+    small = (few or few_tickers(context)) if item.stage in _SMALL_SCOPE and item.needs <= _SMALL_NEEDS else context
+    findings = []
+    for spoil in item.tampers:
+        name = getattr(spoil, "__name__", "spoil").strip("_")
+        try:
+            spoilt = spoil(small)
+        except Exception as error:
+            findings.append(f"{item.name}: its self-test {name} could not be prepared: {type(error).__name__}: {error}")
+            continue
+        if accepts(item, spoilt):
+            findings.append(f"{item.name} passes on inputs spoilt by {name}: it has been weakened and proves nothing")
+    if not item.tampers:
+        findings.append(f"{item.name} has no self-test: nothing shows that it can fail")
+    return len(item.tampers), findings
+
+
+@check(
+    "self-test",
+    proves="Every check of this audit fires on inputs spoilt on purpose, so that a check weakened to always pass "
+    "is found.",
+    misses="A check that is blind to the leak at hand but not to its own self-test.",
+    tampers=(lambda context: dataclasses.replace(context, extra={**context.extra, "weakened": True}),),
+)
+def every_check_can_fail(context: AuditContext) -> Verdict:
+    """Feed spoilt contexts to every other check that applies here."""
+    if context.extra.get("weakened"):  # its own self-test: one check that always passes stands among the others
+        blind = dataclasses.replace(
+            CHECKS["nothing_lies_in_two_members"], function=lambda _: Verdict.of("blind", 1, []), name="blind"
+        )
+        return verdict(*failures_to_fail(blind, context))
+    there, few = what_is_there(context), few_tickers(context)
+    findings = guard_findings()
+    cases, checks = 2, 0
+    for item in list(CHECKS.values()):
+        if item.name == NAME or not item.needs <= there:
+            continue
+        tried, found = failures_to_fail(item, context, few)
+        cases, checks = cases + tried, checks + 1
+        findings += found
+    tried, found = failures_to_fail(CHECKS[NAME], context)
+    return verdict(cases + tried, [*findings, *found], checks=checks)

@@ -1,0 +1,193 @@
+"""The audit of stored artifacts: what the store holds for one as-of date, in the form the checks read.
+
+Every version is taken with the very inputs it names, its bytes verified. Raw bars are read from the source again when
+that still gives the stored bars; otherwise the checks that need them are listed as not applicable, with the reason.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from k4_pipeline.config import PipelineConfig, from_dict
+from k4_pipeline.errors import BadInputError, K4Error
+from k4_pipeline.evaluation.calibration import Calibrator
+from k4_pipeline.features.panel import read_panel
+from k4_pipeline.leakage.checks.provenance import code_fingerprint
+from k4_pipeline.leakage.engine.audit import AuditContext, AuditSample
+from k4_pipeline.market import sources
+from k4_pipeline.market.bars import Bars
+from k4_pipeline.market.sources.base import RawBars
+from k4_pipeline.patterns.labels import LABEL_COLUMNS
+from k4_pipeline.pipeline import stages as production
+from k4_pipeline.pipeline.stages import Fitted, PipelineRun
+from k4_pipeline.sequences.scaler import Scaler
+from k4_pipeline.splits.manifest import SplitManifest
+from k4_pipeline.storage import ArtifactRef, ArtifactStore, read_parquet
+from k4_pipeline.storage.code_version import described
+from k4_pipeline.training.checkpoint import load_checkpoint
+from k4_pipeline.verdict import Verdict
+
+DATA = ("daily_bars", "snapshots", "labeled_snapshots", "market_features", "sequences")
+OF_AS_OF = ("dataset_split", "trained_model", "predictions")
+REPORT = "validation_report"
+
+
+def newest_as_of(store: ArtifactStore) -> str:
+    """The newest as-of date with predictions; `BadInputError` when there is none."""
+    partitions = store.partitions("predictions")
+    if not partitions:
+        raise BadInputError("the store holds no predictions yet: run the pipeline first (k4 run)")
+    return max(partitions)
+
+
+def open_refs(store: ArtifactStore, as_of: str) -> dict[str, ArtifactRef]:
+    """The current version of everything that leads to the predictions of `as_of` (and its report, when there is one).
+
+    Raises `StaleArtifactError` when one is missing, failed its checks, or was made from another version of its inputs.
+    """
+    refs = {name: store.current(name) for name in DATA} | {name: store.current(name, as_of) for name in OF_AS_OF}
+    if as_of in store.partitions(REPORT):
+        refs[REPORT] = store.current(REPORT, as_of)
+    store.verify_chain(list(refs.values()))
+    for ref in refs.values():
+        ref.verify()
+    return refs
+
+
+def recorded_config(config: PipelineConfig, refs: dict[str, ArtifactRef]) -> PipelineConfig:
+    """`config` with every section as it was when the artifacts were made."""
+    for ref in refs.values():
+        if "config.json" not in ref.files:
+            continue
+        for section, values in json.loads(ref.path("config.json").read_text()).items():
+            current = getattr(config, section)
+            config = dataclasses.replace(config, **{section: from_dict(type(current), values)})
+    return config
+
+
+def raw_again(config: PipelineConfig, bars: Bars) -> tuple[RawBars | None, str]:
+    """The raw bars from their source, if cleaning them gives exactly the stored bars; else None and why not."""
+    if config.source.source == "yfinance":
+        return None, "a vendor is not asked again during an audit"
+    try:
+        raw = sources.read_bars(config.source, config.simulation)
+        again = production.clean(raw, config).bars
+    except K4Error as error:
+        return None, f"the source cannot be read again: {error}"
+    if again.fingerprint() != bars.fingerprint():
+        return None, "the source has changed since: cleaning it again gives other bars"
+    return raw, ""
+
+
+def stored_fitted(refs: dict[str, ArtifactRef]) -> Fitted:
+    """Scaler, weights and calibrator with what is recorded of their fit."""
+    folder = refs["trained_model"].dir
+    model, meta = load_checkpoint(folder)
+    facts = json.loads((folder / "facts.json").read_text())
+    return Fitted(
+        scaler=Scaler.from_json(meta["scaler_json"]),
+        model=model,
+        calibrator=Calibrator.from_json((folder / "calibrator.json").read_text()),
+        as_of=str(refs["trained_model"].partition),
+        history=facts["history"],
+        best_epoch=int(facts["best_epoch"]),
+        monitor_name=str(facts["monitor"]).removeprefix("validation_"),
+        class_counts=list(facts.get("class_counts", [])),
+        record=dict(facts.get("seen", {})),
+    )
+
+
+def path_of(
+    refs: dict[str, ArtifactRef], config: PipelineConfig, as_of: str | None, *, raw: RawBars | None = None
+) -> PipelineRun:
+    """The stored tables of `refs` as a `PipelineRun`: the five data assets; split, model, predictions if there.
+
+    `snapshots` may be missing: the labelled ones are the same rows.
+
+    `config` is what they were made with.
+    """
+
+    def table(asset: str, name: str = "") -> pd.DataFrame:
+        return read_parquet(refs[asset].path(f"{name or asset}.parquet"))
+
+    has, labeled = refs.keys(), table("labeled_snapshots")
+    made = table("snapshots") if "snapshots" in has else labeled.drop(columns=list(LABEL_COLUMNS))
+    split = "dataset_split" in has
+    return PipelineRun(
+        config=config,
+        as_of=as_of,
+        raw=raw,
+        bars=Bars.from_frame(table("daily_bars")),
+        rejects=table("daily_bars", "rejects"),
+        panel=np.asarray(read_panel(refs["market_features"].dir).values),
+        snapshots=made,
+        labeled=labeled,
+        sequences=table("sequences"),
+        split=table("dataset_split") if split else None,
+        manifest=SplitManifest.from_json(refs["dataset_split"].path("split.json").read_text()) if split else None,
+        fitted=stored_fitted(refs) if "trained_model" in has else None,
+        predictions=table("predictions") if "predictions" in has else None,
+        metrics=_report_metrics(refs.get(REPORT)),
+        given=made if "snapshots" in has and "counts" in refs["snapshots"].meta else None,
+    )
+
+
+def labels_of_file(refs: dict[str, ArtifactRef]) -> bool:
+    """Whether the classes come from a snapshot file, so that no race gives them."""
+    return "outcomes.parquet" in refs["snapshots"].files
+
+
+def load_path(store: ArtifactStore, config: PipelineConfig, as_of: str) -> tuple[PipelineRun, dict[str, Any]]:
+    """The stored tables as a `PipelineRun`, and what else the checks of stored artifacts look at."""
+    refs = open_refs(store, as_of)
+    config = recorded_config(config, refs)
+    full = path_of(refs, config, as_of)
+    full.raw, why_no_raw = raw_again(config, full.bars)
+    return full, {"store": store, "refs": refs, "no_raw": why_no_raw, "labels_of_file": labels_of_file(refs)}
+
+
+def _report_metrics(ref: ArtifactRef | None) -> dict[str, Any] | None:
+    if ref is None:
+        return None
+    return json.loads(ref.path("report.json").read_text())["metrics"]
+
+
+def artifact_context(
+    store: ArtifactStore, config: PipelineConfig, as_of: str | None, sample: AuditSample | None = None
+) -> AuditContext:
+    """The stored artifacts of `as_of` (default: the newest with predictions) as an `AuditContext`."""
+    full, extra = load_path(store, config, as_of or newest_as_of(store))
+    return AuditContext(full, sample or AuditSample.named("normal"), None, extra)
+
+
+def chain_verdict(store: ArtifactStore, refs: dict[str, ArtifactRef]) -> Verdict:
+    """Bytes, links and code of every stored version: it names the fingerprints of the current versions of its inputs,
+    and the code that made it is the code installed."""
+    name = "stored_artifacts_form_an_unbroken_chain"
+    findings, links = [], 0
+    by_key = {ref.key: ref for ref in refs.values()}
+    for ref in refs.values():
+        try:
+            ref.verify()
+        except K4Error as error:
+            findings.append(str(error))
+        findings += store.broken_code(ref)
+        links += bool(ref.code)
+        for key, recorded in ref.inputs.items():
+            links += 1
+            source = by_key.get(key)
+            actual = source.fingerprint if source else store.current(*_split_key(key)).fingerprint
+            if recorded != actual:
+                findings.append(f"{ref.key} was made from {key} {recorded[:16]}, stored now is {actual[:16]}")
+    made_by = {ref.key: described(ref.code) for ref in refs.values()}
+    return Verdict.of(name, links, findings, versions=len(refs), code=code_fingerprint(), made_by=made_by)
+
+
+def _split_key(key: str) -> tuple[str, str | None]:
+    asset, _, partition = key.partition("@")
+    return asset, partition or None

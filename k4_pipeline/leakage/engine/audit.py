@@ -1,0 +1,291 @@
+"""The audit: a list of checks run on one path (pipeline/stages.py) or on stored artifacts, each giving a `Verdict`.
+
+Checks register themselves with `@check`; each is general (it knows the rule, not a particular mistake) and carries its
+own self-test: ways to spoil a context after which it must fail. What is not in the registry cannot pass, what raises
+has failed, what finds no case has failed.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from k4_pipeline.config import PipelineConfig
+from k4_pipeline.errors import ConfigError
+from k4_pipeline.market.bars import Bars, DayLike, to_dates, to_day, to_days
+from k4_pipeline.market.sources.base import RawBars
+from k4_pipeline.pipeline import stages as production
+from k4_pipeline.pipeline.stages import Fitted, PipelineRun
+from k4_pipeline.verdict import Verdict, guarded
+
+
+@dataclass(frozen=True)
+class AuditSample:
+    """How much is looked at; None means everything. The sizes stand in the detail of every verdict."""
+
+    tickers: int | None = None  # tickers whose every cell and every snapshot is replayed
+    cell_cuts: int | None = None  # bars of each of them that are made the last one
+    snapshot_cuts: int | None = None  # snapshots of each of them whose bar is made the last one
+    cut_dates: int = 6  # dates at which the whole universe is cut and rebuilt
+    corrupted_dates: int = 2  # dates after which the bars are spoilt, each in several ways
+    label_rows: int | None = None  # labels raced again by the oracle
+    input_rows: int | None = 150  # model inputs recomputed by the oracle
+    tensor_rows: int = 4000  # sequences, the latest, whose tensors are compared at each cut of the universe
+    refits: int = 1  # 1: the fit again from the permitted rows alone; 2: also after the bars from as_of on are noise
+    seed: int = 0
+
+    @classmethod
+    def named(cls, name: str) -> AuditSample:
+        """`small` (exhaustive, for universes of some 30 tickers), `normal` or `thorough` (for stored artifacts)."""
+        sizes = {
+            "small": cls(),
+            "normal": cls(tickers=24, cell_cuts=400, cut_dates=2, corrupted_dates=1, label_rows=20_000),
+            "thorough": cls(tickers=100, cell_cuts=2000, input_rows=2000, refits=2),
+        }
+        if name not in sizes:
+            raise ConfigError(f"audit sample {name!r} is unknown; use one of {', '.join(sizes)}")
+        return sizes[name]
+
+
+@dataclass
+class AuditContext:
+    """What a check may look at: a run of the path (or stored artifacts in that form) and how much to sample."""
+
+    full: PipelineRun
+    sample: AuditSample = field(default_factory=AuditSample)
+    today: dt.date | None = None
+    extra: dict[str, Any] = field(default_factory=dict)  # provenance records, the artifact store
+
+    @property
+    def config(self) -> PipelineConfig:
+        return self.full.config
+
+    @property
+    def as_of_day(self) -> int:
+        """The as-of date in days since 1970-01-01."""
+        return to_day(str(self.full.as_of))
+
+    def rng(self, salt: int) -> np.random.Generator:
+        """Random choices of one check: the same for the same sample seed."""
+        return np.random.default_rng([self.sample.seed, salt])
+
+    @cached_property
+    def sessions(self) -> np.ndarray:
+        """Every date on which the universe has a bar, ascending, int32."""
+        return np.unique(self.full.bars.date)
+
+    def cut_days(self, count: int, salt: int) -> np.ndarray:
+        """`count` sessions at which something could be wrong: spread over the span that holds snapshots and label ends.
+
+        Always the last session before the as-of date; never the very last session, after which there is no future.
+        """
+        first = int(to_days(self.full.snapshots["snapshot_date"]).min())
+        inner = self.sessions[(self.sessions >= first) & (self.sessions < self.sessions[-1])]
+        chosen: set[int] = set()
+        if self.full.as_of is not None and (inner < self.as_of_day).any():
+            chosen.add(int(inner[inner < self.as_of_day][-1]))
+        parts = np.array_split(inner, max(1, count - len(chosen)))
+        rng = self.rng(salt)
+        for part in parts:
+            if len(part) and len(chosen) < count:
+                chosen.add(int(rng.choice(part)))
+        return np.array(sorted(chosen), dtype=np.int64)
+
+    def sample_tickers(self, salt: int) -> list[str]:
+        """The tickers whose every cell is replayed: all, or a random choice, with one that reaches the last day."""
+        names = [str(t) for t in self.full.bars.tickers]
+        count = self.sample.tickers
+        if count is None or count >= len(names):
+            return names
+        with_rows = sorted(set(self.full.snapshots["ticker"].astype(object)))
+        rng = self.rng(salt)
+        chosen = list(rng.choice(with_rows, min(len(with_rows), count), replace=False))
+        # The last day of the universe is the day of knowledge: without a ticker that reaches it, labels that are known
+        # by then would count as unknown when the sample is run alone.
+        last_days = self.full.bars.date[self.full.bars.offsets[1:] - 1]
+        witness = names[int(np.flatnonzero(last_days == self.full.bars.last_day)[0])]
+        return sorted({*(str(t) for t in chosen), witness})
+
+    def with_full(self, **changes: Any) -> AuditContext:
+        """A copy whose path differs in some fields; caches are dropped. For self-tests."""
+        return replace(self, full=replace(self.full, _cache={}, **changes))
+
+
+CheckFunction = Callable[[AuditContext], Verdict]
+Tamper = Callable[[AuditContext], AuditContext]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check of the audit: `needs` names what the context must hold, each of `tampers` must make it fail."""
+
+    name: str
+    function: CheckFunction
+    stage: str
+    proves: str
+    misses: str
+    needs: frozenset[str] = frozenset()
+    tampers: tuple[Tamper, ...] = ()
+
+    def __call__(self, context: AuditContext) -> Verdict:
+        return self.function(context)
+
+
+CHECKS: dict[str, Check] = {}
+
+
+def check(
+    stage: str, *, proves: str, misses: str, needs: Iterable[str] = (), tampers: Iterable[Tamper] = ()
+) -> Callable[[CheckFunction], CheckFunction]:
+    """Register a check under its function's name."""
+
+    def register(function: CheckFunction) -> CheckFunction:
+        name = function.__name__
+        CHECKS[name] = Check(name, function, stage, proves, misses, frozenset(needs), tuple(tampers))
+        return function
+
+    return register
+
+
+def load_checks() -> dict[str, Check]:
+    """The registry with every module of checks imported."""
+    from k4_pipeline.leakage.engine import check_modules
+
+    check_modules.import_all()
+    return CHECKS
+
+
+@dataclass
+class AuditReport:
+    """Verdicts in order, seconds per check, and what could not be asked of this context (with the reason)."""
+
+    verdicts: list[Verdict]
+    seconds: dict[str, float]
+    not_applicable: dict[str, str] = field(default_factory=dict)
+    error: str = ""  # the path itself could not be run
+
+    @property
+    def passed(self) -> bool:
+        """Every check held; without a check there is no proof."""
+        return bool(self.verdicts) and not self.error and all(v.holds for v in self.verdicts)
+
+    @property
+    def failed(self) -> list[str]:
+        """Names of the checks that fired."""
+        return [v.name for v in self.verdicts if not v.holds]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able."""
+        return {
+            "passed": self.passed,
+            "error": self.error,
+            "verdicts": [v.to_dict() for v in self.verdicts],
+            "seconds": {k: round(s, 3) for k, s in self.seconds.items()},
+            "not_applicable": self.not_applicable,
+        }
+
+
+def what_is_there(context: AuditContext) -> set[str]:
+    """Which `needs` the context meets."""
+    full = context.full
+    have = {
+        "raw": full.raw is not None,
+        "split": full.split is not None,
+        "fitted": full.fitted is not None,
+        "predictions": full.predictions is not None,
+        "metrics": full.metrics is not None,
+        "provenance": "provenance" in context.extra,
+        "scanned": full.given is None,
+        "raced": not context.extra.get("labels_of_file"),
+        "refit": context.sample.refits >= 1,
+        "second refit": context.sample.refits >= 2,
+    }
+    return {name for name, there in have.items() if there}
+
+
+def run_checks(
+    context: AuditContext,
+    names: Iterable[str] | None = None,
+    *,
+    stop_at_failure: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> AuditReport:
+    """Run checks (all by default) on a context, in this process."""
+    registry = load_checks()
+    wanted = list(registry) if names is None else list(names)
+    unknown = [n for n in wanted if n not in registry]
+    if unknown:
+        raise ConfigError(f"no such check: {', '.join(unknown)}; there are {', '.join(registry)}")
+    there = what_is_there(context)
+    report = AuditReport([], {})
+    for done, name in enumerate(wanted):
+        item = registry[name]
+        missing = item.needs - there
+        if missing:
+            report.not_applicable[name] = f"needs {', '.join(sorted(missing))}"
+            continue
+        begin = time.perf_counter()
+        report.verdicts.append(guarded(name, lambda item=item: item(context)))  # type: ignore[misc]
+        report.seconds[name] = time.perf_counter() - begin
+        if progress is not None:
+            progress(done + 1, len(wanted))
+        if stop_at_failure and not report.verdicts[-1].holds:
+            break
+    return report
+
+
+def run_audit(
+    raw: RawBars | Bars,
+    config: PipelineConfig,
+    as_of: DayLike,
+    *,
+    sample: AuditSample | None = None,
+    model: Fitted | str | None = "train",
+    today: dt.date | None = None,
+    checks: Iterable[str] | None = None,
+    stop_at_failure: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+) -> AuditReport:
+    """Run the path on `raw`, then every check (or `checks`) on what came out.
+
+    A path that raises is a failed audit, with the error in the report: no check can vouch for it.
+    """
+    begin = time.perf_counter()
+    try:
+        context = make_context(raw, config, as_of, sample=sample, model=model, today=today)
+    except Exception as error:
+        text = f"the path could not be run: {type(error).__name__}: {error}"
+        failed = Verdict("the_path_runs", False, 0, (text,))
+        return AuditReport([failed], {"the_path_runs": time.perf_counter() - begin}, error=text)
+    path_seconds = time.perf_counter() - begin
+    report = run_checks(context, checks, stop_at_failure=stop_at_failure, progress=progress)
+    report.seconds = {"path": path_seconds, **report.seconds}
+    return report
+
+
+def make_context(
+    raw: RawBars | Bars,
+    config: PipelineConfig,
+    as_of: DayLike | None,
+    *,
+    sample: AuditSample | None = None,
+    model: Fitted | str | None = "train",
+    today: dt.date | None = None,
+) -> AuditContext:
+    """Run the path and wrap it for the checks, with its provenance record."""
+    from k4_pipeline.leakage.checks import provenance
+
+    full = production.run_path(raw, config, as_of, model=model, today=today)
+    return AuditContext(full, sample or AuditSample(), today, {"provenance": provenance.record(full)})
+
+
+def day_text(day: int) -> str:
+    """`YYYY-MM-DD` of a day number."""
+    return str(pd.Timestamp(to_dates(np.array([day]))[0]).date())

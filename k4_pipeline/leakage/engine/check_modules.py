@@ -1,0 +1,32 @@
+"""Imports every module that registers checks, in the order in which they are run: cheap and telling ones first."""
+
+from __future__ import annotations
+
+import importlib
+
+MODULES = (
+    "split_checks",
+    "label_checks",
+    "rejection_checks",
+    "input_checks",
+    "scan_checks",
+    "prediction_checks",
+    "report_checks",
+    "fitted_checks",
+    "validation_independence",
+    "replay_at_cutoffs",
+    "replay_per_bar",
+    "invariance",
+    "bar_checks",
+    "univariate_tests",
+    "provenance",
+    "extra_checks",
+    "integrity_trials",
+    "self_test",
+)
+
+
+def import_all() -> None:
+    """Fill `audit.CHECKS`."""
+    for name in MODULES:
+        importlib.import_module(f"k4_pipeline.leakage.checks.{name}")

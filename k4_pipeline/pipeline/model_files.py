@@ -1,0 +1,150 @@
+"""Training and scoring between files: `train_candidate` fills a model folder, `score_snapshots` reads one.
+
+What is fitted and how it is scored is `fitting/`, which the leakage audit goes through as well; predictions and signals
+go through the same function, so a served score is computed exactly as a validated one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from k4_pipeline.config import PipelineConfig, to_dict
+from k4_pipeline.errors import StaleArtifactError
+from k4_pipeline.storage import write_parquet
+
+if TYPE_CHECKING:
+    from k4_pipeline.features.panel import FeaturePanel
+
+CALIBRATOR = "calibrator.json"
+SEEN_ROWS = "seen_rows"
+# Whose rows each fitted or chosen thing sees; the others are constants of the configuration and see none.
+SEES = {
+    "scaler and its clipping bounds": "train",
+    "weights": "train",
+    "early stopping": "validation",
+    "calibration": "validation",
+    "class weights": "none, constants",
+    "missing values": "none, constants",
+    "signal thresholds": "none, constants",
+    "hyper-parameters": "none, constants",
+}
+Progress = Callable[[int, int], None] | None
+
+
+def train_candidate(
+    folder: Path,
+    *,
+    split: pd.DataFrame,
+    sequences: pd.DataFrame,
+    panel: FeaturePanel,
+    scaler_json: str,
+    config: PipelineConfig,
+    fingerprints: dict[str, str],
+    progress: Progress = None,
+) -> dict[str, Any]:
+    """Train on the train rows, stop early and calibrate on the validation rows; test rows are never read.
+
+    Writes the checkpoint, `calibrator.json` and `seen_rows.parquet` (member, keys and dates of every row that was
+    handed to a fit) into `folder` and returns the facts a report shows.
+    """
+    from k4_pipeline.features.spec import feature_list_hash
+    from k4_pipeline.pipeline import fit as candidate
+    from k4_pipeline.pipeline.tables import Stored
+    from k4_pipeline.sequences.assemble import SequenceIndex
+    from k4_pipeline.sequences.scaler import Scaler
+    from k4_pipeline.training.checkpoint import save_checkpoint
+
+    scaler = Scaler.from_json(scaler_json)
+    tables = Stored(split, sequences, panel.values, SequenceIndex.from_frame(sequences, panel.close))
+    made = candidate.fit(tables, scaler, config, progress=progress)
+    result, calibrator = made.training, made.calibrator
+    facts = {
+        "architecture": config.model.architecture,
+        "preset": config.model.preset,
+        "parameters": int(sum(p.numel() for p in result.model.parameters())),
+        "train_rows": made.seen["train"]["rows"],
+        "validation_rows": made.seen["validation"]["rows"],
+        "best_epoch": int(result.best_epoch),
+        "monitor": f"validation_{result.monitor_name}",
+        "monitor_note": result.monitor_note,
+        "device": result.device,
+        "seed": result.seed,
+        "seconds": round(result.seconds, 1),
+        "history": result.history,
+        "class_counts": result.class_counts,
+        "seen": made.seen,
+        "sees": SEES,
+        "calibration": calibrator.meta,
+        "calibrator_hash": calibrator.hash(),
+        "feature_list_hash": feature_list_hash(),
+        "scaler_hash": scaler.hash(),
+        "fingerprints": fingerprints,
+    }
+    save_checkpoint(
+        folder,
+        result.model,
+        {
+            "config": {name: to_dict(config)[name] for name in ("model", "loss", "training")},
+            "scaler_json": scaler_json,
+            "scaler_hash": scaler.hash(),
+            "feature_list_hash": feature_list_hash(),
+            "split_fingerprint": fingerprints["dataset_split"],
+            "fingerprints": fingerprints,
+            "calibrator_hash": calibrator.hash(),
+            "history": result.history,
+        },
+    )
+    (folder / CALIBRATOR).write_text(calibrator.to_json())
+    rows = [table.assign(member=name).astype({"member": "str"}) for name, table in made.handed.items()]
+    write_parquet(pd.concat(rows, ignore_index=True), folder / f"{SEEN_ROWS}.parquet")
+    return facts
+
+
+def score_snapshots(
+    folder: Path,
+    *,
+    wanted: pd.DataFrame,
+    sequences: pd.DataFrame,
+    panel: FeaturePanel,
+    config: PipelineConfig,
+    progress: Progress = None,
+) -> pd.DataFrame:
+    """The predictions table of the snapshots in `wanted` (ticker, pattern_id, start_date, snapshot_date, split).
+
+    The model folder is taken as it is: weights, feature list and calibrator must be those its record names, else
+    `StaleArtifactError`.
+    """
+    from k4_pipeline.evaluation.calibration import Calibrator
+    from k4_pipeline.features.spec import feature_list_hash
+    from k4_pipeline.pipeline.fit import score
+    from k4_pipeline.pipeline.members import rows_of
+    from k4_pipeline.sequences.assemble import SequenceIndex
+    from k4_pipeline.sequences.scaler import Scaler
+    from k4_pipeline.training.checkpoint import load_checkpoint
+
+    model, meta = load_checkpoint(folder)
+    calibrator = Calibrator.from_json((folder / CALIBRATOR).read_text())
+    scaler = Scaler.from_json(meta["scaler_json"])
+    for what, stored, expected in (
+        ("feature list", meta["feature_list_hash"], feature_list_hash()),
+        ("calibrator", calibrator.hash(), meta["calibrator_hash"]),
+        ("scaler", scaler.hash(), meta["scaler_hash"]),
+    ):
+        if stored != expected:
+            raise StaleArtifactError(f"{folder}: {what} is {stored}, expected {expected}; train the model again")
+    rows, keys = rows_of(sequences, wanted)
+    return score(
+        keys,
+        rows,
+        panel=panel.values,
+        index=SequenceIndex.from_frame(sequences, panel.close),
+        fitted_scaler=scaler,
+        model=model,
+        calibrator=calibrator,
+        config=config,
+        progress=progress,
+    )

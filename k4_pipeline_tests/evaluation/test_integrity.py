@@ -1,0 +1,174 @@
+"""The five integrity tests: each passes on honest rows, fires on its own leak, and fails without evidence."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from k4_pipeline.config import CLASS_VALUES, IntegrityConfig
+from k4_pipeline.evaluation.integrity import (
+    FAILED,
+    PASSED,
+    SUSPICIOUS,
+    TOO_LITTLE,
+    class_drift,
+    ev_correlation,
+    future_contamination,
+    recall_consistency,
+    run_integrity_tests,
+    temporal_integrity,
+)
+from k4_pipeline.evaluation.metrics import evaluate
+from k4_pipeline.verdict import Verdict, guarded
+
+CONFIG = IntegrityConfig(bootstrap_draws=100)
+AS_OF = pd.Timestamp("2015-01-01")
+MIX = [0.4, 0.25, 0.08, 0.05, 0.05, 0.17]
+
+
+def make_split(seed: int = 0) -> pd.DataFrame:
+    """An honest split of 900 rows: a pattern a row, labels known 150 days after the snapshot."""
+    rng = np.random.default_rng(seed)
+    snapshot = pd.Timestamp("2012-01-01") + pd.to_timedelta(np.sort(rng.integers(0, 1400, 900)), unit="D")
+    end = snapshot + pd.Timedelta(days=150)
+    validation_start = AS_OF - pd.DateOffset(months=18)
+    split = np.where(end < validation_start, "train", "excluded")
+    split = np.where((snapshot >= validation_start) & (snapshot < AS_OF) & (end < AS_OF), "validation", split)
+    split = np.where(snapshot >= AS_OF, "test", split)
+    return pd.DataFrame(
+        {
+            "ticker": [f"T{i % 40}" for i in range(900)],
+            "pattern_id": [f"p{i}" for i in range(900)],
+            "start_date": snapshot - pd.Timedelta(days=20),
+            "snapshot_date": snapshot,
+            "label_end_date": end,
+            "outcome_class": pd.array(rng.choice(6, 900, p=MIX), dtype="Int8"),
+            "split": split,
+        }
+    )
+
+
+def make_scored(n: int = 600, skill: float = 0.05, seed: int = 0) -> pd.DataFrame:
+    """Predictions of little skill for `n` test rows in date order."""
+    rng = np.random.default_rng(seed)
+    y = rng.choice(6, size=n, p=MIX)
+    p = rng.dirichlet(np.ones(6) * 5, size=n)
+    p[np.arange(n), y] += skill
+    p /= p.sum(axis=1, keepdims=True)
+    frame = pd.DataFrame(p, columns=[f"p_{i}" for i in range(6)])
+    frame["snapshot_date"] = AS_OF + pd.to_timedelta(np.sort(rng.integers(0, 365, n)), unit="D")
+    frame["ticker"] = [f"T{i}" for i in rng.integers(0, 80, n)]
+    frame["ev"] = p @ np.array(CLASS_VALUES)
+    frame["volatility"] = rng.random(n)
+    return frame.assign(outcome_class=y, signal="GOOD")
+
+
+def metrics_of(scored: pd.DataFrame) -> dict:
+    return evaluate(
+        scored["outcome_class"].to_numpy(),
+        scored[[f"p_{i}" for i in range(6)]].to_numpy(),
+        scored["ev"].to_numpy(),
+        scored["volatility"].to_numpy(),
+        scored["ticker"].to_numpy(),
+        scored["signal"].to_numpy(),
+        CONFIG,
+    )
+
+
+def test_temporal_integrity_passes_an_honest_split_and_names_the_row_of_a_late_label():
+    split = make_split()
+    assert temporal_integrity(split, AS_OF).status == PASSED
+    row = split.index[split["split"] == "train"][0]
+    split.loc[row, "label_end_date"] = AS_OF
+    result = temporal_integrity(split, AS_OF)
+    assert (result.status, result.value) == (FAILED, 1.0)
+    assert split.loc[row, "pattern_id"] in result.explanation
+
+
+def test_temporal_integrity_of_nothing_is_too_little_evidence():
+    assert temporal_integrity(make_split().iloc[:0], AS_OF).status == TOO_LITTLE
+
+
+def test_future_contamination_fires_when_only_the_early_half_is_known():
+    scored = make_scored()
+    probabilities = scored[[f"p_{i}" for i in range(6)]].to_numpy()
+    dates, y, groups = scored["snapshot_date"].to_numpy(), scored["outcome_class"].to_numpy(), scored["ticker"]
+    honest = future_contamination(dates, y, probabilities.argmax(axis=1), groups, CONFIG)
+    assert honest.status == PASSED
+    known = np.where(np.arange(len(y)) < len(y) // 2, y, probabilities.argmax(axis=1))
+    leaky = future_contamination(dates, y, known, groups, CONFIG)
+    assert leaky.status == FAILED
+    assert leaky.value > 0.5
+
+
+def test_recall_consistency_fires_when_k4_is_found_in_one_half_only():
+    scored = make_scored(seed=4)
+    dates, y, groups = scored["snapshot_date"].to_numpy(), scored["outcome_class"].to_numpy(), scored["ticker"]
+    early = np.arange(len(y)) < len(y) // 2
+    p_k4 = np.where(early & (y == 4), 0.9, np.random.default_rng(0).random(len(y)) * 0.5)
+    assert recall_consistency(dates, y, p_k4, groups, CONFIG).status == FAILED
+    assert recall_consistency(dates, y, np.where(y == 4, 0.9, 0.1), groups, CONFIG).status == PASSED
+
+
+def test_recall_consistency_without_k4_rows_is_too_little_evidence():
+    scored = make_scored()
+    y = np.where(scored["outcome_class"] == 4, 0, scored["outcome_class"])
+    result = recall_consistency(scored["snapshot_date"].to_numpy(), y, scored["ev"], scored["ticker"], CONFIG)
+    assert result.status == TOO_LITTLE
+    assert not result.passed
+
+
+def test_a_result_too_good_is_suspected_until_the_audit_passes():
+    good = metrics_of(make_scored(skill=0.6))
+    assert ev_correlation(good, CONFIG, None).status == SUSPICIOUS
+    assert ev_correlation(good, CONFIG, False).status == SUSPICIOUS
+    assert ev_correlation(good, CONFIG, True).status == PASSED
+
+
+def test_an_ev_that_says_nothing_fails_the_correlation_gate():
+    scored = make_scored(skill=0.0, seed=2)
+    scored["ev"] = -scored["ev"]
+    assert ev_correlation(metrics_of(scored), CONFIG, True).status == FAILED
+
+
+def test_class_drift_passes_the_same_mix_and_fires_on_another():
+    rng = np.random.default_rng(0)
+    train = rng.choice(6, 2000, p=MIX)
+    assert class_drift(train, rng.choice(6, 500, p=MIX), CONFIG).status == PASSED
+    assert class_drift(train, rng.choice(6, 500, p=MIX[::-1]), CONFIG).status == FAILED
+    assert class_drift(train, train[:10], CONFIG).status == TOO_LITTLE
+
+
+def test_the_five_tests_come_in_the_order_of_the_report():
+    scored = make_scored()
+    results = run_integrity_tests(make_split(), AS_OF, scored, metrics_of(scored), CONFIG)
+    assert [r.name for r in results] == [
+        "temporal integrity",
+        "future contamination",
+        "K4 recall consistency",
+        "EV correlation",
+        "class distribution drift",
+    ]
+
+
+def test_a_verdict_without_cases_fails():
+    assert not Verdict.of("x", 0, []).passed
+    assert Verdict.of("x", 1, []).passed
+    assert not Verdict.of("x", 5, ["found"]).passed
+
+
+def test_a_check_that_raises_becomes_a_failed_verdict_that_carries_the_error():
+    def broken() -> Verdict:
+        raise KeyError("no such column")
+
+    verdict = guarded("holds", broken)
+    assert not verdict.passed
+    assert "KeyError" in verdict.findings[0]
+
+
+@pytest.mark.parametrize("n", [25, 400])
+def test_many_findings_are_cut_but_counted(n):
+    verdict = Verdict.of("x", n, [f"finding {i}" for i in range(n)])
+    assert len(verdict.findings) == 21
+    assert verdict.detail["n_findings"] == n
