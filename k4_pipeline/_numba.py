@@ -23,8 +23,8 @@ def _source_hash() -> str:
     root = Path(__file__).parent
     for path in sorted(root.rglob("*.py")):
         text = path.read_bytes()
-        # config.py: kernels freeze the constants they read when they are compiled.
-        if b"_numba" in text or path.name == "config.py":
+        # config/: kernels freeze the constants they read when they are compiled.
+        if b"_numba" in text or path.parent.name == "config":
             digest.update(path.relative_to(root).as_posix().encode())
             digest.update(text)
     return digest.hexdigest()[:16]

@@ -1,7 +1,7 @@
 """Where a run keeps its files and with which settings it works: the only place that reads the environment.
 
 Order of precedence: command-line options, then `K4_*` variables, then `K4_HOME/settings.json` (written by `k4 run`, so
-that the UI goes on with the same data), then the defaults of config.py.
+that the UI goes on with the same data), then the defaults of config/.
 """
 
 from __future__ import annotations

@@ -72,7 +72,7 @@ def run(
     device: Annotated[str | None, typer.Option(help="auto (default), cpu or cuda.")] = None,
     set_: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Any other setting of config.py; may be repeated."),
+        typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Any other setting; may be repeated."),
     ] = None,
     again: Annotated[
         bool, typer.Option("--again", help="Start from the settings of the last run instead of the defaults.")

@@ -3,7 +3,7 @@
 The files are found by following the imports from `defs/assets/<asset>.py`, so that no list has to be kept. What only
 stores, draws, schedules or prints (`PLUMBING`) is left out, and so is the proof (`leakage`, `report`) except for the
 report itself: editing a plot does not make the bars stale. Comments, docstrings and layout do not count, nor do the
-defaults in config.py (the values used are stored beside every artifact); its constants do, by value.
+defaults in config/ (the values used are stored beside every artifact); its constants do, by value.
 """
 
 from __future__ import annotations

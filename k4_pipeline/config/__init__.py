@@ -1,0 +1,124 @@
+"""The one home of every constant and threshold. Frozen dataclasses; nothing here reads files or the environment."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any, TypeVar, get_type_hints
+
+from k4_pipeline.config.constants import (
+    CLASS_NAMES,
+    CLASS_VALUES,
+    CLASS_WEIGHTS,
+    EXCLUDED,
+    EXCLUSION_REASONS,
+    K4,
+    K5,
+    MEAN_VOLUME_BARS,
+    MIN_VALID_HISTORY_BARS,
+    N_CLASSES,
+    N_FEATURES,
+    N_MARKET_FEATURES,
+    N_PATTERN_FEATURES,
+    SEQUENCE_BARS,
+    SIGNAL_NAMES,
+    SPLIT_NAMES,
+)
+from k4_pipeline.config.data import (
+    CleaningConfig,
+    LabelConfig,
+    PatternConfig,
+    SimulationConfig,
+    SourceConfig,
+    SplitConfig,
+)
+from k4_pipeline.config.model import LossConfig, ModelConfig, ScalerConfig, SignalConfig, TrainConfig
+from k4_pipeline.config.proof import ControlsConfig, IntegrityConfig, ProofConfig
+from k4_pipeline.errors import ConfigError
+
+__all__ = [
+    "CLASS_NAMES",
+    "CLASS_VALUES",
+    "CLASS_WEIGHTS",
+    "EXCLUDED",
+    "EXCLUSION_REASONS",
+    "K4",
+    "K5",
+    "MEAN_VOLUME_BARS",
+    "MIN_VALID_HISTORY_BARS",
+    "N_CLASSES",
+    "N_FEATURES",
+    "N_MARKET_FEATURES",
+    "N_PATTERN_FEATURES",
+    "SEQUENCE_BARS",
+    "SIGNAL_NAMES",
+    "SPLIT_NAMES",
+    "CleaningConfig",
+    "ControlsConfig",
+    "IntegrityConfig",
+    "LabelConfig",
+    "LossConfig",
+    "ModelConfig",
+    "PatternConfig",
+    "PipelineConfig",
+    "ProofConfig",
+    "ScalerConfig",
+    "SignalConfig",
+    "SimulationConfig",
+    "SourceConfig",
+    "SplitConfig",
+    "TrainConfig",
+    "config_hash",
+    "from_dict",
+    "to_dict",
+]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class PipelineConfig:
+    """Everything a run depends on; its hash is part of every fingerprint."""
+
+    source: SourceConfig = field(default_factory=SourceConfig)
+    simulation: SimulationConfig = field(default_factory=SimulationConfig)
+    cleaning: CleaningConfig = field(default_factory=CleaningConfig)
+    patterns: PatternConfig = field(default_factory=PatternConfig)
+    labels: LabelConfig = field(default_factory=LabelConfig)
+    split: SplitConfig = field(default_factory=SplitConfig)
+    scaler: ScalerConfig = field(default_factory=ScalerConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    training: TrainConfig = field(default_factory=TrainConfig)
+    signals: SignalConfig = field(default_factory=SignalConfig)
+    integrity: IntegrityConfig = field(default_factory=IntegrityConfig)
+    controls: ControlsConfig = field(default_factory=ControlsConfig)
+    proof: ProofConfig = field(default_factory=ProofConfig)
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A JSON-safe dict of a (nested) config dataclass."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def from_dict(cls: type[T], values: dict[str, Any]) -> T:
+    """Rebuild a (nested) config; unknown keys are a `ConfigError`, missing ones take their default."""
+    hints = get_type_hints(cls)
+    unknown = sorted(set(values) - set(hints))
+    if unknown:
+        raise ConfigError(f"{cls.__name__} has no setting {', '.join(unknown)}; it has {', '.join(hints)}")
+    kwargs: dict[str, Any] = {}
+    for name, value in values.items():
+        if dataclasses.is_dataclass(hints[name]) and isinstance(value, dict):
+            kwargs[name] = from_dict(hints[name], value)  # type: ignore[arg-type]
+        else:
+            kwargs[name] = tuple(value) if isinstance(value, list) else value
+    return cls(**kwargs)
+
+
+def config_hash(config: Any) -> str:
+    """16 hex digits that change when any value of the config changes."""
+    text = json.dumps(to_dict(config), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

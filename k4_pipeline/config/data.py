@@ -1,0 +1,112 @@
+"""Where bars come from and which rows are used: source, simulation, cleaning, patterns, labels, split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from k4_pipeline.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    """Where the bars (and, if wanted, the snapshots) come from."""
+
+    source: Literal["simulated", "folder", "table", "yfinance"] = "simulated"
+    path: str = ""  # folder or file
+    tickers: tuple[str, ...] = ()  # yfinance universe, or a filter for the others
+    start: str = ""  # ISO date, yfinance only
+    snapshots_path: str = ""  # "" = scan for patterns; else an external snapshot file
+    missing_tickers: Literal["fail", "filter", "fetch"] = "fail"
+
+
+@dataclass(frozen=True)
+class SimulationConfig:
+    """The embedded simulated market. `market/sources/simulated.py` documents the process."""
+
+    world: Literal["squeeze", "null"] = "squeeze"
+    n_tickers: int = 240
+    n_bars: int = 2000
+    end_date: str = "2024-12-31"
+    seed: int = 3  # chosen so that the newest test quarter of the default squeeze market holds K4s
+    dirty: bool = True
+
+
+@dataclass(frozen=True)
+class CleaningConfig:
+    """Which daily bars are sane. Nothing is repaired; a row is kept as sent or rejected with a reason."""
+
+    range_tolerance: float = 0.005  # open/close may leave [low, high] by this share (vendor rounding)
+    jump_factor: float = 4.0  # close-to-close factor listed (not rejected) as suspicious
+    stale_bars: int = 20  # identical closes in a row listed as stale
+    min_bars: int = 20  # a ticker with fewer clean bars is dropped, with its rows in the rejects
+    default_exchange: str = "XNYS"
+    # A bar dated today may still grow. "reject" it; "after_close": keep it once its exchange has closed; "accept" it.
+    todays_bar: Literal["reject", "after_close", "accept"] = "reject"
+    after_close_minutes: int = 15  # "after_close" waits this long for the vendor's final print
+    max_rejected_frac: float = 0.5  # more refused rows than this and the whole input is refused
+
+
+@dataclass(frozen=True)
+class PatternConfig:
+    """The consolidation state machine of docs/patterns.md and the snapshot sampling."""
+
+    bbw_percentile_max: float = 0.30
+    adx_max: float = 32.0
+    volume_ratio_max: float = 0.80
+    range_ratio_max: float = 1.00
+    min_other: int = 2
+    qualifying_bars: int = 10
+    power_factor: float = 1.005
+    max_active_bars: int = 90
+    min_history_bars: int = 500
+    sample_probability: float = 0.35
+    sample_probability_late: float = 0.50
+    late_after_bars: int = 15
+    prior_range_bars: int = 20  # bars before the start bar that set w0 of channel_narrowing_pct
+    sampling_seed: int = 0
+
+    @classmethod
+    def preset(cls, name: str, **overrides: Any) -> PatternConfig:
+        """`standard` (default) or `strict` (the original, very selective rule)."""
+        ratios = {"standard": (0.80, 1.00), "strict": (0.35, 0.65)}
+        if name not in ratios:
+            raise ConfigError(f"pattern preset {name!r} is unknown; use one of {sorted(ratios)}")
+        volume, rng = ratios[name]
+        return cls(**{"volume_ratio_max": volume, "range_ratio_max": rng, **overrides})
+
+
+@dataclass(frozen=True)
+class LabelConfig:
+    """The race over the bars after a snapshot."""
+
+    horizon_bars: int = 100
+    labeling: Literal["race", "first_breach"] = "race"
+    measured_on: Literal["high_low", "close"] = "high_low"
+    gain_thresholds: tuple[float, float, float, float] = (0.05, 0.15, 0.35, 0.75)  # K1, K2, K3, K4
+    stop_loss: float = 0.10
+    delisted_after_sessions: int = 10  # a ticker silent for more sessions than this has ended
+
+    @classmethod
+    def preset(cls, name: str, **overrides: Any) -> LabelConfig:
+        """`race_100` (default) or `rare_30` (30 bars, measured on closes: K4 near its original rarity)."""
+        presets: dict[str, dict[str, Any]] = {
+            "race_100": {},
+            "rare_30": {"horizon_bars": 30, "measured_on": "close"},
+        }
+        if name not in presets:
+            raise ConfigError(f"label preset {name!r} is unknown; use one of {sorted(presets)}")
+        return cls(**{**presets[name], **overrides})
+
+
+@dataclass(frozen=True)
+class SplitConfig:
+    """Membership by dates alone; spans in calendar months and days."""
+
+    test_months: int = 3
+    validation_months: int = 18
+    embargo_days: int = 7
+    train_years: int = 0  # 0: all history before validation
+    min_train_rows: int = 50
+    min_validation_rows: int = 10
+    weight_by_uniqueness: bool = False
