@@ -1,27 +1,51 @@
-"""The `k4` command. Each group of commands lives in its own file; here they get their names."""
+"""The `k4` command. One file per command; here they get their names, and are imported when they are called."""
 
 from __future__ import annotations
 
+from typing import Annotated, ClassVar
+
 import typer
 
-from k4_pipeline.cli import audit, bench, champion, export, features, instance, report, run
+from k4_pipeline import __version__
+from k4_pipeline.cli.lazy import LazyGroup
 
-app = typer.Typer(
-    name="k4",
-    help="Finds rare consolidations that end in an explosive breakout (class K4), from daily bars, and proves at every "
-    "step that no future information was used.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-)
-app.command("run")(run.run)
-app.command("report")(report.report)
-app.command("audit")(audit.audit)
-app.command("export")(export.export)
-app.command("features")(features.features)
-app.add_typer(champion.app, name="champion")
-app.add_typer(bench.app, name="bench")
-app.command("ui")(instance.ui)
-app.command("init")(instance.init)
+
+class Commands(LazyGroup):
+    """name -> (module, attribute, one line of help), in the order of `k4 --help`."""
+
+    table: ClassVar = {
+        "run": ("k4_pipeline.cli.run", "run", "Run everything, from bars to report and today's signals."),
+        "report": ("k4_pipeline.cli.report", "report", "Show, render or open the validation report."),
+        "export": ("k4_pipeline.cli.export", "export", "Write a table of the graph as Parquet or CSV."),
+        "champion": ("k4_pipeline.cli.champion", "app", "The model that serves: its history, and the way back."),
+        "audit": ("k4_pipeline.cli.audit", "audit", "Prove again that no future information was used."),
+        "features": ("k4_pipeline.cli.features", "features", "The 69 features: look-back, scale and formula."),
+        "ui": ("k4_pipeline.cli.instance", "ui", "Start the Dagster UI on the same home folder."),
+        "bench": ("k4_pipeline.cli.bench", "app", "Measure speed and memory."),
+        "init": ("k4_pipeline.cli.instance", "init", "Create the home folder; with --compile, the kernels too."),
+    }
+
+
+# Plain help here: rich's Markdown support alone takes longer to import than everything else of `k4 --help`.
+app = typer.Typer(name="k4", cls=Commands, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"k4 {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def k4(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Find rare consolidations that end in an explosive breakout (class K4), from daily bars.
+
+    Every step proves that no future information was used. Start with `k4 run`.
+    """
 
 
 def main() -> None:

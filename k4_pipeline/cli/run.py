@@ -17,6 +17,7 @@ from k4_pipeline.settings import Settings, load_settings, save_settings
 
 # One shell run judges one model, so its test span is longer than that of a walk-forward partition.
 RUN_TEST_MONTHS = 12
+STEP_TIMES = "step_seconds.json"
 
 
 @explained
@@ -87,8 +88,6 @@ def run(
     Without options it works on the embedded simulated market. The run is recorded in the home folder and shows up in
     the UI (`k4 ui`), which goes on with the same settings. Exit status 0 only when every blocking check passed.
     """
-    from k4_pipeline.cli.results import show_result
-
     given = {
         "source": source or ("table" if path and path.is_file() else "folder" if path else None),
         "path": path,
@@ -113,11 +112,13 @@ def run(
     settings = resolve(home, given, set_ or [], again=again)
     console = err_console()
     began = time.monotonic()
-    result = execute(settings, as_of, console=console, quiet=quiet or json_, debug=debug)
+    result = execute(settings, as_of, console=console, quiet=quiet, debug=debug)
     result["seconds"] = round(time.monotonic() - began, 1)
     if json_:
         print_json(result)
     elif result["success"]:
+        from k4_pipeline.cli.results import show_result
+
         show_result(result, out_console())
     if not result["success"]:
         for error in result["errors"]:
@@ -144,20 +145,22 @@ def resolve(home: Path | None, given: dict[str, Any], assignments: list[str], *,
 
 def execute(settings: Settings, as_of: str | None, *, console: Any, quiet: bool, debug: bool) -> dict[str, Any]:
     """Both halves of the run: the data, then everything that depends on the as-of date."""
-    from k4_pipeline.cli.progress import TerminalProgress
-    from k4_pipeline.cli.results import collect_result
+    from k4_pipeline.cli.progress import RunProgress
     from k4_pipeline.defs.graph import ASSET_ORDER
-    from k4_pipeline.defs.instance import create_home
-    from k4_pipeline.defs.run import DATA_ASSETS, choose_as_of, run_graph
 
-    create_home(settings)
     log = settings.logs_dir / f"run-{time.strftime('%Y%m%dT%H%M%S')}.log"
-    with TerminalProgress(console, quiet=quiet) as progress:
+    steps = [step for name in ASSET_ORDER for step in (name, f"{name}_checks")]
+    with RunProgress(console, steps, settings.logs_dir / STEP_TIMES, quiet=quiet) as progress:
+        # Only now: Dagster takes seconds to load, and the bar shall stand before that.
+        from k4_pipeline.cli.results import collect_result
+        from k4_pipeline.defs.instance import create_home
+        from k4_pipeline.defs.run import DATA_ASSETS, choose_as_of, run_graph
+
+        create_home(settings)
         outcome = run_graph(settings, DATA_ASSETS, as_of=None, progress=progress, log=log)
         if outcome.success:
             as_of = choose_as_of(settings, as_of)
-            if not quiet:
-                console.print(f"as of {as_of}, tested on the {settings.config.split.test_months} months after it")
+            progress.say(f"as of {as_of}, tested on the {settings.config.split.test_months} months after it")
             rest = tuple(name for name in ASSET_ORDER if name not in DATA_ASSETS)
             outcome = outcome.then(run_graph(settings, rest, as_of=as_of, progress=progress, log=log))
     if debug and not outcome.success:

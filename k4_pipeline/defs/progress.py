@@ -1,12 +1,16 @@
-"""Progress of long domain calls, shown where the run happens: in the Dagster log, or as bars in a terminal.
+"""Progress of steps and long domain calls, shown where the run happens: in the Dagster log, or as bars in a terminal.
 
 A domain function gets `Progress.of(label)` as its `progress(done, total)`; what becomes of the numbers is decided here.
+Dagster makes a resource anew from its configuration before a run, so what a terminal shows cannot travel in the
+resource: `showing` sets it for the run that executes in this thread.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
 from typing import Protocol
 
 Callback = Callable[[int, int], None]
@@ -17,6 +21,9 @@ class Progress(Protocol):
 
     def of(self, label: str) -> Callback:
         """A callback for one labelled piece of work."""
+
+    def step(self, name: str) -> AbstractContextManager[None]:
+        """Entered while the step `name` (an asset, or `<asset>_checks`) works."""
 
 
 class LogProgress:
@@ -38,3 +45,25 @@ class LogProgress:
                 self._log(f"{label}: {done:,} of {total:,}")
 
         return report
+
+    def step(self, name: str) -> AbstractContextManager[None]:
+        """Nothing: Dagster's own log says when a step begins and ends."""
+        return nullcontext()
+
+
+_shown: ContextVar[Progress | None] = ContextVar("k4_progress", default=None)
+
+
+@contextmanager
+def showing(progress: Progress | None) -> Iterator[None]:
+    """Runs that execute inside this block report to `progress`."""
+    token = _shown.set(progress)
+    try:
+        yield
+    finally:
+        _shown.reset(token)
+
+
+def progress_of_run(log: Callable[[str], None]) -> Progress:
+    """What `showing` set, else lines in `log`."""
+    return _shown.get() or LogProgress(log)

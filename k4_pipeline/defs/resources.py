@@ -1,14 +1,12 @@
-"""The one resource of the project: settings, artifact store and where progress goes."""
+"""The one resource of the project: settings and artifact store."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from pydantic import Field, PrivateAttr
+from pydantic import Field
 
 from k4_pipeline.config import PipelineConfig, from_dict, to_dict
-from k4_pipeline.defs.progress import LogProgress, Progress
 from k4_pipeline.options import apply_assignments
 from k4_pipeline.settings import Settings, load_settings
 from k4_pipeline.storage import ArtifactStore
@@ -26,14 +24,11 @@ class K4Resource(dg.ConfigurableResource):
     frozen_config: dict[str, Any] = Field(
         default={}, description="A complete configuration that replaces all stored settings; set by `k4 run`."
     )
-    _progress: Progress | None = PrivateAttr(default=None)
 
     @classmethod
-    def frozen(cls, settings: Settings, progress: Progress | None = None) -> "K4Resource":
+    def frozen(cls, settings: Settings) -> "K4Resource":
         """A resource that works with exactly these settings, whatever the environment says."""
-        resource = cls(home=str(settings.home), frozen_config=to_dict(settings.config))
-        resource._progress = progress
-        return resource
+        return cls(home=str(settings.home), frozen_config=to_dict(settings.config))
 
     def settings(self) -> Settings:
         """The settings of this run."""
@@ -49,7 +44,3 @@ class K4Resource(dg.ConfigurableResource):
     def store(self) -> ArtifactStore:
         """The artifact store below the home folder."""
         return ArtifactStore(self.settings().artifacts_dir)
-
-    def progress(self, log: Callable[[str], None]) -> Progress:
-        """Terminal bars when `k4 run` gave them, else lines in the log."""
-        return self._progress or LogProgress(log)

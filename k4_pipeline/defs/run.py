@@ -12,7 +12,7 @@ from k4_pipeline.defs.graph import ASSET_ORDER, PARTITIONED_ASSETS
 from k4_pipeline.defs.instance import open_instance
 from k4_pipeline.defs.jobs import ONE_WRITER
 from k4_pipeline.defs.partitions import as_of_partitions
-from k4_pipeline.defs.progress import Progress
+from k4_pipeline.defs.progress import Progress, showing
 from k4_pipeline.defs.resources import K4Resource
 from k4_pipeline.defs.staging import load_table
 from k4_pipeline.errors import ConfigError
@@ -91,10 +91,10 @@ def run_graph(
     """Materialize `assets` with their checks; the run is recorded under K4_HOME and visible in the UI."""
     from k4_pipeline.defs.build import build_defs
 
-    defs = build_defs({"k4": K4Resource.frozen(settings, progress)}, loggers={"file": file_logger})
+    defs = build_defs({"k4": K4Resource.frozen(settings)}, loggers={"file": file_logger})
     job = defs.resolve_job_def("full_pipeline")
     partitioned = any(name in PARTITIONED_ASSETS for name in assets)
-    with open_instance(settings) as instance:
+    with open_instance(settings) as instance, showing(progress):
         result = job.execute_in_process(
             instance=instance,
             partition_key=as_of if partitioned else None,

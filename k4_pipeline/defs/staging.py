@@ -21,7 +21,7 @@ import pandas as pd
 from k4_pipeline.config import PipelineConfig, to_dict
 from k4_pipeline.defs.graph import PARTITIONED_ASSETS
 from k4_pipeline.defs.json_values import json_safe
-from k4_pipeline.defs.progress import Callback, Progress
+from k4_pipeline.defs.progress import Callback, Progress, progress_of_run
 from k4_pipeline.defs.resources import K4Resource
 from k4_pipeline.errors import K4Error, StaleArtifactError
 from k4_pipeline.settings import Settings
@@ -164,9 +164,10 @@ def _stage(
     settings, store = k4.settings(), k4.store()
     code_record(asset)  # read before the work: an edit while it runs is not the code that ran
     partition = context.partition_key if asset in PARTITIONED_ASSETS else None
-    refs = open_inputs(store, inputs, partition)
-    with store.stage(asset, partition) as staged:
-        work = AssetRun(settings, store, staged.dir, partition, refs, k4.progress(context.log.info))
+    progress = progress_of_run(context.log.info)
+    with progress.step(asset), store.stage(asset, partition) as staged:
+        refs = open_inputs(store, inputs, partition)
+        work = AssetRun(settings, store, staged.dir, partition, refs, progress)
         yield work
         config = to_dict(settings.config)
         atomic_write_json(staged.dir / "config.json", {name: config[name] for name in sections})

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
+import re
+import struct
 import subprocess
 import sys
+import termios
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +21,9 @@ from click.testing import Result
 from typer.testing import CliRunner
 
 from k4_pipeline.cli import app
+from k4_pipeline.cli.progress import readable
 from k4_pipeline.defs.export import EXPORTS
+from k4_pipeline.defs.graph import ASSET_ORDER
 from k4_pipeline.defs.instance import create_home, open_instance
 from k4_pipeline.defs.run import DATA_ASSETS, RunOutcome, run_graph
 from k4_pipeline.leakage.controls.negative_controls import CONTROLS
@@ -37,19 +46,53 @@ def k4(home: Path, *arguments: object, ok: bool = True) -> Result:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory) -> Path:
-    """A home folder in which one run succeeded."""
+    """A home folder in which one run succeeded, its progress drawn on a pseudo-terminal of 80 columns."""
     home = tmp_path_factory.mktemp("k4") / "home"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("K4_")}
-    done = subprocess.run(
-        [sys.executable, "-m", "k4_pipeline.cli", "run", *TINY, "--json"],
-        env={**environment, "K4_HOME": str(home)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    (home / "result.json").write_text(done.stdout)
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
+    command = [sys.executable, "-m", "k4_pipeline.cli", "run", *TINY, "--json"]
+    environment |= {"K4_HOME": str(home), "TERM": "xterm-256color"}
+    with (home.parent / "stdout").open("w+") as stdout:
+        began = time.monotonic()
+        process = subprocess.Popen(command, env=environment, stdout=stdout, stderr=theirs)
+        os.close(theirs)
+        drawn = list(_read_terminal(ours, began))
+        assert process.wait() == 0, "".join(text for _, text in drawn)[-3000:]
+        stdout.seek(0)
+        (home / "result.json").write_text(stdout.read())
+    (home / "terminal.json").write_text(json.dumps(drawn))
     return home
+
+
+def _read_terminal(handle: int, began: float) -> Iterator[tuple[float, str]]:
+    """(seconds since the start, text) of what the process draws, until it closes the terminal."""
+    while True:
+        try:
+            data = os.read(handle, 65536)
+        except OSError:  # Linux: the other end is closed
+            data = b""
+        if not data:
+            os.close(handle)
+            return
+        yield time.monotonic() - began, data.decode(errors="replace")
+
+
+def test_progress_is_drawn_from_the_first_seconds_and_for_every_step(home):
+    """Other work on the machine delays Python's start, so the moment is compared with that of an empty command."""
+    drawn = json.loads((home / "terminal.json").read_text())
+    began = time.monotonic()
+    subprocess.run([sys.executable, "-m", "k4_pipeline.cli", "run", "--help"], check=True, capture_output=True)
+    start = time.monotonic() - began
+    first = next(moment for moment, text in drawn if "ETA" in text)
+    assert first < max(3.0, 3 * start)
+    text = "".join(text for _, text in drawn)
+    for name in ASSET_ORDER:
+        assert f"{readable(name)} " in text, name
+        assert f"{readable(name + '_checks')} " in text, name
+    assert "training" in text
+    lines = re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text))
+    assert max(map(len, lines)) <= 80
 
 
 @pytest.fixture(scope="module")

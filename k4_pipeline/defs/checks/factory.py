@@ -17,6 +17,7 @@ import pandas as pd
 from k4_pipeline.config import PipelineConfig
 from k4_pipeline.defs.graph import PARTITIONED_ASSETS
 from k4_pipeline.defs.partitions import as_of_partitions
+from k4_pipeline.defs.progress import Callback, progress_of_run
 from k4_pipeline.defs.resources import K4Resource
 from k4_pipeline.defs.staging import load_json, load_table
 from k4_pipeline.defs.verdicts import pack
@@ -113,9 +114,15 @@ def bytes_proposition() -> Proposition:
     )
 
 
-def judge(evidence: Evidence, propositions: list[Proposition]) -> list[Verdict]:
+def judge(
+    evidence: Evidence, propositions: list[Proposition], progress: Callback = lambda done, total: None
+) -> list[Verdict]:
     """Evaluate all propositions and promote or reject the version."""
-    verdicts = [guarded(p.name, functools.partial(p.holds, evidence)) for p in propositions]
+    verdicts = []
+    for done, p in enumerate(propositions):
+        progress(done, len(propositions))
+        verdicts.append(guarded(p.name, functools.partial(p.holds, evidence)))
+    progress(len(propositions), len(propositions))
     ref, failed = (
         evidence.ref,
         [
@@ -171,10 +178,11 @@ def checks_for(asset: str, propositions: list[Proposition]) -> dg.AssetChecksDef
     @dg.multi_asset_check(name=f"{asset}_checks", specs=specs, description=f"Propositions about {asset}.")
     def run_checks(context: dg.AssetCheckExecutionContext, k4: K4Resource) -> Iterator[dg.AssetCheckResult]:
         partition = context.partition_key if asset in PARTITIONED_ASSETS else None
-        store = k4.store()
+        store, progress = k4.store(), progress_of_run(context.log.info)
         try:
-            evidence = Evidence(store.newest(asset, partition), store, k4.settings().config)
-            verdicts = judge(evidence, propositions)
+            with progress.step(f"{asset}_checks"):
+                evidence = Evidence(store.newest(asset, partition), store, k4.settings().config)
+                verdicts = judge(evidence, propositions, progress.of(f"checking {asset}"))
         except Exception as error:  # a check that raises leaves no evaluation behind
             text = f"the check could not be evaluated: {type(error).__name__}: {error}"
             verdicts = [Verdict(p.name, False, 0, (text,)) for p in propositions]
