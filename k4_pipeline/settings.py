@@ -42,6 +42,11 @@ class Settings:
         return self.home / "artifacts"
 
     @property
+    def unfinished_dir(self) -> Path:
+        """State of work that a killed run left behind and the next one continues."""
+        return self.home / "unfinished"
+
+    @property
     def reports_dir(self) -> Path:
         """Rendered reports, one folder per as_of."""
         return self.home / "reports"

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -77,6 +78,7 @@ class AssetRun:
 
     settings: Settings
     store: ArtifactStore
+    asset: str
     dir: Path
     partition: str | None
     inputs: dict[str, ArtifactRef]
@@ -88,6 +90,11 @@ class AssetRun:
     def config(self) -> PipelineConfig:
         """The configuration of this run."""
         return self.settings.config
+
+    @property
+    def unfinished_dir(self) -> Path:
+        """A folder for state that a killed run leaves to the next; removed when this version is committed."""
+        return self.settings.unfinished_dir / (f"{self.asset}@{self.partition}" if self.partition else self.asset)
 
     def bars(self) -> Bars:
         """The cleaned bars."""
@@ -167,7 +174,7 @@ def _stage(
     progress = progress_of_run(context.log.info)
     with progress.step(asset), store.stage(asset, partition) as staged:
         refs = open_inputs(store, inputs, partition)
-        work = AssetRun(settings, store, staged.dir, partition, refs, progress)
+        work = AssetRun(settings, store, asset, staged.dir, partition, refs, progress)
         yield work
         config = to_dict(settings.config)
         atomic_write_json(staged.dir / "config.json", {name: config[name] for name in sections})
@@ -177,6 +184,7 @@ def _stage(
             inputs={ref.key: ref.fingerprint for ref in work.inputs.values()},
             guard=lambda: _still_owner(context),
         )
+        shutil.rmtree(work.unfinished_dir, ignore_errors=True)
 
 
 def _still_owner(context: dg.AssetExecutionContext) -> None:

@@ -22,6 +22,7 @@ from k4_pipeline.sequences import dataset, scaler
 from k4_pipeline.sequences.assemble import SequenceIndex
 from k4_pipeline.training import loop
 from k4_pipeline.training import predict as prediction
+from k4_pipeline.training.resume import Resume
 
 Progress = Callable[[int, int], None] | None
 PREDICTED_KEYS = ["ticker", "pattern_id", "start_date", "snapshot_date", "split"]
@@ -49,15 +50,22 @@ def member_dataset(
 
 
 def fit(
-    tables: Stored, fitted_scaler: scaler.Scaler, config: PipelineConfig, *, progress: Progress = None
+    tables: Stored,
+    fitted_scaler: scaler.Scaler,
+    config: PipelineConfig,
+    *,
+    progress: Progress = None,
+    resume: Resume | None = None,
 ) -> Candidate:
     """Weights on the train rows, stopped early on the validation rows, calibrator on the validation rows.
 
-    Test rows are never read.
+    Test rows are never read. With `resume` a fit that was killed goes on where it was, to the same bits.
     """
     train_set, train_table = member_dataset(tables, "train", fitted_scaler)
     validation_set, validation_table = member_dataset(tables, "validation", fitted_scaler)
-    result = loop.train(config.model, config.training, config.loss, train_set, validation_set, progress=progress)
+    result = loop.train(
+        config.model, config.training, config.loss, train_set, validation_set, progress=progress, resume=resume
+    )
     p_raw = prediction.predict_probabilities(result.model, validation_set)
     y = validation_table["outcome_class"].to_numpy(dtype=np.int64)
     calibrator = calibration.fit_calibrator(p_raw, y, keys=validation_table[KEYS])

@@ -6,6 +6,8 @@ go through the same function, so a served score is computed exactly as a validat
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,7 @@ import pandas as pd
 from k4_pipeline.config import PipelineConfig, to_dict
 from k4_pipeline.errors import StaleArtifactError
 from k4_pipeline.storage import write_parquet
+from k4_pipeline.storage.code_version import code_fingerprint
 
 if TYPE_CHECKING:
     from k4_pipeline.features.panel import FeaturePanel
@@ -45,8 +48,12 @@ def train_candidate(
     config: PipelineConfig,
     fingerprints: dict[str, str],
     progress: Progress = None,
+    unfinished: Path | None = None,
 ) -> dict[str, Any]:
     """Train on the train rows, stop early and calibrate on the validation rows; test rows are never read.
+
+    `unfinished` is a folder that outlives a killed process: the state of the training is kept there after every epoch,
+    and the same training (rows, settings, code) goes on from it. The caller removes it once the result is stored.
 
     Writes the checkpoint, `calibrator.json` and `seen_rows.parquet` (member, keys and dates of every row that was
     handed to a fit) into `folder` and returns the facts a report shows.
@@ -57,10 +64,12 @@ def train_candidate(
     from k4_pipeline.sequences.assemble import SequenceIndex
     from k4_pipeline.sequences.scaler import Scaler
     from k4_pipeline.training.checkpoint import save_checkpoint
+    from k4_pipeline.training.resume import Resume
 
     scaler = Scaler.from_json(scaler_json)
     tables = Stored(split, sequences, panel.values, SequenceIndex.from_frame(sequences, panel.close))
-    made = candidate.fit(tables, scaler, config, progress=progress)
+    resume = None if unfinished is None else Resume(unfinished, _identity(config, fingerprints))
+    made = candidate.fit(tables, scaler, config, progress=progress, resume=resume)
     result, calibrator = made.training, made.calibrator
     facts = {
         "architecture": config.model.architecture,
@@ -102,6 +111,12 @@ def train_candidate(
     rows = [table.assign(member=name).astype({"member": "str"}) for name, table in made.handed.items()]
     write_parquet(pd.concat(rows, ignore_index=True), folder / f"{SEEN_ROWS}.parquet")
     return facts
+
+
+def _identity(config: PipelineConfig, fingerprints: dict[str, str]) -> str:
+    """Everything that the weights depend on, as one hash: settings, inputs, code."""
+    text = json.dumps([to_dict(config), fingerprints, code_fingerprint("trained_model")], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def score_snapshots(

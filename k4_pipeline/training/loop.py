@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -25,6 +25,15 @@ from k4_pipeline.training.graphs import GraphedStep
 from k4_pipeline.training.monitor import Monitor, validation_metrics
 from k4_pipeline.training.optimiser import learning_rate_at
 from k4_pipeline.training.predict import predict_logits
+from k4_pipeline.training.resume import (
+    Resume,
+    generator_states,
+    optimiser_tensors,
+    packed,
+    restore_generators,
+    restore_optimiser,
+    unpacked,
+)
 from k4_pipeline.training.seeding import epoch_order, resolve_device, seeded
 from k4_pipeline.training.source import BatchSource, split_evenly, targets_of
 from k4_pipeline.training.step import TrainStep
@@ -69,8 +78,11 @@ class _Sums:
     norm: Any = 0.0
     rows: int = 0
     steps: int = 0
+    first_bad: Any = math.inf  # 0-based step of the first loss that is not finite
 
     def add(self, result: LossResult, norm: Tensor, rows: int) -> None:
+        bad = torch.where(torch.isfinite(result.loss), math.inf, float(self.steps))
+        self.first_bad = torch.clamp(bad, max=self.first_bad)
         self.loss = self.loss + result.loss * rows
         self.k4_loss = self.k4_loss + torch.nan_to_num(result.k4_loss) * result.k4_count
         self.k4_found = self.k4_found + torch.nan_to_num(result.k4_accuracy) * result.k4_count
@@ -87,6 +99,21 @@ class _Sums:
             "train_k4_recall": float(self.k4_found) / k4 if k4 else math.nan,
             "gradient_norm": float(self.norm) / self.steps,
         }
+
+
+@dataclass
+class _State:
+    """What is carried from epoch to epoch beside the model, the optimiser and the generators."""
+
+    history: list[dict[str, Any]] = field(default_factory=list)
+    best_key: tuple[float, ...] | None = None
+    best_epoch: int = 0
+    rows: int = 0
+    best_weights: dict[str, Tensor] = field(default_factory=dict)
+
+    def facts(self) -> dict[str, Any]:
+        """Everything but the weights, JSON-safe."""
+        return {name: value for name, value in vars(self).items() if name != "best_weights"}
 
 
 def _json_safe(values: dict[str, Any]) -> dict[str, Any]:
@@ -108,9 +135,11 @@ def train(
     validation_set: BatchSource,
     *,
     progress: Callable[[int, int], None] | None = None,
+    resume: Resume | None = None,
 ) -> TrainResult:
     """Train a fresh model; `progress(step, steps)` counts optimiser steps of all epochs.
 
+    With `resume` the state is stored after every epoch and a stored one is continued, to the same bits on a CPU.
     The same settings, rows and seed give the same bits on a CPU with the same number of threads. Raises `BadInputError`
     for an empty or unlabelled set and for a sequence without a valid bar, `TrainingDivergedError` when a loss is not
     finite, `ConfigError` for settings out of range.
@@ -128,7 +157,7 @@ def train(
         # The class weights put the mean loss at 2 to 20; the clip should see gradients of a loss of order one.
         mean_weight = float(counts @ np.asarray(loss_config.class_weights) / counts.sum())
         step = TrainStep(model, loss, train_config, loss_scale=1.0 / mean_weight)
-        return _Run(train_config, step, monitor, train_set, validation_set, y_validation, progress).fit(counts)
+        return _Run(train_config, step, monitor, train_set, validation_set, y_validation, progress, resume).fit(counts)
 
 
 class _Run:
@@ -143,8 +172,10 @@ class _Run:
         validation_set: BatchSource,
         y_validation: np.ndarray,
         progress: Callable[[int, int], None] | None,
+        resume: Resume | None = None,
     ) -> None:
         self.config, self.step, self.monitor, self.progress = config, step, monitor, progress
+        self.resume = resume
         self.train_set, self.validation_set, self.y_validation = train_set, validation_set, y_validation
         self.graphed: GraphedStep | None = None
         if step.fast and isinstance(train_set, DeviceBatches) and len(train_set) >= config.batch_size:
@@ -159,14 +190,14 @@ class _Run:
 
     def fit(self, class_counts: np.ndarray) -> TrainResult:
         begin = time.perf_counter()
-        history: list[dict[str, Any]] = []
-        best_key: tuple[float, ...] | None = None
-        best_epoch, best_state, rows = 0, {}, 0
-        for epoch in range(1, self.config.epochs + 1):
+        state = self._restored() or _State()
+        for epoch in range(len(state.history) + 1, self.config.epochs + 1):
+            if state.history and epoch - 1 - state.best_epoch >= self.config.patience:
+                break
             sums, rate = self._epoch(epoch)
-            rows += sums.rows
+            state.rows += sums.rows
             metrics = self._validate(epoch)
-            history.append(
+            state.history.append(
                 _json_safe(
                     {
                         "epoch": epoch,
@@ -177,13 +208,13 @@ class _Run:
                 )
             )
             key = self.monitor.key(metrics)
-            if best_key is None or key > best_key:
-                best_key, best_epoch = key, epoch
-                best_state = copy.deepcopy(self.step.model.state_dict())
-            elif epoch - best_epoch >= self.config.patience:
-                break
+            if state.best_key is None or key > state.best_key:
+                state.best_key, state.best_epoch = key, epoch
+                state.best_weights = copy.deepcopy(self.step.model.state_dict())
+            self._keep(state)
+        history, best_epoch, rows = state.history, state.best_epoch, state.rows
         model = self.step.model
-        model.load_state_dict(best_state)
+        model.load_state_dict(state.best_weights)
         if self.progress is not None:
             self.progress(self.total_steps, self.total_steps)
         value = history[best_epoch - 1][f"validation_{self.monitor.name}"]
@@ -204,12 +235,36 @@ class _Run:
             class_counts=class_counts.tolist(),
         )
 
+    def _keep(self, state: _State) -> None:
+        if self.resume is None:
+            return
+        tensors = {
+            **packed("model", self.step.model.state_dict()),
+            **packed("best", state.best_weights),
+            **packed("optimiser", optimiser_tensors(self.step.optimiser)),
+            **packed("generator", generator_states(self.step.device)),
+        }
+        self.resume.save(tensors, {**state.facts(), "train_seconds": self.train_seconds})
+
+    def _restored(self) -> _State | None:
+        stored = self.resume.load() if self.resume is not None else None
+        if stored is None:
+            return None
+        tensors, facts = stored
+        self.train_seconds = facts.pop("train_seconds")
+        self.step.model.load_state_dict(unpacked("model", tensors))
+        restore_optimiser(self.step.optimiser, unpacked("optimiser", tensors))
+        restore_generators(self.step.device, unpacked("generator", tensors))
+        facts["best_key"] = tuple(facts["best_key"])
+        return _State(**facts, best_weights=unpacked("best", tensors))
+
     def _epoch(self, epoch: int) -> tuple[_Sums, float]:
         begin = time.perf_counter()
         sums, rate = _Sums(), 0.0
         self.step.model.train()
         order = epoch_order(len(self.train_set), self.config.seed, epoch)
-        for i, rows in enumerate(self._batches(order)):
+        batches = self._batches(order)
+        for i, rows in enumerate(batches):
             done = (epoch - 1) * self.steps_per_epoch + i
             rate = learning_rate_at(done, self.total_steps, self.config.learning_rate, self.config.warmup_frac)
             if self.graphed is not None:
@@ -219,7 +274,8 @@ class _Run:
             if self.progress is not None:
                 self.progress(done + 1, self.total_steps)
         if not math.isfinite(float(sums.loss)):
-            self._diverged(epoch, self.steps_per_epoch, None, rate)
+            bad = int(min(float(sums.first_bad), len(batches) - 1))
+            self._diverged(epoch, bad + 1, batches[bad], rate)
         self.train_seconds += time.perf_counter() - begin
         return sums, rate
 
@@ -233,7 +289,7 @@ class _Run:
         result, norm = self.step(x, mask, y, None if weight is None else weight.to(device), rate)
         # Reading a value waits for a GPU: there the check comes once an epoch.
         if device.type == "cpu" and not math.isfinite(float(result.loss)):
-            self._diverged(epoch, i + 1, x[mask], rate)
+            self._diverged(epoch, i + 1, rows, rate)
         return result, norm
 
     def _validate(self, epoch: int) -> dict[str, float]:
@@ -245,10 +301,16 @@ class _Run:
         p = torch.softmax(logits.double(), dim=-1).numpy()
         return validation_metrics(p, self.y_validation, loss, self.config.budget_frac)
 
-    def _diverged(self, epoch: int, step: int, values: Tensor | None, rate: float) -> None:
+    def _diverged(self, epoch: int, step: int, rows: np.ndarray | None, rate: float) -> NoReturn:
         cause = "lower learning_rate or grad_clip, or raise warmup_frac"
-        if values is not None and not torch.isfinite(values).all():
-            cause = "the inputs themselves hold NaN or infinity: check the scaler and the feature panel"
+        if rows is not None:
+            x, mask, y, weight = self.train_set.batch(rows)
+            if not torch.isfinite(x[mask]).all():
+                cause = "the inputs themselves hold NaN or infinity: check the scaler and the feature panel"
+            if self.resume is not None:
+                batch = {"x": x, "mask": mask, "y": y, "weight": weight, "rows": torch.as_tensor(rows)}
+                at = {"epoch": str(epoch), "step": str(step), "learning_rate": repr(rate)}
+                cause += f"; the batch is kept in {self.resume.keep_batch(batch, at)}"
         raise TrainingDivergedError(
             f"training diverged: the loss is not finite at epoch {epoch}, step {step} of {self.steps_per_epoch} "
             f"(learning rate {rate:.2g}); {cause}"

@@ -193,6 +193,7 @@ def test_the_run_holds_no_third_set() -> None:
         "train_set",
         "validation_set",
         "progress",
+        "resume",
     ]
     assert "test" not in " ".join(inspect.signature(_Run.__init__).parameters)
     assert build_model(TINY).n_classes == 6

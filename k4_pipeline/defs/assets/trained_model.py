@@ -35,6 +35,7 @@ def trained_model(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Mater
             config=work.config,
             fingerprints={name: ref.fingerprint for name, ref in work.inputs.items()},
             progress=work.progress("training"),
+            unfinished=work.unfinished_dir,
         )
         seconds = facts.pop("seconds")  # not among the files: the same training must have the same fingerprint
         work.write_json("facts.json", facts)
