@@ -55,9 +55,7 @@ class AppendOnlyTable:
         self.folder.mkdir(parents=True, exist_ok=True)
         with file_lock(self.folder / ".lock"):
             entries = self.entries()
-            new = self._new_rows(
-                rows, [e["file"] for e in entries if e["file"].split("/")[1][:10] == f"{day:%Y-%m-%d}"]
-            )
+            new = self._new_rows(rows, [e for e in entries if _day(e) == day])
             if new.empty:
                 return 0
             taken = {e["file"] for e in entries}

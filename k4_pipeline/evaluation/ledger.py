@@ -1,0 +1,60 @@
+"""The prediction ledger: every signal that was ever given, one immutable row each, and the outcomes that came.
+
+A row is written in the night it was given and never pruned. What is known later (the label) is joined when the ledger
+is read and never written into it, so that nobody can improve what was said by what happened afterwards.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from k4_pipeline.config import CLASS_VALUES
+from k4_pipeline.storage.ledger import AppendOnlyTable
+
+FOLDER = "ledger"
+KEYS = ("night", "ticker", "pattern_id", "model")
+SNAPSHOT_KEYS = ["ticker", "start_date", "snapshot_date"]
+
+
+def open_ledger(home: Path) -> AppendOnlyTable:
+    """The ledger of a home folder."""
+    return AppendOnlyTable(home / FOLDER, KEYS)
+
+
+def ledger_rows(signals: pd.DataFrame, *, model: str, data_fingerprint: str) -> pd.DataFrame:
+    """The rows of one night from the signals table: its columns behind `night`, `model` and `data_fingerprint`.
+
+    The night is the last bar any open pattern has; `model` is the fingerprint of the champion's weights.
+    """
+    rows = signals.copy()
+    night = rows["snapshot_date"].max()
+    rows.insert(0, "night", pd.Series(night, index=rows.index, dtype=rows["snapshot_date"].dtype))
+    rows["model"] = pd.Series(model, index=rows.index, dtype="str")
+    rows["data_fingerprint"] = pd.Series(data_fingerprint, index=rows.index, dtype="str")
+    return rows
+
+
+def matured(ledger: pd.DataFrame, labelled: pd.DataFrame, known_by: pd.Timestamp) -> pd.DataFrame:
+    """Ledger rows whose label is known before `known_by`, with `outcome_class`, `label_end_date` and `value`.
+
+    `labelled` holds snapshots with their race label (any snapshots: rows are joined on the snapshot's key). `value` is
+    the strategic value of the class that came. Rows without a label, or whose label ends later, are left out.
+    """
+    known = labelled[labelled["outcome_class"].notna() & (labelled["label_end_date"] < known_by)]
+    columns = [*SNAPSHOT_KEYS, "outcome_class", "label_end_date"]
+    out = ledger.merge(known[columns], on=SNAPSHOT_KEYS, how="inner", validate="m:1")
+    out["outcome_class"] = out["outcome_class"].astype(np.int64)
+    return out.assign(value=np.asarray(CLASS_VALUES)[out["outcome_class"].to_numpy()])
+
+
+def first_of_pattern(rows: pd.DataFrame) -> pd.DataFrame:
+    """One row per pattern, model and tier: the first night on which it was given.
+
+    The nights of one pattern share almost the whole race that follows, so they are one piece of evidence, not many.
+    """
+    ordered = rows.sort_values(["night", "ticker", "pattern_id"], kind="stable")
+    groups = ["pattern_id", "model"] + (["tier"] if "tier" in rows else ["signal"])
+    return ordered.drop_duplicates(groups).reset_index(drop=True)

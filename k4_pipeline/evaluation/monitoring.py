@@ -1,0 +1,151 @@
+"""Whether yesterday's signals were right: hit rates by tier against their certificate, calibration, recall, value.
+
+Input is the matured part of the prediction ledger (evaluation/ledger.py). Hit rates count one row per pattern and tier;
+everything else counts every row and draws whole tickers and months for its intervals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from k4_pipeline.config import K4, N_CLASSES, SIGNAL_NAMES
+from k4_pipeline.evaluation.bootstrap import cluster_weights, interval
+from k4_pipeline.evaluation.ledger import first_of_pattern
+from k4_pipeline.evaluation.sequential import ALPHA, precision_holds
+from k4_pipeline.evaluation.weighted import Ranking
+
+CONFIDENCE = 0.95
+BUDGET_FRAC = 0.10
+_DRAWS = 500
+
+
+def tier_column(rows: pd.DataFrame) -> str:
+    """`tier` (certified) where the ledger has it, else `signal` (by expected value)."""
+    return "tier" if "tier" in rows else "signal"
+
+
+def hit_rates(matured: pd.DataFrame, certified: Mapping[str, float] | None = None, alpha: float = ALPHA) -> list[dict]:
+    """Per tier: matured patterns, K4 hits, hit rate with its exact (Clopper-Pearson) interval, and the certificate.
+
+    `certified` maps a tier to the precision it was certified for; where it is given, `claim_holds` says what the
+    sequential test says of it (None: no certificate).
+    """
+    column = tier_column(matured)
+    single = first_of_pattern(matured).sort_values(["label_end_date", "night", "ticker"], kind="stable")
+    out = []
+    for tier in SIGNAL_NAMES:
+        rows = single[single[column] == tier]
+        hit = (rows["outcome_class"] == K4).to_numpy()
+        n, hits = len(hit), int(hit.sum())
+        low, high = clopper_pearson(hits, n)
+        claimed = (certified or {}).get(tier)
+        row: dict[str, Any] = {"tier": tier, "n": n, "hits": hits, "hit_rate": hits / n if n else None}
+        row |= {"low": low, "high": high, "certified": claimed, "claim_holds": None, "evidence_against": None}
+        if claimed:
+            test = precision_holds(hit, claimed, alpha)
+            row |= {"claim_holds": test.holds, "evidence_against": test.peak}
+        row["mean_value"] = float(rows["value"].mean()) if n else None
+        out.append(row)
+    return out
+
+
+def clopper_pearson(hits: int, n: int, confidence: float = CONFIDENCE) -> tuple[float | None, float | None]:
+    """Exact two-sided interval of a proportion; (None, None) without rows."""
+    if n == 0:
+        return None, None
+    tail = (1.0 - confidence) / 2.0
+    low = float(stats.beta.ppf(tail, hits, n - hits + 1)) if hits else 0.0
+    high = float(stats.beta.ppf(1.0 - tail, hits + 1, n - hits)) if hits < n else 1.0
+    return low, high
+
+
+def by_month(matured: pd.DataFrame, seed: int = 0) -> list[dict]:
+    """Per month of the night: rows, K4 rows, K4 claimed and realised, EV claimed and realised, recall in the top 10%.
+
+    Intervals (95%) of the realised means draw whole tickers.
+    """
+    out = []
+    for month, rows in matured.groupby(matured["night"].dt.strftime("%Y-%m")):
+        k4 = (rows["outcome_class"] == K4).to_numpy()
+        weights = cluster_weights(rows["ticker"].to_numpy(), _DRAWS, seed)
+        realised = rows["value"].to_numpy(dtype=np.float64)
+        low, high = interval(lambda w, x=realised: float(w @ x / w.sum()), weights, CONFIDENCE)
+        k4_low, k4_high = interval(lambda w, x=k4: float(w @ x / w.sum()), weights, CONFIDENCE)
+        ranking = Ranking.of(rows[f"p_{K4}"].to_numpy(), k4)
+        out.append(
+            {
+                "month": month,
+                "n": len(rows),
+                "n_k4": int(k4.sum()),
+                "k4_claimed": float(rows[f"p_{K4}"].mean()),
+                "k4_realised": float(k4.mean()),
+                "k4_realised_low": k4_low,
+                "k4_realised_high": k4_high,
+                "ev_claimed": float(rows["ev"].mean()),
+                "ev_realised": float(realised.mean()),
+                "ev_realised_low": low,
+                "ev_realised_high": high,
+                "k4_recall_top_10pct": ranking.recall_in_top(np.ones(len(rows)), BUDGET_FRAC),
+            }
+        )
+    return out
+
+
+def calibration_table(matured: pd.DataFrame, bins: int = 10) -> list[dict]:
+    """Claimed and realised K4 share in bins of equal size of the claimed probability, with exact intervals."""
+    p = matured[f"p_{K4}"].to_numpy()
+    k4 = (matured["outcome_class"] == K4).to_numpy()
+    groups = np.array_split(np.argsort(p, kind="stable"), max(1, min(bins, len(p) // 5)))
+    out = []
+    for group in groups:
+        if not len(group):
+            continue
+        low, high = clopper_pearson(int(k4[group].sum()), len(group))
+        claimed, realised = float(p[group].mean()), float(k4[group].mean())
+        out.append({"n": len(group), "claimed": claimed, "realised": realised, "low": low, "high": high})
+    return out
+
+
+def expected_performance(rows: pd.DataFrame) -> dict[str, float | int | None]:
+    """What the calibrated probabilities themselves promise, before any label: K4 rows, recall in the top 10%, EV.
+
+    If the probabilities are calibrated, the expected share of K4 caught in the top 10% is the mass of P(K4) there over
+    all of it. Compare it with what came (`by_month`) once labels are known.
+    """
+    p = np.sort(rows[f"p_{K4}"].to_numpy(dtype=np.float64))[::-1]
+    total = float(p.sum())
+    top = float(p[: int(np.ceil(BUDGET_FRAC * len(p)))].sum())
+    return {
+        "n": len(p),
+        "n_k4_expected": total,
+        "k4_recall_top_10pct_expected": top / total if total > 0 else None,
+        "ev_expected": float(rows["ev"].mean()) if len(p) else None,
+    }
+
+
+def summary(
+    ledger: pd.DataFrame, matured_rows: pd.DataFrame, certified: Mapping[str, float] | None = None
+) -> dict[str, Any]:
+    """Everything `k4 monitor` shows, JSON-safe: counts, tiers, months, calibration, and what is still open."""
+    keys = ["night", "ticker", "pattern_id", "model"]
+    done = pd.MultiIndex.from_frame(matured_rows[keys]) if len(matured_rows) else None
+    waiting = ledger if done is None else ledger[~pd.MultiIndex.from_frame(ledger[keys]).isin(done)]
+    return {
+        "rows": len(ledger),
+        "matured": len(matured_rows),
+        "first_night": str(ledger["night"].min().date()) if len(ledger) else None,
+        "last_night": str(ledger["night"].max().date()) if len(ledger) else None,
+        "by": tier_column(ledger) if len(ledger) else None,
+        "tiers": hit_rates(matured_rows, certified) if len(matured_rows) else [],
+        "months": by_month(matured_rows) if len(matured_rows) else [],
+        "calibration": calibration_table(matured_rows) if len(matured_rows) else [],
+        "waiting": expected_performance(waiting) if len(waiting) else None,
+        "classes": [
+            int((matured_rows["outcome_class"] == c).sum()) if len(matured_rows) else 0 for c in range(N_CLASSES)
+        ],
+    }
