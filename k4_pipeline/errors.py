@@ -23,3 +23,7 @@ class StaleArtifactError(K4Error):
 
 class ConfigError(K4Error):
     """A setting is unknown or has a value outside its allowed range."""
+
+
+class BusyError(K4Error):
+    """Another run writes into the same home; the message names it."""

@@ -9,13 +9,13 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
 import typer
 from rich.console import Console
 
 from k4_pipeline.errors import K4Error
-from k4_pipeline.settings import Settings, load_settings
+from k4_pipeline.settings import Settings, home_dir, load_settings
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -57,25 +57,44 @@ def settings_for(home: Path | None) -> Settings:
 
 
 def explained(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn an error into one message and exit status 1; with --debug show where it came from."""
+    """Turn an error into one message (with --json one JSON document) and an exit status: 1, or 130 when interrupted.
+
+    With --debug show where it came from.
+    """
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return command(*args, **kwargs)
-        except K4Error as error:
-            if kwargs.get("debug"):
-                traceback.print_exc()
-            typer.secho(f"k4: {type(error).__name__}: {error}", fg="red", err=True)
-            raise typer.Exit(1) from None
-        except (typer.Exit, typer.Abort, KeyboardInterrupt):
+        except (typer.Exit, typer.Abort):
             raise
-        except Exception as error:
+        except BaseException as error:
             if kwargs.get("debug"):
                 traceback.print_exc()
-            last = traceback.extract_tb(error.__traceback__)[-1]
-            where = f"{Path(last.filename).name}:{last.lineno}"
-            typer.secho(f"k4: unexpected {type(error).__name__} at {where}: {error}", fg="red", err=True)
-            raise typer.Exit(1) from None
+            if isinstance(error, SystemExit | GeneratorExit):
+                raise
+            _end(error, home=kwargs.get("home"), as_json=bool(kwargs.get("json_")))
 
     return run
+
+
+INTERRUPTED = 130
+
+
+def _end(error: BaseException, *, home: Any, as_json: bool) -> NoReturn:
+    from k4_pipeline.storage.os_errors import in_words
+
+    kind, code = type(error).__name__, 1
+    if kind in ("KeyboardInterrupt", "DagsterExecutionInterruptedError"):
+        kind, code = "Interrupted", INTERRUPTED
+        message = "interrupted; what was finished is stored, and a training goes on after its last epoch"
+    elif isinstance(error, K4Error):
+        message = str(error)
+    else:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        unexpected = f"unexpected {kind} at {Path(last.filename).name}:{last.lineno}: {error}"
+        message = in_words(error, Path(home) if home else home_dir()) or unexpected
+    if as_json:
+        print_json({"success": False, "error": {"type": kind, "message": message}})
+    typer.secho(f"k4: {kind}: {message}" if isinstance(error, K4Error) else f"k4: {message}", fg="red", err=True)
+    raise typer.Exit(code) from None

@@ -14,6 +14,7 @@ from k4_pipeline.config import SplitConfig
 from k4_pipeline.errors import ConfigError
 from k4_pipeline.options import apply_assignments, apply_options
 from k4_pipeline.settings import Settings, load_settings, save_settings
+from k4_pipeline.storage.writer_lock import writing
 
 # One shell run judges one model, so its test span is longer than that of a walk-forward partition.
 RUN_TEST_MONTHS = 12
@@ -78,6 +79,9 @@ def run(
     again: Annotated[
         bool, typer.Option("--again", help="Start from the settings of the last run instead of the defaults.")
     ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait in line while another run is active, instead of refusing.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only the result.")] = False,
     json_: bool = JsonOption,
     home: Path | None = HomeOption,
@@ -109,10 +113,15 @@ def run(
         "device": device,
         "test_months": test_months,
     }
-    settings = resolve(home, given, set_ or [], again=again)
+    settings, kept = resolve(home, given, set_ or [], again=again)
     console = err_console()
     began = time.monotonic()
-    result = execute(settings, as_of, console=console, quiet=quiet, debug=debug)
+    with writing(
+        settings.home, wait=wait, waiting=lambda other: typer.echo(f"waiting for {other.in_words()}", err=True)
+    ):
+        result = execute(settings, as_of, console=console, quiet=quiet, debug=debug)
+        if result["success"]:
+            save_settings(kept)
     result["seconds"] = round(time.monotonic() - began, 1)
     if json_:
         print_json(result)
@@ -127,20 +136,24 @@ def run(
         raise typer.Exit(1)
 
 
-def resolve(home: Path | None, given: dict[str, Any], assignments: list[str], *, again: bool) -> Settings:
-    """Defaults (or the stored settings), the environment, then the options; stored for the UI."""
+def resolve(
+    home: Path | None, given: dict[str, Any], assignments: list[str], *, again: bool
+) -> tuple[Settings, Settings]:
+    """Defaults (or the stored settings), the environment, then the options: (for this run, to be kept for the UI).
+
+    What is kept is stored only after the run succeeded.
+    """
     base = load_settings(home, stored=again)
     config = apply_assignments(apply_options(base.config, given), assignments)
     if config.source.source in ("folder", "table") and not config.source.path:
         raise ConfigError(f"--source {config.source.source} needs --path: the {config.source.source} to read")
-    settings = dataclasses.replace(base, config=config)
-    save_settings(settings)
+    settings = kept = dataclasses.replace(base, config=config)
     default_span = config.split.test_months == SplitConfig.test_months and given.get("test_months") is None
     if default_span and not any(text.startswith("split.test_months") for text in assignments):
         # The stored settings keep the span of the partitions: a walk-forward backtest tests each quarter once.
         split = dataclasses.replace(config.split, test_months=RUN_TEST_MONTHS)
         settings = dataclasses.replace(settings, config=dataclasses.replace(config, split=split))
-    return settings
+    return settings, kept
 
 
 def execute(settings: Settings, as_of: str | None, *, console: Any, quiet: bool, debug: bool) -> dict[str, Any]:
@@ -153,10 +166,13 @@ def execute(settings: Settings, as_of: str | None, *, console: Any, quiet: bool,
     with RunProgress(console, steps, settings.logs_dir / STEP_TIMES, quiet=quiet) as progress:
         # Only now: Dagster takes seconds to load, and the bar shall stand before that.
         from k4_pipeline.cli.results import collect_result
-        from k4_pipeline.defs.instance import create_home
+        from k4_pipeline.defs.instance import create_home, open_instance
         from k4_pipeline.defs.run import DATA_ASSETS, choose_as_of, run_graph
+        from k4_pipeline.defs.run_monitor import fail_dead_runs
 
         create_home(settings)
+        with open_instance(settings) as instance:
+            fail_dead_runs(instance, settings.home)
         outcome = run_graph(settings, DATA_ASSETS, as_of=None, progress=progress, log=log)
         if outcome.success:
             as_of = choose_as_of(settings, as_of)

@@ -6,19 +6,30 @@ from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.executor_definition import multiple_process_executor_requirements
+from dagster._core.execution.retries import RetryMode
 
 from k4_pipeline.defs.assets import ASSETS
 from k4_pipeline.defs.checks import CHECKS
 from k4_pipeline.defs.jobs import JOBS
 from k4_pipeline.defs.resources import K4Resource
+from k4_pipeline.defs.run_monitor import OneWriterExecutor, run_monitor
 from k4_pipeline.defs.schedules import SCHEDULES
 from k4_pipeline.defs.sensors import SENSORS
 
 # Each step has a process of its own (its memory goes back when it ends), forked from one that has imported the rest.
 PRELOADED = ["k4_pipeline.definitions", "pandera.pandas"]
-EXECUTOR = dg.multiprocess_executor.configured(
-    {"max_concurrent": 2, "start_method": {"forkserver": {"preload_modules": PRELOADED}}}
-)
+
+
+@dg.executor(name="one_writer", requirements=multiple_process_executor_requirements())
+def one_writer(_: dg.InitExecutorContext) -> OneWriterExecutor:
+    """Two steps of a run at once, each in a process of its own; one run at a time per home."""
+    return OneWriterExecutor(
+        retries=RetryMode.ENABLED,
+        max_concurrent=2,
+        start_method="forkserver",
+        explicit_forkserver_preload=PRELOADED,
+    )
 
 
 def build_defs(
@@ -30,8 +41,8 @@ def build_defs(
         asset_checks=CHECKS,
         jobs=JOBS,
         schedules=SCHEDULES,
-        sensors=SENSORS,
+        sensors=[*SENSORS, run_monitor],
         resources={"k4": K4Resource(), **(resource_overrides or {})},
         loggers=loggers,
-        executor=EXECUTOR,
+        executor=one_writer,
     )

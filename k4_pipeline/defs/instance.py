@@ -7,10 +7,10 @@ from pathlib import Path
 import dagster as dg
 
 from k4_pipeline.settings import Settings
-from k4_pipeline.storage import atomic_write_text, file_lock
+from k4_pipeline.storage import atomic_write_text, file_lock, sha256_file
 
 CONFIG_FILE = "dagster.yaml"
-# A run that never ended (power cut) would hold its slot for ever: it is failed after a day, its slot freed.
+# Every run writes, so one at a time leaves the queue, whoever started it. A killed run is ended by defs/run_monitor.py.
 DAGSTER_YAML = """\
 nux:
   enabled: false
@@ -18,17 +18,13 @@ telemetry:
   enabled: false
 run_monitoring:
   enabled: true
-  poll_interval_seconds: 60
-  start_timeout_seconds: 300
+  poll_interval_seconds: 10
+  start_timeout_seconds: 110
   max_runtime_seconds: 86400
-  free_slots_after_run_end_seconds: 300
+  free_slots_after_run_end_seconds: 60
 concurrency:
   runs:
-    max_concurrent_runs: 2
-    tag_concurrency_limits:
-      - key: k4/writer
-        value: artifacts
-        limit: 1
+    max_concurrent_runs: 1
   default_op_concurrency_limit: 2
 retention:
   schedule:
@@ -40,6 +36,8 @@ retention:
       success: -1
 """
 
+# sha256 of what earlier versions wrote: such a file was not edited by hand and is replaced.
+EARLIER = ("b4017daafcd9c8b3c7b603d2c0b19faf09b6cc56176c7f49add92466208ada99",)
 
 WORKSPACE_YAML = """\
 load_from:
@@ -59,7 +57,7 @@ def create_home(settings: Settings) -> Path:
     settings.dagster_dir.mkdir(parents=True, exist_ok=True)
     with file_lock(settings.home / ".init.lock"):
         config = settings.dagster_dir / CONFIG_FILE
-        if not config.is_file():
+        if not config.is_file() or sha256_file(config) in EARLIER:
             atomic_write_text(config, DAGSTER_YAML)
         atomic_write_text(workspace_file(settings), WORKSPACE_YAML)
         with open_instance(settings) as instance:

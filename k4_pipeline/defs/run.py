@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,7 +11,6 @@ import dagster as dg
 
 from k4_pipeline.defs.graph import ASSET_ORDER, PARTITIONED_ASSETS
 from k4_pipeline.defs.instance import open_instance
-from k4_pipeline.defs.jobs import ONE_WRITER
 from k4_pipeline.defs.partitions import as_of_partitions
 from k4_pipeline.defs.progress import Progress, showing
 from k4_pipeline.defs.resources import K4Resource
@@ -18,6 +18,7 @@ from k4_pipeline.defs.staging import load_table
 from k4_pipeline.errors import ConfigError
 from k4_pipeline.settings import Settings
 from k4_pipeline.storage import ArtifactStore
+from k4_pipeline.storage.writer_lock import show_life
 
 # What must exist before the newest as_of with evidence can be named.
 DATA_ASSETS = tuple(name for name in ASSET_ORDER[:5])
@@ -94,6 +95,8 @@ def run_graph(
     defs = build_defs({"k4": K4Resource.frozen(settings)}, loggers={"file": file_logger})
     job = defs.resolve_job_def("full_pipeline")
     partitioned = any(name in PARTITIONED_ASSETS for name in assets)
+    run_id = str(uuid.uuid4())
+    show_life(settings.home, run_id)
     with open_instance(settings) as instance, showing(progress):
         result = job.execute_in_process(
             instance=instance,
@@ -101,7 +104,8 @@ def run_graph(
             run_config={"loggers": {"file": {"config": {"path": str(log)}}}},
             asset_selection=[dg.AssetKey(name) for name in assets],
             raise_on_error=False,
-            tags={**ONE_WRITER, "k4/started_by": "k4 run"},
+            tags={"k4/started_by": "k4 run"},
+            run_id=run_id,
         )
     return _outcome(result)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from k4_pipeline.defs.graph import PARTITIONED_ASSETS
 from k4_pipeline.defs.json_values import json_safe
 from k4_pipeline.defs.progress import Callback, Progress, progress_of_run
 from k4_pipeline.defs.resources import K4Resource
-from k4_pipeline.errors import K4Error, StaleArtifactError
+from k4_pipeline.errors import BusyError, K4Error, StaleArtifactError
 from k4_pipeline.settings import Settings
 from k4_pipeline.storage import (
     ArtifactRef,
@@ -35,6 +36,8 @@ from k4_pipeline.storage import (
     write_parquet,
 )
 from k4_pipeline.storage.code_version import code_record
+from k4_pipeline.storage.os_errors import in_words
+from k4_pipeline.storage.writer_lock import writer_of
 
 if TYPE_CHECKING:
     from k4_pipeline.features.panel import FeaturePanel
@@ -162,6 +165,11 @@ def produce(
             yield work
     except K4Error as error:
         raise dg.Failure(f"{type(error).__name__}: {error}", allow_retries=False) from error
+    except (OSError, MemoryError, RecursionError) as error:
+        sentence = in_words(error, k4.settings().home)
+        if sentence is None:
+            raise
+        raise dg.Failure(sentence, allow_retries=False) from error
 
 
 @contextmanager
@@ -182,13 +190,16 @@ def _stage(
             kind=asset,
             meta=json_safe(work.meta),
             inputs={ref.key: ref.fingerprint for ref in work.inputs.values()},
-            guard=lambda: _still_owner(context),
+            guard=lambda: _still_owner(context, settings.home),
         )
         shutil.rmtree(work.unfinished_dir, ignore_errors=True)
 
 
-def _still_owner(context: dg.AssetExecutionContext) -> None:
+def _still_owner(context: dg.AssetExecutionContext, home: Path) -> None:
     """A step process can outlive its killed run; such a writer must not replace the work of the run that followed."""
+    writer = writer_of(home)
+    if writer is not None and writer.pid != os.getpid() and writer.run_id != context.run.run_id:
+        raise BusyError(f"{writer.in_words()} writes into {home} now; the result of this step is dropped")
     run = context.instance.get_run_by_id(context.run.run_id)
     if run is not None and run.is_finished:
         raise StaleArtifactError(

@@ -37,11 +37,11 @@ def file_lock(path: Path) -> Iterator[None]:
         yield
 
 
-def try_lock(path: Path) -> IO[bytes] | None:
+def try_lock(path: Path, *, shared: bool = False) -> IO[bytes] | None:
     """The open, locked file, or None when another holder lives; closing it frees the lock."""
     handle = path.open("ab")
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         handle.close()
         return None

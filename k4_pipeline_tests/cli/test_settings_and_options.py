@@ -111,7 +111,9 @@ def test_assignments_convert_to_the_declared_types():
 
 def test_label_rules_and_sample_weights_are_chosen_in_the_shell_the_environment_and_the_launchpad(tmp_path):
     texts = ["labels=rare_30", "labeling=first_breach", "split.weight_by_uniqueness=true"]
-    in_the_shell = resolve(tmp_path, {"labels": "rare_30", "labeling": "first_breach"}, [texts[2]], again=False).config
+    in_the_shell = resolve(tmp_path, {"labels": "rare_30", "labeling": "first_breach"}, [texts[2]], again=False)[
+        0
+    ].config
     variables = {"K4_LABELS": "rare_30", "K4_LABELING": "first_breach"}
     in_the_environment = load_settings(tmp_path, variables, stored=False).config
     in_the_launchpad = K4Resource(home=str(tmp_path / "new"), set_fields=texts).settings().config

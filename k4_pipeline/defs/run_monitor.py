@@ -1,0 +1,86 @@
+"""Runs started by Dagster: one writer at a time, a sign of life while they live, and an end for those that were killed.
+
+Dagster's own run monitoring cannot ask the default launcher whether a run's process still lives; a killed run would
+stay STARTED and hold its place in the queue. Every run here holds a lock while its process lives (storage/writer_lock),
+so whoever gets that lock knows that the run is dead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+from dagster._core.executor.multiprocess import MultiprocessExecutor
+
+from k4_pipeline.defs.resources import K4Resource
+from k4_pipeline.settings import home_dir
+from k4_pipeline.storage.writer_lock import Owner, forget_life, is_dead, show_life, writing
+
+INTERVAL_S = 30
+IN_PROGRESS = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+
+
+def fail_dead_runs(instance: dg.DagsterInstance, home: Path) -> list[str]:
+    """End every run in progress whose process is gone, free its slots, and return their ids."""
+    ended, alive = [], set()
+    for record in instance.get_run_records(dg.RunsFilter(statuses=IN_PROGRESS)):
+        run_id = record.dagster_run.run_id
+        if not is_dead(home, run_id):
+            alive.add(run_id)
+            continue
+        run = instance.get_run_by_id(run_id)  # it may have ended between the two looks
+        if run is None or run.is_finished:
+            continue
+        if run.status == dg.DagsterRunStatus.CANCELING:
+            instance.report_run_canceled(run, message="The run was being cancelled when its process ended.")
+        else:
+            instance.report_run_failed(
+                run,
+                message="The process of this run was killed (kill -9, out of memory or a power cut). What it had "
+                "finished is stored whole; start it again, a training goes on after its last epoch.",
+            )
+        if instance.event_log_storage.supports_global_concurrency_limits:
+            instance.event_log_storage.free_concurrency_slots_for_run(run_id)
+        ended.append(run_id)
+    forget_life(home, alive)
+    return ended
+
+
+@dg.sensor(
+    name="run_monitor",
+    minimum_interval_seconds=INTERVAL_S,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Marks a run whose process was killed as failed and frees its slot.",
+)
+def run_monitor(context: dg.SensorEvaluationContext, k4: K4Resource) -> dg.SkipReason:
+    """One look."""
+    ended = fail_dead_runs(context.instance, k4.settings().home)
+    return dg.SkipReason(f"ended as killed: {', '.join(ended)}" if ended else "no run was killed")
+
+
+class OneWriterExecutor(MultiprocessExecutor):
+    """Each step in a process of its own, while this run is the one writer of its home; else it waits in line."""
+
+    def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[dg.DagsterEvent]:
+        """The events of the run, in order."""
+        run = plan_context.dagster_run
+        home = home_of(run.run_config)
+        # Held until the process ends: the run is marked as ended only after its executor.
+        show_life(home, run.run_id)
+        owner = Owner.this_process(f"Dagster run of {run.job_name}", run.run_id)
+        others: list[Owner] = []
+        with writing(home, owner, wait=True, waiting=lambda other: _say(plan_context, other, others)):
+            yield from super().execute(plan_context, execution_plan)
+
+
+def _say(plan_context: Any, other: Owner, others: list[Owner]) -> None:
+    others.append(other)
+    plan_context.log.info(f"waiting until {other.in_words()} has ended: one run at a time writes into a home")
+
+
+def home_of(run_config: Any) -> Path:
+    """The home folder a run works in."""
+    given = run_config.get("resources", {}).get("k4", {}).get("config", {}) if isinstance(run_config, dict) else {}
+    return Path(given["home"]) if given.get("home") else home_dir()

@@ -1,0 +1,102 @@
+"""Errors of the machine in one sentence: what, where, how much is needed, what to do."""
+
+from __future__ import annotations
+
+import errno
+import getpass
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+MIN_FREE_BYTES = 200 << 20  # a run of the embedded market writes about a quarter of this
+_DATABASE = {  # what SQLite says, in any wrapping
+    "database or disk is full": errno.ENOSPC,
+    "readonly database": errno.EROFS,
+    "unable to open database file": errno.EACCES,
+    "disk I/O error": errno.EIO,
+}
+ELSEWHERE = "or name another folder with --home"
+
+
+def in_words(error: BaseException, home: Path | None = None) -> str | None:
+    """One sentence for an error of disk, memory, port or nesting, anywhere in the chain of causes; None for others."""
+    for cause in _chain(error):
+        if isinstance(cause, RecursionError):
+            return (
+                "an input is nested deeper than any file this package writes; look for a damaged or foreign JSON file"
+            )
+        if isinstance(cause, MemoryError):
+            return (
+                "the memory is exhausted; take fewer tickers (--universe), a smaller --preset, or close other programs"
+            )
+        number = _number(cause)
+        if number is not None:
+            name = getattr(cause, "filename", None)
+            sentence = _sentence(number, Path(str(name)) if name else home or Path(), home)
+            if sentence:
+                return sentence
+    return None
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        current = current.__cause__ or current.__context__
+
+
+def _number(error: BaseException) -> int | None:
+    if isinstance(error, OSError):
+        return error.errno
+    if "OperationalError" in type(error).__name__:
+        return next((number for text, number in _DATABASE.items() if text in str(error)), None)
+    return None
+
+
+def _sentence(number: int, path: Path, home: Path | None) -> str | None:
+    if number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return (
+            f"there is no space left for {path}: {_free(path) / 1e6:,.0f} MB are free, about "
+            f"{needed_bytes(home) / 1e6:,.0f} MB are needed; free some, {ELSEWHERE}. Nothing that was stored is lost"
+        )
+    if number == errno.EROFS:
+        return f"{path} cannot be written: its file system is read-only; make it writable, {ELSEWHERE}"
+    if number in (errno.EACCES, errno.EPERM):
+        return f"{path} may not be read or written by user {_user()}; change its owner or mode, {ELSEWHERE}"
+    if number in (errno.ENOTDIR, errno.EEXIST):
+        return f"{_file_among(path)} is a file where a folder is needed; move it away, {ELSEWHERE}"
+    if number == errno.EIO:
+        return (
+            f"the disk reports an input/output error at {path}; check the disk (its log, its cables), {ELSEWHERE}. "
+            "Every stored file has a hash, so damage will be named when it is read"
+        )
+    if number in (errno.EMFILE, errno.ENFILE):
+        return f"too many open files while {path} was opened; raise the limit (`ulimit -n`) or close other programs"
+    if number == errno.EADDRINUSE:
+        return "the port is in use, by another `k4 ui` perhaps; stop that, or name another with --port"
+    return None
+
+
+def needed_bytes(home: Path | None) -> int:
+    """What the next run may write: as much as the artifacts hold now, and never less than `MIN_FREE_BYTES`."""
+    folder = home / "artifacts" if home else None
+    held = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file()) if folder and folder.is_dir() else 0
+    return max(MIN_FREE_BYTES, held)
+
+
+def _free(path: Path) -> int:
+    there = next((p for p in (path, *path.absolute().parents) if p.exists()), Path("/"))
+    return shutil.disk_usage(there).free
+
+
+def _file_among(path: Path) -> Path:
+    return next((p for p in (path, *path.absolute().parents) if p.is_file()), path)
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        return "of this process"

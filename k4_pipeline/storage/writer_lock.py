@@ -1,0 +1,146 @@
+"""One writer at a time per home, and who it is; a sign of life for every run. Both by locks that the kernel frees.
+
+`<home>/writer.lock` is locked while something writes results; its text names the holder. `<home>/runs/<run id>.lock` is
+locked while the process of that run lives, so that a killed run is told from a slow one without waiting.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import json
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO
+
+from k4_pipeline.errors import BusyError
+from k4_pipeline.storage.atomic import try_lock
+
+LOCK_FILE = "writer.lock"
+POLL_S = 0.5
+_held: dict[str, IO[bytes]] = {}  # signs of life of this process, by run id
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who holds the lock."""
+
+    host: str
+    pid: int
+    command: str
+    since: str  # UTC, ISO
+    run_id: str = ""  # of a run started by Dagster
+
+    @classmethod
+    def this_process(cls, command: str = "", run_id: str = "") -> Owner:
+        """The process that asks."""
+        since = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+        return cls(socket.gethostname(), os.getpid(), command or _command(), since, run_id)
+
+    def in_words(self) -> str:
+        """For messages."""
+        return f"`{self.command}` (process {self.pid} on {self.host}, since {self.since})"
+
+
+def _command() -> str:
+    name = Path(sys.argv[0]).name if sys.argv else ""
+    return " ".join(["k4" if name in ("k4", "__main__.py") else name, *sys.argv[1:]])[:200]
+
+
+def _lock_path(home: Path) -> Path:
+    home.mkdir(parents=True, exist_ok=True)
+    return home / LOCK_FILE
+
+
+def writer_of(home: Path) -> Owner | None:
+    """Who writes into this home now; None when nobody does."""
+    path = home / LOCK_FILE
+    if not path.is_file():
+        return None
+    handle = try_lock(path, shared=True)
+    if handle is not None:
+        handle.close()
+        return None
+    try:
+        return Owner(**json.loads(path.read_text()))
+    except (ValueError, TypeError):
+        return Owner("this host", 0, "another process", "a moment ago")  # between taking the lock and signing it
+
+
+def _take(home: Path, owner: Owner) -> IO[bytes] | None:
+    handle = try_lock(_lock_path(home))
+    if handle is not None:
+        handle.truncate(0)
+        handle.write(json.dumps(asdict(owner)).encode())
+        handle.flush()
+    return handle
+
+
+@contextlib.contextmanager
+def writing(
+    home: Path,
+    owner: Owner | None = None,
+    *,
+    wait: bool = False,
+    waiting: Callable[[Owner], None] = lambda other: None,
+) -> Iterator[None]:
+    """Be the one writer of `home` inside the block.
+
+    While another writes: `BusyError` that names it, or, with `wait`, a place in line; `waiting(other)` is called once
+    for each other holder.
+    """
+    owner = owner or Owner.this_process()
+    told: Owner | None = None
+    while (handle := _take(home, owner)) is None:
+        other = writer_of(home)
+        if other is not None and not wait:
+            raise BusyError(
+                f"another run is active in {home}: {other.in_words()}; wait until it has ended, or use --wait, or "
+                "another --home"
+            )
+        if other is not None and other != told and other.pid:
+            waiting(other)
+            told = other
+        time.sleep(POLL_S)
+    try:
+        yield
+    finally:
+        handle.truncate(0)
+        handle.close()
+
+
+def _life_path(home: Path, run_id: str) -> Path:
+    return home / "runs" / f"{run_id}.lock"
+
+
+def show_life(home: Path, run_id: str) -> None:
+    """From now until this process ends, `is_dead` says False of this run."""
+    path = _life_path(home, run_id)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = try_lock(path)
+    if handle is not None:
+        _held[run_id] = handle
+
+
+def is_dead(home: Path, run_id: str) -> bool | None:
+    """Whether the process that ran this is gone; None for a run that never showed life here."""
+    path = _life_path(home, run_id)
+    if not path.is_file():
+        return None
+    handle = try_lock(path)
+    if handle is None:
+        return False
+    handle.close()
+    return True
+
+
+def forget_life(home: Path, keep: set[str]) -> None:
+    """Remove the signs of life of runs that are not in `keep` and whose process is gone."""
+    for path in (home / "runs").glob("*.lock"):
+        if path.stem not in keep and is_dead(home, path.stem):
+            path.unlink(missing_ok=True)

@@ -1,0 +1,77 @@
+"""A run whose process was killed is ended as failed and its slot freed; a living or unknown one is left alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import uuid
+
+import dagster as dg
+import pytest
+
+from k4_pipeline.defs.instance import create_home, open_instance
+from k4_pipeline.defs.run_monitor import fail_dead_runs, home_of
+from k4_pipeline.settings import Settings
+from k4_pipeline.storage.writer_lock import show_life
+
+
+@pytest.fixture
+def settings(tmp_path):
+    create_home(Settings(tmp_path / "home"))
+    return Settings(tmp_path / "home")
+
+
+def started(instance: dg.DagsterInstance, status: dg.DagsterRunStatus) -> str:
+    """A run in progress."""
+    run = dg.DagsterRun(job_name="nightly", run_id=str(uuid.uuid4()), status=status)
+    return instance.add_run(run).run_id
+
+
+def killed(settings: Settings, run_id: str) -> None:
+    """A process shows life for the run and is gone."""
+    code = (
+        "import os, signal, sys; from pathlib import Path; from k4_pipeline.storage.writer_lock import show_life; "
+        "show_life(Path(sys.argv[1]), sys.argv[2]); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(settings.home), run_id], check=False).returncode == -9
+
+
+@pytest.mark.parametrize(
+    "before, after",
+    [
+        (dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.FAILURE),
+        (dg.DagsterRunStatus.CANCELING, dg.DagsterRunStatus.CANCELED),
+    ],
+)
+def test_a_killed_run_is_ended_once_with_the_reason(settings, before, after):
+    with open_instance(settings) as instance:
+        run_id = started(instance, before)
+        killed(settings, run_id)
+        assert fail_dead_runs(instance, settings.home) == [run_id]
+        assert instance.get_run_by_id(run_id).status == after
+        assert fail_dead_runs(instance, settings.home) == []
+        messages = [entry.message for entry in instance.all_logs(run_id)]
+        assert sum("process" in message for message in messages) == 1
+    assert not list((settings.home / "runs").glob("*.lock"))
+
+
+def test_a_living_run_and_one_of_an_unknown_process_are_left_alone(settings):
+    with open_instance(settings) as instance:
+        living, unknown = (started(instance, dg.DagsterRunStatus.STARTED) for _ in range(2))
+        show_life(settings.home, living)
+        assert fail_dead_runs(instance, settings.home) == []
+        assert instance.get_run_by_id(living).status == dg.DagsterRunStatus.STARTED
+        assert instance.get_run_by_id(unknown).status == dg.DagsterRunStatus.STARTED
+
+
+def test_every_run_of_the_queue_is_one_writer(settings):
+    import yaml
+
+    text = (settings.dagster_dir / "dagster.yaml").read_text()
+    assert yaml.safe_load(text)["concurrency"]["runs"] == {"max_concurrent_runs": 1}
+
+
+def test_the_home_of_a_run_is_that_of_its_configuration(tmp_path, monkeypatch):
+    monkeypatch.setenv("K4_HOME", str(tmp_path))
+    assert home_of({}) == tmp_path
+    assert str(home_of({"resources": {"k4": {"config": {"home": "/other"}}}})) == "/other"

@@ -1,0 +1,76 @@
+"""One writer at a time, named; a killed holder frees the lock; a killed run is told from a living one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from k4_pipeline.errors import BusyError
+from k4_pipeline.storage.writer_lock import forget_life, is_dead, show_life, writer_of, writing
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from k4_pipeline.storage.writer_lock import Owner, show_life, writing
+home = Path(sys.argv[1])
+show_life(home, "a-run")
+with writing(home, Owner.this_process("k4 run --tickers 9")):
+    print("holding", flush=True)
+    time.sleep(float(sys.argv[2]))
+"""
+
+
+def holder(home: Path, seconds: float = 60.0) -> subprocess.Popen[str]:
+    """Another process that holds the lock of `home`."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(home), str(seconds)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "holding\n"
+    return process
+
+
+def test_a_second_writer_is_refused_with_the_name_of_the_first(tmp_path):
+    process = holder(tmp_path)
+    try:
+        with (
+            pytest.raises(BusyError, match=rf"`k4 run --tickers 9` \(process {process.pid} on .*, since 20"),
+            writing(tmp_path),
+        ):
+            pass
+        assert writer_of(tmp_path).pid == process.pid
+        assert is_dead(tmp_path, "a-run") is False
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_a_killed_writer_frees_the_lock_and_its_run_is_known_to_be_dead(tmp_path):
+    process = holder(tmp_path)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert writer_of(tmp_path) is None
+    assert is_dead(tmp_path, "a-run") is True
+    with writing(tmp_path):
+        assert writer_of(tmp_path).pid == os.getpid()
+    assert writer_of(tmp_path) is None
+    forget_life(tmp_path, keep=set())
+    assert is_dead(tmp_path, "a-run") is None
+
+
+def test_a_waiting_writer_says_for_whom_and_follows(tmp_path):
+    process, others = holder(tmp_path, 1.0), []
+    with writing(tmp_path, wait=True, waiting=others.append):
+        assert process.wait(timeout=30) == 0
+    assert [other.pid for other in others] == [process.pid]
+
+
+def test_a_living_run_is_not_forgotten(tmp_path):
+    show_life(tmp_path, "mine")
+    forget_life(tmp_path, keep=set())
+    assert is_dead(tmp_path, "mine") is False
