@@ -43,7 +43,7 @@ MAY_IMPORT = {
         "pipeline",
     },
     "report": {"storage"},
-    "alerts": set(),
+    "alerts": {"storage"},
 }
 ANYTHING = {"defs", "definitions", "cli", "settings", "options", "bench"}
 ALWAYS = {"config", "errors", "verdict", "_numba"}

@@ -1,70 +1,68 @@
-"""What has been told already: the state of the alert sensor between its ticks, bounded and JSON.
+"""How far the run history has been looked at. Losing it loses nothing: facts are known by id, so looking again is safe.
 
 The position is a time, not an event number: on SQLite every run has an event file of its own in which numbers restart.
-Runs are looked at again while they are in progress and for `OVERLAP_S` after their last change, so that events written
-late are seen; what was sent of those runs is remembered, so nothing is told twice.
+Every look goes back over `OVERLAP_S`, so that events written late are seen.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from k4_pipeline.storage import atomic_write_json
 
 OVERLAP_S = 300.0
 FIRST_LOOK_BACK_S = 3600.0
-MAX_ATTEMPTS = 20
-MAX_KEYS = 5000
+LOOK_AGAIN_S = 30 * 86400.0  # how far back to look when the position is lost
 
 
 @dataclass
-class AlertCursor:
-    """`seen_until`: seconds since 1970 (UTC); `sent`: keys by run; `attempts`: failed deliveries by key."""
+class Cursor:
+    """`seen_until`: seconds since 1970 (UTC), never beyond now; `signals`, `champion`: versions looked at last."""
 
     seen_until: float
-    sent: dict[str, list[str]] = field(default_factory=dict)
-    attempts: dict[str, int] = field(default_factory=dict)
-
-    @classmethod
-    def load(cls, text: str | None, now: float) -> AlertCursor:
-        """From the stored text; a first start looks back `FIRST_LOOK_BACK_S`. An unreadable cursor starts afresh."""
-        try:
-            stored = json.loads(text or "")
-            return cls(float(stored["seen_until"]), dict(stored["sent"]), dict(stored["attempts"]))
-        except (ValueError, KeyError, TypeError):
-            return cls(now - FIRST_LOOK_BACK_S)
-
-    def dump(self) -> str:
-        """The text to store."""
-        return json.dumps({"seen_until": self.seen_until, "sent": self.sent, "attempts": self.attempts})
+    looked_at: float = 0.0
+    signals: str = ""
+    champion: str = ""
 
     @property
     def look_from(self) -> float:
         """Ask for runs changed after this."""
         return self.seen_until - OVERLAP_S
 
-    def was_sent(self, run_id: str, key: str) -> bool:
-        """Whether this message went out (or was given up)."""
-        return key in self.sent.get(run_id, ())
+    @classmethod
+    def far_back(cls, now: float) -> Cursor:
+        """Where to look again from when facts may have been lost."""
+        return cls(now - LOOK_AGAIN_S)
 
-    def mark_sent(self, run_id: str, key: str) -> None:
-        """Never send it again."""
-        self.sent.setdefault(run_id, []).append(key)
-        self.attempts.pop(key, None)
+    def save(self, path: Path) -> None:
+        """Store it with its sha256."""
+        content = asdict(self)
+        atomic_write_json(path, {**content, "sha256": _digest(content)})
 
-    def mark_failed(self, run_id: str, key: str) -> bool:
-        """Count a failed delivery; True when it is given up now, after `MAX_ATTEMPTS`."""
-        self.attempts[key] = self.attempts.get(key, 0) + 1
-        if self.attempts[key] < MAX_ATTEMPTS:
-            return False
-        self.mark_sent(run_id, key)
-        return True
+    @classmethod
+    def load(cls, path: Path, now: float) -> tuple[Cursor, str]:
+        """The stored cursor, and a sentence when it could not be used; then it starts `LOOK_AGAIN_S` back.
 
-    def advance(self, until: float, runs_in_view: Iterable[str]) -> None:
-        """Move on to `until`, unless messages wait; forget runs that the next look cannot return."""
-        if not self.attempts:
-            self.seen_until = max(self.seen_until, until)
-        view = set(runs_in_view)
-        self.sent = {run: keys for run, keys in self.sent.items() if run in view}
-        while sum(map(len, self.sent.values())) > MAX_KEYS:
-            self.sent.pop(next(iter(self.sent)))
+        A first start looks back `FIRST_LOOK_BACK_S`. A position beyond `now` (the clock was wrong once) is not used.
+        """
+        try:
+            content = json.loads(path.read_bytes())
+            digest = content.pop("sha256")
+            if digest != _digest(content):
+                raise ValueError("its sha256 does not match")
+            cursor = cls(**content)
+            if cursor.seen_until > now + 1.0:
+                raise ValueError("it lies in the future: the clock was ahead once, or is behind now")
+        except FileNotFoundError:
+            return cls(now - FIRST_LOOK_BACK_S), ""
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as problem:
+            days = LOOK_AGAIN_S / 86400.0
+            return cls.far_back(now), f"{path} cannot be used ({problem}); looked again at the last {days:g} days"
+        return cursor, ""
+
+
+def _digest(content: dict[str, object]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

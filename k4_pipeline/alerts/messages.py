@@ -1,61 +1,89 @@
-"""What went wrong, as one message each: a failed asset check or a failed run. Knows nothing of Dagster."""
+"""Facts as messages: one each while they are few, a digest when they are many. Every fact is in exactly one message."""
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-BODY_LIMIT = 1500
+from k4_pipeline.alerts.facts import KINDS, Fact, clip
+
+FEW = 3  # up to this many facts have a message each
+DIGEST_MESSAGES = 5  # a digest shortens its causes rather than become more messages than this
+CAUSE_WIDTHS = (160, 60, 0)
 
 
 @dataclass(frozen=True)
-class Alert:
-    """One thing to tell. `key` is the same whenever the same event is seen again."""
+class Message:
+    """One message and the facts in it."""
 
-    run_id: str
-    key: str
     title: str
     body: str
+    ids: tuple[str, ...]
 
 
-def _clip(text: str) -> str:
-    return text if len(text) <= BODY_LIMIT else text[: BODY_LIMIT - 1] + "…"
+def in_words(fact: Fact) -> str:
+    """`check failed: no_bar_lies_in_the_future on daily_bars`."""
+    return fact.title if fact.kind == "recovered" else f"{KINDS[fact.kind]}: {fact.title}"
 
 
-def check_alert(
-    *,
-    run_id: str,
-    event: str,
-    job: str,
-    asset: str,
-    check: str,
-    partition: str | None,
-    blocking: bool,
-    severity: str,
-    description: str,
-) -> Alert:
-    """A check that did not hold. `event` tells evaluations of one check within one run apart."""
-    where = f"{asset}, as_of {partition}" if partition else asset
-    effect = (
-        "It is blocking: the new version is not published and its run stopped there."
-        if blocking
-        else "It is not blocking: the new version is published."
-    )
-    lines = [f"{check.replace('_', ' ')}: does not hold.", description, effect, f"Job {job}, run {run_id}."]
-    return Alert(
-        run_id=run_id,
-        key="|".join((run_id, "check", asset, check, partition or "", event)),
-        title=f"K4: check failed ({severity.lower()}): {check} on {where}",
-        body=_clip("\n".join(line for line in lines if line)),
-    )
+def _numbers(fact: Fact) -> str:
+    parts = [f"value {fact.value:.6g}"] if fact.value is not None else []
+    parts += [f"threshold {fact.threshold:.6g}"] if fact.threshold is not None else []
+    return ", ".join(parts)
 
 
-def run_alert(*, run_id: str, job: str, partition: str | None, steps: list[str], error: str) -> Alert:
-    """A run that failed for another reason than a check that has its own message."""
-    where = f"{job}, as_of {partition}" if partition else job
-    lines = [f"Failed steps: {', '.join(steps)}." if steps else "No step failed; the run itself did.", error]
-    return Alert(
-        run_id=run_id,
-        key="|".join((run_id, "run")),
-        title=f"K4: run failed: {where}",
-        body=_clip("\n".join([*[line for line in lines if line], f"Run {run_id}."])),
-    )
+def single(fact: Fact, ui: str) -> Message:
+    """The whole fact as one message; `ui` is the address of the web server."""
+    numbers = _numbers(fact)
+    lines = [
+        fact.cause,
+        f"Measured: {numbers}." if numbers else "",
+        fact.effect,
+        f"Next: {fact.next_step}" if fact.next_step else "",
+        f"Page: {ui.rstrip('/')}{fact.path}" if fact.path else "",
+        f"Run {fact.run_id}." if fact.run_id else "",
+        f"Fact {fact.id}.",
+    ]
+    return Message(clip(f"K4: {in_words(fact)}", 200), "\n".join(line for line in lines if line), (fact.id,))
+
+
+def _chunks(lines: list[tuple[str, str]], limit: int) -> list[list[tuple[str, str]]]:
+    chunks: list[list[tuple[str, str]]] = [[]]
+    used = 0
+    for fact_id, line in lines:
+        if chunks[-1] and used + len(line) + 1 > limit:
+            chunks.append([])
+            used = 0
+        chunks[-1].append((fact_id, line))
+        used += len(line) + 1
+    return chunks
+
+
+def digest(facts: Sequence[Fact], ui: str, limit: int) -> list[Message]:
+    """All facts, a line each, in as few messages of at most `limit` characters as they need."""
+    room = limit - 400  # title, headline and address
+    for width in CAUSE_WIDTHS:
+        lines = []
+        for fact in facts:
+            cause = " ".join(fact.cause.split())
+            tail = f": {clip(cause, width)}" if width and cause else ""
+            lines.append((fact.id, clip(f"- {in_words(fact)}{tail} [{fact.id}]", room)))
+        chunks = _chunks(lines, room)
+        if len(chunks) <= DIGEST_MESSAGES:
+            break
+    counts = Counter(KINDS[fact.kind] for fact in facts)
+    summary = ", ".join(f"{n} x {name}" for name, n in counts.most_common())
+    messages = []
+    for number, chunk in enumerate(chunks, 1):
+        part = f" (part {number} of {len(chunks)})" if len(chunks) > 1 else ""
+        body = "\n".join([*(line for _, line in chunk), f"Pages: {ui.rstrip('/')}/runs"])
+        messages.append(
+            Message(clip(f"K4: {len(facts)} facts{part}: {summary}", 200), body, tuple(i for i, _ in chunk))
+        )
+    return messages
+
+
+def to_messages(facts: Sequence[Fact], ui: str, limit: int) -> list[Message]:
+    """One message each for few facts, else a digest."""
+    return [single(fact, ui) for fact in facts] if len(facts) <= FEW else digest(facts, ui, limit)

@@ -18,6 +18,7 @@ class Commands(LazyGroup):
         "report": ("k4_pipeline.cli.report", "report", "Show, render or open the validation report."),
         "export": ("k4_pipeline.cli.export", "export", "Write a table of the graph as Parquet or CSV."),
         "champion": ("k4_pipeline.cli.champion", "app", "The model that serves: its history, and the way back."),
+        "alerts": ("k4_pipeline.cli.alerts", "app", "Messages about what went wrong or is new: try and see them."),
         "audit": ("k4_pipeline.cli.audit", "audit", "Prove again that no future information was used."),
         "features": ("k4_pipeline.cli.features", "features", "The 69 features: look-back, scale and formula."),
         "ui": ("k4_pipeline.cli.instance", "ui", "Start the Dagster UI on the same home folder."),

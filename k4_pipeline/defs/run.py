@@ -9,6 +9,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from k4_pipeline.defs.causes import step_cause
 from k4_pipeline.defs.graph import ASSET_ORDER, PARTITIONED_ASSETS
 from k4_pipeline.defs.instance import open_instance
 from k4_pipeline.defs.partitions import as_of_partitions
@@ -128,16 +129,5 @@ def _outcome(result: dg.ExecuteInProcessResult) -> RunOutcome:
                 blocked.add(event.step_key)
                 outcome.errors.append(f"check {check.check} on {check.asset} does not hold: {check.description}")
         elif event.event_type == dg.DagsterEventType.STEP_FAILURE and event.step_key not in blocked:
-            outcome.errors.append(f"{event.step_key}: {_message(event)}")
+            outcome.errors.append(f"{event.step_key}: {step_cause(event)}")
     return outcome
-
-
-def _message(event: dg.DagsterEvent) -> str:
-    """The innermost cause of a step failure, in one line."""
-    data = event.step_failure_data
-    if data.user_failure_data is not None and data.user_failure_data.description:
-        return data.user_failure_data.description
-    error = data.error
-    while error is not None and error.cause is not None:
-        error = error.cause
-    return " ".join(str(error.message).split()) if error is not None else "failed without a message"

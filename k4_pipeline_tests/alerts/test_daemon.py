@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import http.server
-import json
 import os
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -19,30 +16,16 @@ from k4_pipeline.defs.run import DATA_ASSETS, run_graph
 from k4_pipeline.defs.sensors import INTERVAL_S
 from k4_pipeline.options import apply_options
 from k4_pipeline.settings import Settings
+from k4_pipeline_tests.alerts.receivers import receiver
 
 pytestmark = pytest.mark.slow
 PATIENCE_S = 180.0
 
 
 @pytest.fixture
-def received():
-    """(url, list of messages as received)."""
-    messages: list[dict] = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self):
-            messages.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-            self.send_response(200)
-            self.end_headers()
-
-        def log_message(self, *args):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"json://127.0.0.1:{server.server_port}/", messages
-    server.shutdown()
-    server.server_close()
+def hook():
+    with receiver() as hook:
+        yield hook
 
 
 def _run(home: Path, **options: object):
@@ -50,8 +33,7 @@ def _run(home: Path, **options: object):
     return run_graph(settings, DATA_ASSETS, as_of=None, log=home / "log")
 
 
-def test_the_daemon_sends_one_message_per_failed_check_and_failed_run(tmp_path, received):
-    url, messages = received
+def test_the_daemon_tells_every_failed_check_and_failed_run_once(tmp_path, hook):
     home = tmp_path / "home"
     create_home(Settings(home))
     # Too few bars for a pattern: the checks of the empty snapshot table find no evidence and fail.
@@ -70,7 +52,7 @@ def test_the_daemon_sends_one_message_per_failed_check_and_failed_run(tmp_path, 
             **environment,
             "DAGSTER_HOME": str(Settings(home).dagster_dir),
             "K4_HOME": str(home),
-            "K4_ALERT_URLS": url,
+            "K4_ALERT_URLS": hook.url,
         },
         stdout=(tmp_path / "daemon.log").open("w"),
         stderr=subprocess.STDOUT,
@@ -78,16 +60,16 @@ def test_the_daemon_sends_one_message_per_failed_check_and_failed_run(tmp_path, 
     expected = len(failed_checks) + 1
     try:
         deadline = time.monotonic() + PATIENCE_S
-        while len(messages) < expected and time.monotonic() < deadline:
+        while len(hook.facts()) < expected and time.monotonic() < deadline:
             time.sleep(0.5)
-        assert len(messages) == expected, (tmp_path / "daemon.log").read_text()[-3000:]
+        assert len(hook.facts()) == expected, (tmp_path / "daemon.log").read_text()[-3000:]
         time.sleep(2 * INTERVAL_S)  # at least one more look, and nothing twice
     finally:
         daemon.terminate()
         daemon.wait(30)
-    titles = sorted(m["title"] for m in messages)
-    assert len(titles) == expected
-    assert titles == sorted(
-        [f"K4: check failed (error): {c.check} on {c.asset}" for c in failed_checks] + ["K4: run failed: full_pipeline"]
-    )
-    assert any("nosuch" in m["message"] for m in messages)
+    assert len(set(hook.facts())) == len(hook.facts()) == expected
+    text = "\n".join(m["title"] + "\n" + m["message"] for m in hook.messages)
+    for check in failed_checks:
+        assert text.count(f"{check.check} on {check.asset}") == 1
+    assert text.count("run failed: full_pipeline") == 1
+    assert "nosuch" in text

@@ -1,13 +1,28 @@
-"""The alert sensor against a real instance: one message per failed check evaluation or failed run, and no other."""
+"""The alert sensor against a real instance and a real web hook: what is told, in which words, how often."""
+
+import json
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.remote_origin import RemoteInstigatorOrigin
+from dagster._core.scheduler.instigation import (
+    InstigatorState,
+    InstigatorStatus,
+    ScheduleInstigatorData,
+    TickData,
+    TickStatus,
+)
+from dagster._utils.error import SerializableErrorInfo
 
-from k4_pipeline.alerts.delivery import Messenger
+from k4_pipeline.defs import run_facts
+from k4_pipeline.defs.alert_look import look
 from k4_pipeline.defs.resources import K4Resource
-from k4_pipeline.defs.run_events import alerts_of_run, runs_to_look_at
+from k4_pipeline.defs.run_facts import facts_of_run, runs_to_look_at
 from k4_pipeline.defs.sensors import alerts_sensor
-from k4_pipeline.settings import Settings, save_settings
+from k4_pipeline.defs.watch import schedule_facts
+from k4_pipeline.settings import Settings
+from k4_pipeline_tests.alerts.receivers import receiver
 
 
 @dg.asset
@@ -15,28 +30,43 @@ def thing():
     return dg.MaterializeResult()
 
 
-@dg.asset_check(asset=thing, blocking=True)
-def must_hold(context: dg.AssetCheckExecutionContext):
-    return dg.AssetCheckResult(passed=context.run.tags["must"] == "yes", description="must hold")
+@dg.multi_asset_check(
+    specs=[
+        dg.AssetCheckSpec("must_hold", asset="thing", blocking=True),
+        dg.AssetCheckSpec("must_hold_on_evidence", asset="thing", blocking=True),
+        dg.AssetCheckSpec("should_hold", asset="thing"),
+    ]
+)
+def checks(context: dg.AssetCheckExecutionContext):
+    tags = context.run.tags
+    for name, severity in (("must_hold", "ERROR"), ("must_hold_on_evidence", "WARN"), ("should_hold", "WARN")):
+        yield dg.AssetCheckResult(
+            asset_key="thing",
+            check_name=name,
+            passed=name not in tags.get("failing", "").split(),
+            severity=dg.AssetCheckSeverity[severity],
+            description=f"{name}: row 7 is wrong",
+            metadata={"value": 0.7, "limit": 0.5},
+        )
 
 
-@dg.asset_check(asset=thing)
-def should_hold(context: dg.AssetCheckExecutionContext):
-    return dg.AssetCheckResult(
-        passed=context.run.tags["should"] == "yes", severity=dg.AssetCheckSeverity.WARN, description="should hold"
-    )
+def _inner():
+    raise OSError("the disk is full")
 
 
 @dg.asset(deps=[thing])
 def later(context: dg.AssetExecutionContext):
-    if context.run.tags.get("later") == "boom":
-        raise dg.Failure("the disk is full")
+    if "later" in context.run.tags.get("failing", ""):
+        try:
+            _inner()
+        except OSError as error:
+            raise RuntimeError("could not write") from error
     return dg.MaterializeResult()
 
 
-JOB = dg.Definitions(
-    assets=[thing, later], asset_checks=[must_hold, should_hold], jobs=[dg.define_asset_job("small")]
-).resolve_job_def("small")
+JOB = dg.Definitions(assets=[thing, later], asset_checks=[checks], jobs=[dg.define_asset_job("small")]).resolve_job_def(
+    "small"
+)
 
 
 @pytest.fixture
@@ -47,108 +77,183 @@ def instance(tmp_path):
 
 
 @pytest.fixture
-def sent(monkeypatch):
-    """What the messenger was given; `sent.works = False` makes deliveries fail."""
-
-    class Sent(list):
-        works = True
-
-    box = Sent()
-
-    def send(self, alert):
-        if box.works:
-            box.append(alert)
-        return box.works
-
-    monkeypatch.setattr(Messenger, "send", send)
-    return box
+def hook():
+    with receiver() as hook:
+        yield hook
 
 
 @pytest.fixture
-def k4(tmp_path, monkeypatch):
-    monkeypatch.delenv("K4_ALERT_URLS", raising=False)
-    save_settings(Settings(tmp_path / "home", alert_urls=("json://localhost",)))
-    return K4Resource(home=str(tmp_path / "home"))
+def settings(tmp_path, hook):
+    return Settings(tmp_path / "home", alert_urls=(hook.url,))
 
 
-def _run(instance, must="yes", should="yes", later="fine"):
-    tags = {"must": must, "should": should, "later": later}
-    return JOB.execute_in_process(instance=instance, tags=tags, raise_on_error=False)
+def _run(instance, failing=""):
+    return JOB.execute_in_process(instance=instance, tags={"failing": failing}, raise_on_error=False)
 
 
-def _tick(instance, k4, cursor=None):
-    context = dg.build_sensor_context(instance=instance, cursor=cursor, resources={"k4": k4})
-    reason = alerts_sensor(context)
-    return context.cursor, reason.skip_message
+def _titles(hook):
+    return sorted(message["title"] for message in hook.messages)
 
 
-def test_a_good_run_says_nothing(instance, k4, sent):
+def test_a_good_run_says_nothing(instance, settings, hook):
     assert _run(instance).success
-    _tick(instance, k4)
-    assert sent == []
+    look(instance, settings)
+    assert hook.messages == []
 
 
-def test_a_failed_check_that_does_not_block_is_told_although_its_run_succeeds(instance, k4, sent):
-    assert _run(instance, should="no").success
-    _tick(instance, k4)
-    assert [a.title for a in sent] == ["K4: check failed (warn): should_hold on thing"]
+def test_a_failed_check_that_does_not_block_is_told_although_its_run_succeeds(instance, settings, hook):
+    assert _run(instance, "should_hold").success
+    look(instance, settings)
+    assert _titles(hook) == ["K4: check failed: should_hold on thing"]
+    body = hook.messages[0]["message"]
+    assert "this version is published" in body
+    assert "value 0.7, threshold 0.5" in body
 
 
-def test_a_failed_blocking_check_gives_one_message_not_one_more_for_its_run(instance, k4, sent):
-    assert not _run(instance, must="no").success
-    _tick(instance, k4)
-    assert [a.title for a in sent] == ["K4: check failed (error): must_hold on thing"]
-    assert "its run stopped there" in sent[0].body
+def test_a_warning_of_a_blocking_check_is_told_as_published(instance, settings, hook):
+    assert _run(instance, "must_hold_on_evidence").success
+    look(instance, settings)
+    assert "It does not block: this version is published." in hook.messages[0]["message"]
 
 
-def test_a_failed_run_is_told_with_step_and_cause(instance, k4, sent):
-    assert not _run(instance, later="boom").success
-    _tick(instance, k4)
-    assert [a.title for a in sent] == ["K4: run failed: small"]
-    assert "later" in sent[0].body
+def test_a_failed_blocking_check_gives_one_message_not_one_more_for_its_run(instance, settings, hook):
+    assert not _run(instance, "must_hold should_hold").success
+    look(instance, settings)
+    assert _titles(hook) == ["K4: check failed: must_hold on thing", "K4: check failed: should_hold on thing"]
+    by_title = {m["title"]: m["message"] for m in hook.messages}
+    assert "not published and its run stopped there" in by_title["K4: check failed: must_hold on thing"]
+    assert "because another check blocked it" in by_title["K4: check failed: should_hold on thing"]
 
 
-def test_every_failure_is_told_once_however_often_the_sensor_looks(instance, k4, sent):
-    _run(instance, must="no", should="no")
-    cursor, _ = _tick(instance, k4)
-    assert len(sent) == 2
-    cursor, _ = _tick(instance, k4, cursor)
-    assert len(sent) == 2
+def test_a_failed_run_is_told_with_step_and_innermost_cause(instance, settings, hook):
+    assert not _run(instance, "later").success
+    look(instance, settings)
+    assert _titles(hook) == ["K4: run failed: small"]
+    assert "later: OSError: the disk is full" in hook.messages[0]["message"]
+
+
+def test_a_run_whose_worker_is_gone_is_told_as_killed_with_what_was_noticed(instance, settings, hook):
+    run = instance.create_run_for_job(JOB, status=dg.DagsterRunStatus.STARTED)
+    instance.report_run_failed(run, "the run worker has gone")
+    look(instance, settings)
+    look(instance, settings)
+    assert _titles(hook) == ["K4: run killed: small"]
+    assert "the run worker has gone" in hook.messages[0]["message"]
+
+
+def test_a_run_without_an_event_for_long_is_told_as_stuck_once(instance, settings, hook, monkeypatch):
+    instance.create_run_for_job(JOB, status=dg.DagsterRunStatus.STARTED)
+    look(instance, settings)
+    assert hook.messages == []
+    monkeypatch.setattr(run_facts, "STUCK_S", -1.0)
+    for _ in range(3):
+        look(instance, settings)
+    assert _titles(hook) == ["K4: run stuck: small"]
+
+
+def test_a_check_that_was_planned_and_never_evaluated_is_told(instance, settings, hook):
+    run = _run(instance)
+    with instance.event_log_storage.run_connection(run.run_id) as connection:
+        from dagster._core.storage.event_log.schema import SqlEventLogStorageTable as Log
+
+        connection.execute(Log.delete().where(Log.c.dagster_event_type == "ASSET_CHECK_EVALUATION"))
+    look(instance, settings)
+    assert len(hook.messages) == 3
+    assert "K4: check not evaluated: must_hold on thing" in _titles(hook)
+
+
+def test_every_failure_is_told_once_however_often_the_sensor_looks(instance, settings, hook):
+    _run(instance, "must_hold")
+    for _ in range(3):
+        look(instance, settings)
+    assert len(hook.messages) == 1
     # The same check fails again in a second run: on SQLite its event has the same storage id as in the first.
-    _run(instance, must="no")
-    cursor, _ = _tick(instance, k4, cursor)
-    assert len(sent) == 3
-    assert len({a.key for a in sent}) == 3
-    _tick(instance, k4, cursor)
-    assert len(sent) == 3
+    _run(instance, "must_hold")
+    for _ in range(3):
+        look(instance, settings)
+    assert len(hook.messages) == 2
+    assert len(set(hook.facts())) == 2
 
 
-def test_a_message_that_could_not_be_delivered_is_sent_later(instance, k4, sent):
-    _run(instance, should="no")
-    sent.works = False
-    cursor, reason = _tick(instance, k4)
-    assert "1 could not be delivered yet" in reason
-    sent.works = True
-    cursor, _ = _tick(instance, k4, cursor)
-    assert len(sent) == 1
-    _tick(instance, k4, cursor)
-    assert len(sent) == 1
+def test_a_check_and_a_run_that_hold_again_are_told_as_recovered(instance, settings, hook):
+    _run(instance, "must_hold")
+    look(instance, settings)
+    _run(instance)
+    look(instance, settings)
+    assert _titles(hook) == ["K4: check failed: must_hold on thing", "K4: recovered: must_hold on thing"]
 
 
-def test_without_urls_the_sensor_says_how_to_set_them(instance, tmp_path, monkeypatch):
+def test_the_sensor_reports_what_it_did_and_keeps_facts_without_any_target(instance, tmp_path, monkeypatch):
     monkeypatch.delenv("K4_ALERT_URLS", raising=False)
-    _, reason = _tick(instance, K4Resource(home=str(tmp_path / "empty")))
+    _run(instance, "should_hold")
+    context = dg.build_sensor_context(instance=instance, resources={"k4": K4Resource(home=str(tmp_path / "home"))})
+    reason = alerts_sensor(context).skip_message
+    assert "1 new facts" in reason
     assert "K4_ALERT_URLS" in reason
+    assert "should_hold" in (tmp_path / "home" / "alerts" / "facts.jsonl").read_text()
 
 
 def test_a_run_in_progress_is_looked_at_whenever_it_began(instance):
-    run = _run(instance, should="no")
-    instance.create_run_for_job(JOB, run_id="11111111-1111-1111-1111-111111111111", status=dg.DagsterRunStatus.STARTED)
+    run = _run(instance, "should_hold")
+    waiting = instance.create_run_for_job(JOB, status=dg.DagsterRunStatus.STARTED)
     far_future = 4e9
-    assert [r.run_id for r in runs_to_look_at(instance, far_future)] == ["11111111-1111-1111-1111-111111111111"]
-    assert {r.run_id for r in runs_to_look_at(instance, 0.0)} == {"11111111-1111-1111-1111-111111111111", run.run_id}
+    assert [s.run.run_id for s in runs_to_look_at(instance, far_future)] == [waiting.run_id]
+    assert {s.run.run_id for s in runs_to_look_at(instance, 0.0)} == {waiting.run_id, run.run_id}
 
 
-def test_alerts_of_a_run_have_stable_keys(instance):
-    run = instance.get_run_by_id(_run(instance, should="no").run_id)
-    assert [a.key for a in alerts_of_run(instance, run)] == [a.key for a in alerts_of_run(instance, run)]
+def test_facts_of_a_run_have_stable_ids(instance):
+    _run(instance, "should_hold")
+    (seen,) = runs_to_look_at(instance, 0.0)
+    first, second = ([f.id for f in facts_of_run(instance, seen, now)] for now in (1e9, 2e9))
+    assert first == second
+
+
+def _schedule(instance, start):
+    from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin
+
+    origin = RemoteInstigatorOrigin(
+        RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("k4_pipeline"), "__repository__"), "nightly_signals"
+    )
+    state = InstigatorState(
+        origin,
+        InstigatorType.SCHEDULE,
+        InstigatorStatus.RUNNING,
+        ScheduleInstigatorData("0 * * * *", start_timestamp=start),
+    )
+    instance.add_instigator_state(state)
+    return state
+
+
+def test_a_missed_and_a_failed_tick_are_told_and_the_next_good_one_ends_it(instance):
+    hour = 3600.0
+    start = 500_000 * hour + 1.0
+    state = _schedule(instance, start)
+
+    def tick(number, status):
+        instance.create_tick(
+            TickData(
+                state.instigator_origin_id,
+                state.instigator_name,
+                InstigatorType.SCHEDULE,
+                status,
+                (500_000 + number) * hour,
+                run_ids=["a run"] if status == TickStatus.SUCCESS else [],
+                error=SerializableErrorInfo("no such day\n", [], "ValueError")
+                if status == TickStatus.FAILURE
+                else None,
+                selector_id=state.selector_id,
+            )
+        )
+
+    tick(1, TickStatus.SUCCESS)
+    tick(3, TickStatus.FAILURE)
+    tick(4, TickStatus.SKIPPED)
+    facts = list(schedule_facts(instance, start + 4.5 * hour))
+    assert [(f.kind, f.good) for f in facts] == [
+        ("tick_missed", True),
+        ("tick_missed", False),
+        ("tick_failed", False),
+        ("tick_missed", True),
+    ]
+    assert "nightly_signals" in facts[1].title
+    assert json.dumps(facts[1].to_dict())

@@ -1,0 +1,157 @@
+"""Facts that no run reports by itself: schedule ticks, assets that went stale, new signals, moves of the champion."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+
+import dagster as dg
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.scheduler.instigation import InstigatorStatus, TickStatus
+from dagster._utils.schedules import cron_string_iterator
+
+from k4_pipeline.alerts.cursor import Cursor
+from k4_pipeline.alerts.facts import Fact
+from k4_pipeline.defs.causes import innermost
+from k4_pipeline.defs.staging import load_json, load_table
+from k4_pipeline.errors import K4Error
+from k4_pipeline.storage import ArtifactStore
+
+TICK_GRACE_S = 900.0
+TICKS_BACK_S = 7 * 86400.0
+# The nightly run comes five times a week, its longest pause is three days.
+STALE_AFTER_S = 80 * 3600.0
+NIGHTLY_SCHEDULE = "nightly_signals"
+TOLD_SIGNALS = ("STRONG", "GOOD")
+
+
+def schedule_facts(instance: dg.DagsterInstance, now: float) -> Iterator[Fact]:
+    """Ticks of running schedules that did not come within `TICK_GRACE_S`, that failed, and that came."""
+    for state in instance.all_instigator_state(
+        instigator_type=InstigatorType.SCHEDULE, instigator_statuses={InstigatorStatus.RUNNING}
+    ):
+        data = state.instigator_data
+        start = max(getattr(data, "start_timestamp", None) or now, now - TICKS_BACK_S)
+        cron = getattr(data, "cron_schedule", None)
+        if not isinstance(cron, str):
+            continue
+        ticks = {
+            tick.timestamp: tick
+            for tick in instance.get_ticks(state.instigator_origin_id, state.selector_id, after=start - 1.0)
+        }
+        for moment in cron_string_iterator(start, cron, "UTC"):
+            due = moment.timestamp()
+            if due > now - TICK_GRACE_S:
+                break
+            yield _tick_fact(state.instigator_name, due, ticks.get(due))
+
+
+def _tick_fact(schedule: str, due: float, tick: object) -> Fact:
+    when = dt.datetime.fromtimestamp(due, tz=dt.UTC).strftime("%Y-%m-%d %H:%M UTC")
+    status = getattr(tick, "status", None)
+    cause, kind, good = "", "tick_missed", False
+    if tick is None:
+        cause = f"it was due at {when} and nothing came within {TICK_GRACE_S / 60:.0f} minutes"
+    elif status == TickStatus.FAILURE:
+        kind, cause = "tick_failed", innermost(getattr(tick, "error", None)) or "its evaluation failed"
+    else:
+        good, cause = True, f"the tick of {when} came"
+    return Fact(
+        kind=kind,
+        subject=f"schedule|{schedule}",
+        event=f"{due:.0f}",
+        at=due + TICK_GRACE_S,
+        title=f"{schedule}, due {when}",
+        cause=cause,
+        effect="" if good else "Its run did not start.",
+        path="/automation",
+        next_step="See that `k4 ui` or the Dagster daemon runs, then start the job by hand." if not good else "",
+        good=good,
+    )
+
+
+def stale_facts(instance: dg.DagsterInstance, store: ArtifactStore, now: float) -> Iterator[Fact]:
+    """Signals that were not made again in `STALE_AFTER_S` although the nightly schedule is on."""
+    states = instance.all_instigator_state(
+        instigator_type=InstigatorType.SCHEDULE, instigator_statuses={InstigatorStatus.RUNNING}
+    )
+    on = [state for state in states if state.instigator_name == NIGHTLY_SCHEDULE]
+    moments = [event for event in store.history("signals") if event["event"] == "promoted"]
+    if not on or not moments:
+        return
+    last = dt.datetime.fromisoformat(moments[-1]["at"]).timestamp()
+    since = max(last, getattr(on[0].instigator_data, "start_timestamp", None) or 0.0)
+    stale = now - since > STALE_AFTER_S
+    hours = STALE_AFTER_S / 3600.0
+    yield Fact(
+        kind="stale_asset",
+        subject="stale|signals",
+        event=moments[-1]["version"],
+        at=since + STALE_AFTER_S if stale else last,
+        title="signals",
+        cause=f"last published {moments[-1]['at']}, more than {hours:g} hours ago"
+        if stale
+        else f"published {moments[-1]['at']}",
+        effect="What is shown as signals is not of the last session." if stale else "",
+        threshold=hours if stale else None,
+        path="/assets/signals",
+        next_step="Look at the last nightly run; run it by hand: job nightly." if stale else "",
+        good=not stale,
+    )
+
+
+def signal_facts(store: ArtifactStore, cursor: Cursor, now: float) -> Iterator[Fact]:
+    """One fact per pattern that the published signals call STRONG or GOOD; the same pattern is told once per level."""
+    try:
+        ref = store.last_good("signals")
+    except K4Error:
+        return  # nothing published yet
+    if ref.version == cursor.signals:
+        return
+    ref.verify()
+    table = load_table(ref)
+    for row in table[table["signal"].isin(TOLD_SIGNALS)].to_dict("records"):
+        day = f"{row['snapshot_date']:%Y-%m-%d}"
+        yield Fact(
+            kind="new_signal",
+            subject=f"signal|{row['pattern_id']}",
+            event=str(row["signal"]),
+            at=now,
+            title=f"{row['signal']} for {row['ticker']}, {day}",
+            cause=f"expected value {row['ev']:.2f}, P(K4) {row['p_4']:.1%}, P(K5) {row['p_5']:.1%}; a close above "
+            f"{row['power']:.4g} is a breakout, the box is {row['lower']:.4g} to {row['upper']:.4g}",
+            effect=f"Scored by the champion of as_of {row['champion_as_of']}.",
+            value=float(row["ev"]),
+            path="/assets/signals",
+            next_step="`k4 export signals --out signals.csv` gives the whole table.",
+        )
+    cursor.signals = ref.version
+
+
+def champion_facts(store: ArtifactStore, cursor: Cursor, now: float) -> Iterator[Fact]:
+    """What the last evaluation of the champion decided: it moved, or a newer candidate was held."""
+    try:
+        ref = store.last_good("champion_model")
+    except K4Error:
+        return  # none yet; a damaged one fails its own runs, and those are told
+    if ref.version == cursor.champion:
+        return
+    ref.verify()
+    decision = load_json(ref, "decision.json")
+    candidate = decision["candidate"]
+    if decision["moved"] or candidate:
+        verb = "moved" if decision["moved"] else "held"
+        numbers = decision.get("comparison") or {}
+        yield Fact(
+            kind=f"champion_{verb}",
+            subject="champion",
+            event=f"{decision['champion']}|{candidate}|{decision['why']}",
+            at=now,
+            title=f"as_of {decision['as_of']} serves",
+            cause=decision["why"],
+            value=numbers.get("difference"),
+            threshold=numbers.get("threshold"),
+            path="/assets/champion_model",
+            next_step="`k4 champion list` shows the history, `k4 champion rollback` goes one back.",
+        )
+    cursor.champion = ref.version
