@@ -36,6 +36,7 @@ from k4_pipeline.config.data import (
 )
 from k4_pipeline.config.model import LossConfig, ModelConfig, ScalerConfig, SignalConfig, TrainConfig
 from k4_pipeline.config.proof import ControlsConfig, IntegrityConfig, ProofConfig
+from k4_pipeline.config.trading import TradingConfig
 from k4_pipeline.errors import ConfigError
 
 __all__ = [
@@ -69,6 +70,7 @@ __all__ = [
     "SimulationConfig",
     "SourceConfig",
     "SplitConfig",
+    "TradingConfig",
     "TrainConfig",
     "config_hash",
     "from_dict",
@@ -96,6 +98,7 @@ class PipelineConfig:
     integrity: IntegrityConfig = field(default_factory=IntegrityConfig)
     controls: ControlsConfig = field(default_factory=ControlsConfig)
     proof: ProofConfig = field(default_factory=ProofConfig)
+    trading: TradingConfig = field(default_factory=TradingConfig)
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from k4_pipeline.pipeline.members import KEYS, align
 from k4_pipeline.settings import Settings
 from k4_pipeline.storage import ArtifactRef, ArtifactStore, atomic_path, write_parquet
 
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+TEXTS = ("string", "mixed", "mixed-integer")
 TableOf = Callable[[ArtifactStore, ArtifactRef], pd.DataFrame]
 
 
@@ -123,7 +125,17 @@ def _write(table: pd.DataFrame, out: Path) -> None:
         write_parquet(table, out)
         return
     with atomic_path(out) as temporary:
-        table.to_csv(temporary, index=False, date_format="%Y-%m-%d")
+        inert(table).to_csv(temporary, index=False, date_format="%Y-%m-%d")
+
+
+def inert(table: pd.DataFrame) -> pd.DataFrame:
+    """Texts that a spreadsheet would run as a formula get an apostrophe before them; numbers stay numbers."""
+
+    def cell(value: Any) -> Any:
+        return "'" + value if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
+
+    texts = [c for c in table.columns if not pd.api.types.is_numeric_dtype(table[c])]
+    return table.assign(**{c: table[c].map(cell) for c in texts if pd.api.types.infer_dtype(table[c]) in TEXTS})
 
 
 def _export_sequences(store: ArtifactStore, ref: ArtifactRef, out: Path) -> int:
@@ -155,7 +167,7 @@ def _nested_csv(parquet: Path, out: Path, batch_rows: int = 256) -> None:
             for row in rows:
                 row.update({name: json.dumps(row[name], default=_day) for name in nested})
             table = pd.DataFrame(rows)
-            table.to_csv(temporary, mode="a", header=i == 0, index=False, date_format="%Y-%m-%d")
+            inert(table).to_csv(temporary, mode="a", header=i == 0, index=False, date_format="%Y-%m-%d")
 
 
 def _day(value: Any) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 from k4_pipeline.defs.json_values import json_safe
@@ -25,5 +26,9 @@ def unpack(stored: dict[str, Any] | None) -> list[Verdict]:
 
 
 def stored_verdicts(store: ArtifactStore, refs: Iterable[ArtifactRef]) -> list[Verdict]:
-    """All verdicts of these versions, upstream first as given."""
-    return [verdict for ref in refs for verdict in unpack(store.verdict(ref))]
+    """All verdicts of these versions, as given, each with the `asset` it is about in its detail."""
+    return [
+        replace(verdict, detail={**verdict.detail, "asset": ref.asset})
+        for ref in refs
+        for verdict in unpack(store.verdict(ref))
+    ]

@@ -103,12 +103,14 @@ def build_validation(
     provenance: dict[str, str],
     leak_demo: dict[str, Any] | None = None,
     code: dict[str, str] | None = None,
+    sections: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The whole content of one validation report.
 
     `model`: facts of the checkpoint (architecture, parameters, history, calibration ...); `data`: facts of the bars;
     `provenance`: fingerprints by asset; `code`: what made each of them, in words; `leak_demo`: the section of
-    `leakage.controls.report_demo`. Raises `BadInputError` when no test row has a known label yet.
+    `leakage.controls.report_demo`; `sections`: those of `evaluation.value`.
+    Raises `BadInputError` when no test row has a known label yet.
     """
     scored = score_labelled(predictions, labeled, sequences, panel_values)
     if scored.empty:
@@ -134,6 +136,7 @@ def build_validation(
         "provenance": provenance,
         "code": code or {},
         "leak_demo": leak_demo or {},
+        **(sections or {}),
         "config": to_dict(config),
         "versions": library_versions(),
     }

@@ -185,6 +185,9 @@ def test_the_report_page_links_to_the_report(page, url, materialized):
 def test_every_plot_of_the_report_fills_its_place_and_no_more(page, settings, materialized, width):
     page.set_viewport_size({"width": width, "height": 900})
     page.goto((settings.reports_dir / AS_OF / "report.html").as_uri())
+    page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
+    for place in page.locator(".plot").all():
+        place.scroll_into_view_if_needed()
     page.locator(".js-plotly-plot svg").nth(4).wait_for()
     widths = page.evaluate(
         """() => [...document.querySelectorAll(".js-plotly-plot")].map((plot) =>

@@ -10,7 +10,10 @@ import pytest
 from k4_pipeline.config import IntegrityConfig
 from k4_pipeline.evaluation.integrity import run_integrity_tests
 from k4_pipeline.evaluation.validation import class_table
-from k4_pipeline.report.render import json_safe, render_html, render_report
+from k4_pipeline.report.page import plotly_file
+from k4_pipeline.report.render import json_safe, render_html, render_report, share_plotly
+from k4_pipeline.report.sections import verdict_groups
+from k4_pipeline.report.summary import counted, headline_lines, state
 from k4_pipeline.report.text import render_markdown
 from k4_pipeline.verdict import Verdict
 from k4_pipeline_tests.evaluation.test_integrity import AS_OF, make_scored, make_split, metrics_of
@@ -43,10 +46,8 @@ def report() -> dict:
 def test_the_markdown_gives_every_metric_with_its_base_rate_and_interval(report):
     text = render_markdown(report)
     auc = report["metrics"]["model"]["k4_auc"]
-    assert f"**{auc['value']:.3f}**" in text
-    assert f"{auc['low']:.3f} to {auc['high']:.3f}" in text
     base = report["metrics"]["volatility_ranking"]["k4_auc"]["value"]
-    assert f"| 0.500 | {base:.3f} |" in text
+    assert f"| {auc['value']:.3f} ({auc['low']:.3f} to {auc['high']:.3f}) | 0.500 | {base:.3f} |" in text
     for title in ("K4 recall in the top 5%", "K4 recall in the top 10%", "EV correlation (Pearson)"):
         assert title in text
 
@@ -54,16 +55,83 @@ def test_the_markdown_gives_every_metric_with_its_base_rate_and_interval(report)
 def test_what_failed_stands_in_the_headline_and_in_its_table(report):
     text = render_markdown(report)
     assert "Not passed:" in text
-    assert "no pattern in two splits" in text.split("## Integrity tests")[0]
+    assert "no pattern in two splits" in text.split("## ")[0]
+    assert "What to do next" in text.split("## ")[0]
     assert "no evidence" in text
 
 
-def test_the_page_is_self_contained_and_shows_the_verdict(report):
+def passing(report: dict) -> dict:
+    """The same report with every test and proposition passed."""
+    tests = [{**t, "passed": True, "status": "passed"} for t in report["integrity"]]
+    verdicts = [{**v, "passed": True, "findings": [], "cases": 9} for v in report["verdicts"]]
+    return {**report, "integrity": tests, "verdicts": verdicts}
+
+
+def test_not_enough_evidence_is_counted_apart_from_failed(report):
+    good = passing(report)
+    assert state(good) == ("ok", "PASSED")
+    thin = {**good["integrity"][0], "passed": False, "status": "not enough evidence"}
+    assert state({**good, "integrity": [thin]}) == ("open", "NOT ENOUGH EVIDENCE")
+    wrong = {**good["integrity"][1], "passed": False, "status": "failed"}
+    assert counted({**good, "integrity": [thin, wrong]}) == "1 failed, 1 without enough evidence."
+    assert state({**good, "integrity": [thin, wrong]})[0] == "bad"
+
+
+def test_worse_than_the_class_mix_is_the_first_line(report):
+    loss = {**report["metrics"]["model"]["log_loss"], "value": 1.6, "base_rate": 1.5}
+    metrics = {**report["metrics"], "model": {**report["metrics"]["model"], "log_loss": loss}}
+    assert "worse than the bare class mix" in headline_lines({**report, "metrics": metrics})[0]
+    assert "Do not use" in render_html({**report, "metrics": metrics})
+
+
+def test_the_page_reads_plotly_from_the_shared_file_or_holds_it(report, tmp_path):
     page = render_html(report)
     assert "NOT PASSED" in page
-    assert "<script src=" not in page
-    assert page.count("plotly-graph-div") >= 5
-    assert "PASSED.</b>" in render_html({**report, "passed": True})
+    assert f'<script src="../{plotly_file()}">' in page
+    assert page.count('class="plot"') >= 5
+    assert share_plotly(tmp_path).name == plotly_file()
+    single = render_html(report, single_file=True)
+    assert "<script src=" not in single
+    assert len(single) > 1_000_000 > len(page)
+
+
+EVIL = "<script>alert(1)</script>"
+
+
+def test_no_value_reaches_the_page_as_markup(report):
+    verdict = {
+        "name": EVIL,
+        "passed": False,
+        "cases": 3,
+        "findings": [EVIL + "<img src=x onerror=alert(1)>"],
+        "detail": {},
+    }
+    chart = {"dates": ["2015-01-02"], "start": EVIL, "snapshot": "2015-01-02", "upper": 2.0, "lower": 1.0, "power": 2.1}
+    chart |= {"stop": 0.9, **{name: [1.0] for name in ("open", "high", "low", "close")}}
+    card = {"ticker": EVIL, "snapshot_date": EVIL, "signal": EVIL, "p_4": 0.1, "p_5": 0.1, "ev": 0.0, "chart": chart}
+    evil = {
+        **report,
+        "verdicts": [verdict],
+        "data": {EVIL: EVIL},
+        "provenance": {EVIL: EVIL},
+        "versions": {EVIL: EVIL},
+        "code": {EVIL: EVIL},
+        "leak_demo": {"left_out": EVIL},
+        "top_signals": [{**card, "reasons": [EVIL]}],
+        "trading": {"left_out": EVIL},
+        "classes": [{**row, "split": EVIL} for row in report["classes"]],
+        "model": {**report["model"], EVIL: EVIL},
+    }
+    for text in (render_html(evil), render_markdown(evil)):
+        assert "<script>alert" not in text
+        assert "<img" not in text
+    assert "&lt;script&gt;alert(1)" in render_html(evil)
+
+
+def test_propositions_are_grouped_by_the_asset_they_are_about(report):
+    verdicts = [{**v, "detail": {"asset": asset}} for v, asset in zip(report["verdicts"], ("dataset_split", "signals"))]
+    titles = [group["title"] for group in verdict_groups({**report, "verdicts": verdicts})]
+    assert titles == ["dataset split: 1 of 1 hold", "signals: 0 of 1 hold"]
 
 
 def test_the_three_files_are_written_and_the_json_has_no_nan(report, tmp_path):
@@ -71,7 +139,7 @@ def test_the_three_files_are_written_and_the_json_has_no_nan(report, tmp_path):
     stored = json.loads(files.json.read_text())
     assert stored["metrics"]["n"] == report["metrics"]["n"]
     assert "NaN" not in files.json.read_text()
-    assert files.html.stat().st_size > 100_000
+    assert 20_000 < files.html.stat().st_size < 1_000_000
     assert files.markdown.read_text().startswith("# Validation report")
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["report.html", "report.json", "report.md"]
 

@@ -32,20 +32,25 @@ INPUTS = (
 )
 def validation_report(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.MaterializeResult:
     """Evaluate the predictions against the labels and render the report."""
+    from k4_pipeline.evaluation import value
     from k4_pipeline.evaluation.validation import build_validation
     from k4_pipeline.leakage.engine.audit_stamp import audited
-    from k4_pipeline.report.render import render_report
-    from k4_pipeline.report.text import demo_section, headline, integrity_table, metric_table, signal_table
+    from k4_pipeline.report.render import render_report, share_plotly
+    from k4_pipeline.report.summary import headline
+    from k4_pipeline.report.text import render_markdown
 
-    with produce(context, k4, "validation_report", inputs=INPUTS, sections=("integrity", "proof")) as work:
+    with produce(context, k4, "validation_report", inputs=INPUTS, sections=("integrity", "proof", "trading")) as work:
         folder = work.settings.reports_dir / context.partition_key
+        tables = {
+            "predictions": work.table("predictions"),
+            "labeled": work.table("labeled_snapshots"),
+            "sequences": work.table("sequences"),
+            "panel_values": work.panel().values,
+        }
         report = build_validation(
             as_of=context.partition_key,
-            predictions=work.table("predictions"),
-            labeled=work.table("labeled_snapshots"),
             split=work.table("dataset_split"),
-            sequences=work.table("sequences"),
-            panel_values=work.panel().values,
+            **tables,
             config=work.config,
             verdicts=stored_verdicts(work.store, work.inputs.values()),
             audit_passed=audited(
@@ -56,8 +61,12 @@ def validation_report(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.M
             provenance={ref.key: ref.fingerprint for ref in work.inputs.values()},
             code={ref.key: described(ref.code) for ref in work.inputs.values()},
             leak_demo=leak_demo(work, folder),
+            sections=value.value_sections(
+                value.test_rows(**tables), work.bars(), work.config, progress=work.progress("trading the lists")
+            ),
         )
         files = render_report(report, work.dir)
+        share_plotly(folder.parent)
         for file in (files.html, files.markdown, files.json):
             atomic_write_bytes(folder / file.name, file.read_bytes())
         work.meta = {"passed": report["passed"], "metrics": _core_metrics(report), "headline": headline(report)}
@@ -66,10 +75,7 @@ def validation_report(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.M
             "headline": headline(report),
             "report": dg.MetadataValue.url((folder / "report.html").as_uri()),
             "report_path": dg.MetadataValue.path(str(folder / "report.html")),
-            "integrity": dg.MetadataValue.md(integrity_table(report)),
-            "metrics": dg.MetadataValue.md(metric_table(report)),
-            "leak_demo": dg.MetadataValue.md(demo_section(report["leak_demo"])),
-            "signals": dg.MetadataValue.md(signal_table(report)),
+            "whole_report": dg.MetadataValue.md(render_markdown(report)),
             **{k: v for k, v in _core_metrics(report).items() if v == v},
             **version_metadata(work.ref),
         }

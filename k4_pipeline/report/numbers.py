@@ -1,0 +1,64 @@
+"""How numbers are written, and which metrics a report lists in which order."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+# key in the report -> (title, format)
+METRICS: dict[str, tuple[str, str]] = {
+    "k4_auc": ("K4 AUC", "{:.3f}"),
+    "k4_average_precision": ("K4 average precision", "{:.3f}"),
+    "k4_recall_top_5pct": ("K4 recall in the top 5%", "{:.1%}"),
+    "k4_recall_top_10pct": ("K4 recall in the top 10%", "{:.1%}"),
+    "k4_precision_top_5pct": ("K4 precision in the top 5%", "{:.1%}"),
+    "k4_lift_top_5pct": ("K4 lift in the top 5%", "{:.2f}"),
+    "ev_correlation_pearson": ("EV correlation (Pearson)", "{:.3f}"),
+    "ev_correlation_spearman": ("EV correlation (Spearman)", "{:.3f}"),
+    "log_loss": ("log loss", "{:.3f}"),
+    "brier": ("Brier score", "{:.3f}"),
+    "k4_calibration_error": ("K4 calibration error", "{:.3f}"),
+}
+LOWER_IS_BETTER = frozenset({"log_loss", "brier", "k4_brier", "k4_calibration_error"})
+VOLATILITY = "volatility_ranking"
+
+
+def finite(value: Any) -> bool:
+    """A number that is neither NaN, infinite nor absent."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def number(value: Any, form: str = "{:.3f}") -> str:
+    """Formatted, or `n/a` where the value is not defined."""
+    return form.format(value) if finite(value) else "n/a"
+
+
+def span(metric: dict[str, Any], form: str = "{:.3f}") -> str:
+    """`0.710 to 0.802`; empty where there is no interval."""
+    low, high = metric.get("low"), metric.get("high")
+    return f"{number(low, form)} to {number(high, form)}" if finite(low) and finite(high) else ""
+
+
+def baselines(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The metrics of every baseline by name, in the report's order; older reports know volatility ranking alone."""
+    found = {VOLATILITY: metrics[VOLATILITY]} if VOLATILITY in metrics else {}
+    for name, entry in (metrics.get("baselines") or {}).items():
+        found[name] = entry.get("metrics", entry) if isinstance(entry, dict) else {}
+    return found
+
+
+def difference(metrics: dict[str, Any], baseline: str, key: str) -> dict[str, Any]:
+    """Model minus baseline, on the same draws; empty where the report holds none."""
+    held = (metrics.get("paired_differences") or metrics.get("differences") or {}).get(baseline) or {}
+    return held.get(key) or {}
+
+
+def best_possible(metrics: dict[str, Any]) -> dict[str, Any]:
+    """Metrics of the true probabilities of a simulated market; empty for real bars."""
+    held = metrics.get("best_possible") or {}
+    return held.get("metrics", held)
+
+
+def titled(name: str) -> str:
+    """`volatility ranking` for `volatility_ranking`."""
+    return name.replace("_", " ")

@@ -1,0 +1,251 @@
+"""The sections of the validation report, from the dict of `evaluation.validation`. Computes nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from k4_pipeline.report import figures
+from k4_pipeline.report.numbers import (
+    LOWER_IS_BETTER,
+    METRICS,
+    baselines,
+    best_possible,
+    difference,
+    finite,
+    number,
+    span,
+    titled,
+)
+from k4_pipeline.report.page import Grid, Section
+from k4_pipeline.report.summary import NOT_ENOUGH, verdict_kind
+from k4_pipeline.report.trading import trading_section
+
+KINDS = {"passed": "passed", "failed": "failed", NOT_ENOUGH: "not", "suspected leakage": "suspected"}
+
+
+def comparison(report: dict[str, Any]) -> Grid:
+    """Every metric of the model beside its base rate, the baselines, the paired differences and the best possible."""
+    metrics = report["metrics"]
+    others, best = baselines(metrics), best_possible(metrics)
+    paired = [name for name in others if any(difference(metrics, name, key) for key in METRICS)]
+    header = ["metric", "model", "base rate", *map(titled, others)]
+    header += [f"model minus {titled(name)}" for name in paired] + (["best possible"] if best else [])
+    rows = []
+    for key, (title, form) in METRICS.items():
+        m = metrics["model"].get(key)
+        if m is None:
+            continue
+        row: list[Any] = [title, {"text": number(m["value"], form), "small": span(m, form)}]
+        row.append(number(m["base_rate"], form))
+        row += [number(others[name].get(key, {}).get("value"), form) if key in others[name] else "" for name in others]
+        row += [_difference_cell(difference(metrics, name, key), key, form) for name in paired]
+        row += [number(best[key]["value"], form) if key in best else ""] if best else []
+        rows.append(row)
+    return Grid(header, rows)
+
+
+def _difference_cell(d: dict[str, Any], key: str, form: str) -> Any:
+    if not d:
+        return ""
+    signed = form.replace("{:", "{:+")
+    low, high = d.get("low"), d.get("high")
+    better, worse = (finite(low) and low > 0), (finite(high) and high < 0)
+    if key in LOWER_IS_BETTER:
+        better, worse = worse, better
+    kind = "passed" if better else "failed" if worse else ""
+    return {"text": number(d.get("value"), signed), "small": span(d, signed), "kind": kind}
+
+
+def integrity_grid(report: dict[str, Any]) -> Grid:
+    """The integrity tests."""
+    rows = [
+        [
+            t["name"],
+            {"text": t["status"], "kind": KINDS.get(t["status"], "failed")},
+            {"text": number(t["value"]), "small": span(t)},
+            f"{t['n']:,}",
+            t["limit"],
+            {"text": t["explanation"], "kind": "long"},
+        ]
+        for t in report["integrity"]
+    ]
+    return Grid(["test", "result", "value", "rows", "limit", "in words"], rows)
+
+
+def signal_grid(report: dict[str, Any]) -> Grid:
+    """What each signal was followed by."""
+    rows = [
+        [
+            s["signal"],
+            f"{s['count']:,}",
+            number(s["mean_realised_value"], "{:+.2f}"),
+            number(s["k4_share"], "{:.1%}"),
+            number(s["k5_share"], "{:.1%}"),
+        ]
+        for s in report["metrics"]["signals"]
+    ]
+    return Grid(["signal", "test rows", "mean realised value", "K4 share", "K5 share"], rows, "By signal")
+
+
+def tier_grid(report: dict[str, Any]) -> Grid | None:
+    """The certified tiers: what was certified, on how much evidence, and what happened; None without them."""
+    rows = report["metrics"].get("tiers") or report.get("tiers") or []
+    if isinstance(rows, dict):
+        rows = rows.get("rows") or rows.get("tiers") or []
+    if not rows or not isinstance(rows[0], dict):
+        return None
+    columns = [c for c in rows[0] if not isinstance(rows[0][c], (dict, list))]
+    cells = [[number(r[c], "{:.3g}") if isinstance(r.get(c), float) else r.get(c, "") for c in columns] for r in rows]
+    return Grid(
+        [titled(c) for c in columns], [["" if c is None else str(c) for c in row] for row in cells], "By certified tier"
+    )
+
+
+def class_grid(report: dict[str, Any]) -> Grid:
+    """Row counts and class shares by split."""
+    names = list(report["classes"][0]["shares"])
+    rows = [
+        [r["split"], f"{r['rows']:,}", f"{r['labelled']:,}", f"{r['first']} to {r['last']}", f"{r['k4']:,}"]
+        + [f"{r['shares'][n]:.1%}" for n in names]
+        for r in report["classes"]
+    ]
+    return Grid(["split", "rows", "labelled", "snapshots", "K4 rows", *[n.split("_")[0] for n in names]], rows)
+
+
+def verdict_groups(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """Every proposition, by the asset it is about; groups with a failure stand open."""
+    by_asset: dict[str, list[dict[str, Any]]] = {}
+    for verdict in report["verdicts"]:
+        by_asset.setdefault((verdict.get("detail") or {}).get("asset") or "all assets", []).append(verdict)
+    groups = []
+    for asset, verdicts in by_asset.items():
+        failed = [v for v in verdicts if not v["passed"]]
+        rows = []
+        for v in verdicts:
+            kind = "passed" if v["passed"] else verdict_kind(v)
+            rows.append(
+                [
+                    titled(v["name"]),
+                    {"text": kind, "kind": KINDS[kind]},
+                    f"{v['cases']:,}",
+                    {"text": "; ".join(v["findings"][:3]), "kind": "long"},
+                ]
+            )
+        words = f"{len(verdicts) - len(failed)} of {len(verdicts)} hold"
+        grid = Grid(["proposition", "result", "cases", "findings"], rows)
+        groups.append({"title": f"{titled(asset)}: {words}", "table": grid, "open": bool(failed)})
+    return groups
+
+
+def demo_lines(demo: dict[str, Any]) -> tuple[list[str], list[Grid]]:
+    """What leakage looks like: the dict of `run_demo`, one table per market, or why there is none."""
+    if not demo.get("markets"):
+        return [str(demo.get("left_out") or "This report was made without it. `k4 audit --demo` shows it.")], []
+    grids = []
+    for market in demo["markets"]:
+        rows: list[list[Any]] = [
+            [row["metric"], *({"text": number(row[n]["value"]), "small": span(row[n])} for n in ("honest", "random"))]
+            for row in market["rows"]
+        ]
+        test = market["test"]
+        rows.append(["test rows (K4)", *(f"{test[n]['rows']} ({test[n]['k4']})" for n in ("honest", "random"))])
+        title = f"{market['market']}, as of {market['as_of']}"
+        grids.append(Grid(["metric", "honest split (by date, purged)", "random split (leaks)"], rows, title))
+    return [demo["in_words"]], grids
+
+
+def top_signal_cards(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """The best-ranked test rows, each with its chart."""
+    cards = []
+    for row in report.get("top_signals") or []:
+        outcome = row.get("outcome") or "not known yet"
+        line = (
+            f"{row['signal']}, P(K4) {number(row['p_4'], '{:.1%}')}, P(K5) {number(row['p_5'], '{:.1%}')}, "
+            f"EV {number(row['ev'], '{:+.2f}')}; buy above {number(row['chart']['power'], '{:.4g}')}, stop "
+            f"{number(row['chart']['stop'], '{:.4g}')}. What followed: {outcome}."
+        )
+        reasons = "; ".join(row.get("reasons") or [])
+        figure = figures.candles(row["chart"], "")
+        cards.append(
+            {"title": f"{row['ticker']}, {row['snapshot_date']}", "line": line, "figure": figure, "reasons": reasons}
+        )
+    return cards
+
+
+def facts_grid(report: dict[str, Any]) -> Grid:
+    """Facts of data and model."""
+    facts = {**report["data"], **{k: v for k, v in report["model"].items() if isinstance(v, (str, int, float))}}
+    return Grid(["what", "value"], [[titled(k), f"{v:,}" if isinstance(v, int) else str(v)] for k, v in facts.items()])
+
+
+def report_sections(report: dict[str, Any]) -> list[Section]:
+    """All sections in the order of reading."""
+    metrics = report["metrics"]
+    demo, demo_grids = demo_lines(report.get("leak_demo") or {})
+    training = figures.training(report)
+    made: list[Section | None] = [
+        Section(
+            "Model, baselines, best possible",
+            [
+                "Each value has its 95% interval below it. An edge is real where the whole interval of model minus "
+                "baseline lies on the better side of zero."
+            ],
+            [comparison(report)],
+            figures.report_figures(report),
+            notes=[
+                "K4 recall is given within an alert budget only: calling everything K4 would find all of them. The "
+                "base rate is what a method that knows nothing scores on the same rows."
+            ],
+        ),
+        Section(
+            "What signals and tiers were followed by",
+            [],
+            [g for g in (tier_grid(report), signal_grid(report)) if g],
+            notes=[f"Mean realised value of all test rows: {metrics['mean_realised_value']:+.2f} points."],
+        ),
+        trading_section(report.get("trading") or {}),
+        Section("Best-ranked test snapshots", ["Bars after the dotted line were not known then."], cards=cards)
+        if (cards := top_signal_cards(report))
+        else None,
+        Section(
+            "Integrity tests",
+            ["A test with too little evidence does not pass, but it has not failed either: the two are counted apart."],
+            [integrity_grid(report)],
+        ),
+        Section(
+            "The split",
+            [],
+            [class_grid(report)],
+            [figures.class_mix(report), *([training] if training else [])],
+            notes=[f"Test rows whose label is not known yet: {report['unlabelled_test_rows']:,}."],
+        ),
+        Section(
+            "What leakage looks like",
+            [
+                "The smallest model, trained twice on a part of these rows: on the split by date with purge, as above, "
+                "and on one dealt at random, as is often done. It judges nothing here; it shows how a leak flatters.",
+                *demo,
+            ],
+            demo_grids,
+            folded=True,
+        ),
+        Section("Proofs: every proposition that was checked", groups=verdict_groups(report), folded=True),
+        Section(
+            "Data, model, provenance",
+            [],
+            [
+                facts_grid(report),
+                Grid(
+                    ["artifact", "fingerprint", "made by"],
+                    [[k, v[:16], (report.get("code") or {}).get(k, "")] for k, v in report["provenance"].items()],
+                ),
+                Grid(["library", "version"], [[k, v] for k, v in report["versions"].items()]),
+            ],
+            folded=True,
+            notes=[
+                "These numbers describe the past of one universe, without names the source never had. No interval "
+                "covers a change of regime."
+            ],
+        ),
+    ]
+    return [section for section in made if section is not None]

@@ -1,0 +1,165 @@
+"""What a reader should know first: the headline, what did not pass, and what to do next. Computes nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from k4_pipeline.report.numbers import VOLATILITY, baselines, best_possible, finite, number, titled
+
+NOT_ENOUGH, SUSPECTED = "not enough evidence", "suspected leakage"
+
+
+def outcomes(report: dict[str, Any]) -> dict[str, list[tuple[str, str]]]:
+    """(name, reason) of every integrity test and proposition that did not pass, by `failed`, `not enough evidence`
+    and `suspected leakage`."""
+    found: dict[str, list[tuple[str, str]]] = {"failed": [], NOT_ENOUGH: [], SUSPECTED: []}
+    for test in report["integrity"]:
+        if not test["passed"]:
+            kind = test["status"] if test["status"] in found else "failed"
+            found[kind].append((test["name"], test["explanation"]))
+    for verdict in report["verdicts"]:
+        if not verdict["passed"]:
+            kind = verdict_kind(verdict)
+            found[kind].append((titled(verdict["name"]), (verdict["findings"] or ["failed"])[0]))
+    return found
+
+
+def verdict_kind(verdict: dict[str, Any]) -> str:
+    """`failed`, or `not enough evidence` for a check that had too little to look at."""
+    status = str((verdict.get("detail") or {}).get("status") or verdict.get("status") or "")
+    first = (verdict.get("findings") or [""])[0]
+    if NOT_ENOUGH in (status, first[: len(NOT_ENOUGH)]) or "not enough evidence" in first or verdict["cases"] == 0:
+        return NOT_ENOUGH
+    return "failed"
+
+
+def against_baselines(report: dict[str, Any]) -> str:
+    """One sentence: K4 AUC of the model beside every baseline, and the best possible where it is known."""
+    metrics = report["metrics"]
+    auc = metrics["model"]["k4_auc"]
+    if not finite(auc["value"]):
+        return "K4 metrics are not defined on these rows: " + (
+            "none of them is K4." if not metrics["n_k4"] else "all of them are K4."
+        )
+    others = [
+        f"{titled(name)} {number(held['k4_auc']['value'])}"
+        for name, held in baselines(metrics).items()
+        if "k4_auc" in held and finite(held["k4_auc"]["value"])
+    ]
+    best = best_possible(metrics).get("k4_auc")
+    top = f"; best possible {number(best['value'])}" if best and finite(best.get("value")) else ""
+    interval = f"{number(auc['low'])} to {number(auc['high'])}"
+    return f"K4 AUC {auc['value']:.3f} ({interval}) against {', '.join(others) or 'no baseline'}{top}."
+
+
+def judgement(report: dict[str, Any]) -> str:
+    """Whether the model is clearly better than sorting by volatility; empty where K4 metrics are not defined."""
+    metrics = report["metrics"]
+    auc, base = metrics["model"]["k4_auc"], metrics.get(VOLATILITY, {}).get("k4_auc", {}).get("value")
+    if not finite(auc["value"]) or not finite(base):
+        return ""
+    if auc["low"] > base:
+        return "It lies above volatility ranking with its whole interval."
+    return "It is not clearly better than sorting by volatility alone."
+
+
+def worse_than_class_mix(report: dict[str, Any]) -> str:
+    """A headline of its own: probabilities that say less than the class frequencies."""
+    loss = report["metrics"]["model"].get("log_loss")
+    if not loss or not finite(loss["value"]) or not loss["value"] > loss["base_rate"]:
+        return ""
+    return (
+        f"The probabilities are worse than the bare class mix: log loss {loss['value']:.3f} against "
+        f"{loss['base_rate']:.3f}. Do not use expected values of this model."
+    )
+
+
+def evidence(report: dict[str, Any]) -> str:
+    """How many rows everything rests on."""
+    metrics = report["metrics"]
+    if not metrics["n"]:
+        return "No labelled test snapshots."
+    return (
+        f"{metrics['n']:,} labelled test snapshots of {metrics['n_tickers']:,} tickers, {metrics['n_k4']:,} of them K4 "
+        f"({metrics['n_k4'] / metrics['n']:.2%})."
+    )
+
+
+def money(report: dict[str, Any]) -> str:
+    """What trading the list would have brought, after costs; empty without the section."""
+    rule = main_rule(report)
+    if rule is None or not rule["trades"]:
+        return ""
+    word = "lost money" if rule["net_return"] < 0 else "made money"
+    return (
+        f"Traded as a list it {word} after costs: {rule['net_return']:+.1%} in {rule['trades']:,} trades, mean "
+        f"{rule['mean_net']:+.2%} a trade"
+        + (
+            "."
+            if finite(rule.get("low")) and rule["low"] > 0
+            else "; the interval reaches below zero, so no edge is shown."
+        )
+    )
+
+
+def main_rule(report: dict[str, Any]) -> dict[str, Any] | None:
+    """The trading result that the headline quotes: the model's list under the exits of the label's race."""
+    rows = (report.get("trading") or {}).get("results") or []
+    return next((row for row in rows if row.get("headline")), None)
+
+
+def counted(report: dict[str, Any]) -> str:
+    """`3 failed, 2 without enough evidence.`"""
+    found = outcomes(report)
+    if not any(found.values()):
+        return "Every integrity test and proposition passed."
+    words = {"failed": "failed", NOT_ENOUGH: "without enough evidence", SUSPECTED: "suspected leakage"}
+    return ", ".join(f"{len(rows)} {words[kind]}" for kind, rows in found.items() if rows) + "."
+
+
+def next_steps(report: dict[str, Any]) -> list[str]:
+    """What the reader can do about it, most urgent first."""
+    found, metrics = outcomes(report), report["metrics"]
+    steps = []
+    if found[SUSPECTED]:
+        steps.append("A result is too good to be believed unseen: run `k4 audit`, then `k4 run --again`.")
+    if found["failed"]:
+        names = ", ".join(name for name, _ in found["failed"][:3])
+        steps.append(f"Read the reasons of what failed ({names}) before using any signal.")
+    if worse_than_class_mix(report):
+        steps.append("Train on more rows (more tickers, a later --as-of) before trusting a probability.")
+    if found[NOT_ENOUGH] or metrics["n_k4"] < 20:
+        steps.append(
+            f"{metrics['n_k4']} K4 rows judge little: add tickers or years (`--source folder --path DIR`), or a longer "
+            "test span (`--test-months 24`)."
+        )
+    if not steps:
+        steps.append("Look at the signals (`k4 signals`), or test more dates: `k4 ui`, then a backfill over as_of.")
+    return steps
+
+
+def headline_lines(report: dict[str, Any]) -> list[str]:
+    """Evidence, result against baselines, warnings, money, checks: each a sentence."""
+    lines = [
+        worse_than_class_mix(report),
+        evidence(report),
+        f"{against_baselines(report)} {judgement(report)}".strip(),
+        money(report),
+        counted(report),
+    ]
+    return [line for line in lines if line]
+
+
+def headline(report: dict[str, Any]) -> str:
+    """The same as one paragraph, with the names of what did not pass."""
+    found = outcomes(report)
+    names = [name for rows in found.values() for name, _ in rows]
+    return " ".join(headline_lines(report)) + (f" Not passed: {', '.join(names)}." if names else "")
+
+
+def state(report: dict[str, Any]) -> tuple[str, str]:
+    """(CSS class, word): passed, failed, or nothing failed but the evidence is thin."""
+    found = outcomes(report)
+    if found["failed"] or found[SUSPECTED]:
+        return "bad", "NOT PASSED"
+    return ("open", "NOT ENOUGH EVIDENCE") if found[NOT_ENOUGH] else ("ok", "PASSED")
