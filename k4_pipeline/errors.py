@@ -21,6 +21,10 @@ class StaleArtifactError(K4Error):
     """A stored artifact is missing, failed its checks, or does not match the inputs it was made from."""
 
 
+class DamagedArtifactError(StaleArtifactError):
+    """What is stored is not what was written: bytes, names or structure differ from their hash."""
+
+
 class ConfigError(K4Error):
     """A setting is unknown or has a value outside its allowed range."""
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from k4_pipeline.cli.common import HomeOption, JsonOption, explained, out_console, print_json, settings_for
 from k4_pipeline.evaluation import champion as domain
 from k4_pipeline.storage import ArtifactStore
+from k4_pipeline.storage.writer_lock import writing
 
 app = typer.Typer(no_args_is_help=True, help="The model that serves: its history, and the way back to an earlier one.")
 
@@ -43,10 +44,25 @@ def rollback(
     The model rolled back from is held back: it is not chosen again until it is trained anew. Signals are scored by
     the restored champion from their next materialization on.
     """
-    record = domain.roll_back(ArtifactStore(settings_for(home).artifacts_dir), to)
+    settings = settings_for(home)
+    with writing(settings.home):
+        record = domain.roll_back(ArtifactStore(settings.artifacts_dir), to)
     if json_:
         print_json({"as_of": record.as_of, "model": record.model_fingerprint})
     else:
         out_console().print(
             f"the champion of as of {record.as_of} serves again (model {record.model_fingerprint[:12]})"
         )
+
+
+@app.command()
+@explained
+def rebuild(json_: bool = JsonOption, home: Path | None = HomeOption) -> None:
+    """Restore the champion from its archive, when its files were damaged or lost."""
+    settings = settings_for(home)
+    with writing(settings.home):
+        record = domain.rebuild(ArtifactStore(settings.artifacts_dir))
+    if json_:
+        print_json({"as_of": record.as_of, "model": record.model_fingerprint})
+    else:
+        out_console().print(f"the champion of as of {record.as_of} serves (model {record.model_fingerprint[:12]})")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from k4_pipeline.config import PipelineConfig, to_dict
-from k4_pipeline.errors import BadInputError, StaleArtifactError
+from k4_pipeline.errors import BadInputError, DamagedArtifactError, StaleArtifactError
 from k4_pipeline.storage import ArtifactRef, ArtifactStore, atomic_write_json
 
 CHAMPION, ARCHIVE, RECORD = "champion_model", "champion_archive", "champion.json"
@@ -43,7 +43,9 @@ class Record:
 
     @classmethod
     def read(cls, ref: ArtifactRef) -> Record:
-        """The record of a stored champion."""
+        """The record of a stored or archived champion."""
+        if ref.asset == ARCHIVE:
+            return archived(ref)
         stored = json.loads(ref.path(RECORD).read_text())
         return cls(**{**stored, "failed": tuple(stored["failed"]), "held_back": tuple(stored["held_back"])})
 
@@ -92,13 +94,36 @@ def decide(current: Record | None, candidate: Record | None) -> Decision:
 
 
 def serving(store: ArtifactStore) -> ArtifactRef | None:
-    """The champion that serves, bytes verified; None when there is none."""
+    """The champion that serves, bytes verified; None when nothing has ever served.
+
+    Where its files are gone, or a killed run stopped before they were written, the newest archived champion stands for
+    it. Raises `DamagedArtifactError` with the remedy when they are damaged: a champion is never forgotten.
+    """
     try:
         ref = store.last_good(CHAMPION)
+        ref.verify()
+        return ref
+    except DamagedArtifactError as problem:
+        raise DamagedArtifactError(
+            f"the champion cannot be read: {problem}. `k4 champion rebuild` restores it from its archive"
+        ) from problem
     except StaleArtifactError:
-        return None
-    ref.verify()
-    return ref
+        events = {event["event"] for event in store.history(CHAMPION)}
+        return None if events and "promoted" not in events else newest_archived(store)
+
+
+def newest_archived(store: ArtifactStore) -> ArtifactRef | None:
+    """The readable archive entry of the last move, bytes verified; None when there is none."""
+    found = []
+    for key in store.partitions(ARCHIVE):
+        try:
+            ref = store.last_good(ARCHIVE, key)
+            ref.verify()
+        except StaleArtifactError:
+            continue  # another entry may be whole
+        found.append(ref)
+    # Every move archives the history that it ends: the longest one is the last.
+    return max(found, key=lambda ref: (len(ref.meta["history"]), ref.meta["history"][-1]["at"]), default=None)
 
 
 def history(store: ArtifactStore) -> list[dict[str, Any]]:
@@ -133,12 +158,37 @@ def copy_version(source: ArtifactRef, folder: Path, *, skip: tuple[str, ...] = (
             shutil.copyfile(source.dir / name, target)
 
 
-def archive(store: ArtifactStore, model: ArtifactRef, record: Record) -> None:
-    """Keep a copy of a model that becomes champion, for as long as the home folder lives."""
+def archive(store: ArtifactStore, model: ArtifactRef, record: Record, moves: list[dict[str, Any]]) -> None:
+    """Keep a copy of a model that becomes champion, with every move so far, as long as the home folder lives."""
     with store.stage(ARCHIVE, archive_key(record)) as staged:
-        copy_version(model, staged.dir)
-        ref = staged.commit(kind=ARCHIVE, meta=asdict(record), inputs={})
+        copy_version(model, staged.dir, skip=(RECORD,))
+        ref = staged.commit(kind=ARCHIVE, meta={**asdict(record), "history": moves}, inputs={})
     store.promote(ARCHIVE, archive_key(record), ref.fingerprint, {"why": "served"})
+
+
+def archived(source: ArtifactRef, held_back: tuple[str, ...] | None = None) -> Record:
+    """The record of an archived champion, with its own or other models held back."""
+    meta = {name: value for name, value in source.meta.items() if name != "history"}
+    kept = tuple(meta["held_back"]) if held_back is None else held_back
+    return Record(**{**meta, "failed": tuple(meta["failed"]), "held_back": kept})
+
+
+def _serve(store: ArtifactStore, source: ArtifactRef, record: Record, moves: list[dict[str, Any]]) -> None:
+    with store.stage(CHAMPION) as staged:
+        copy_version(source, staged.dir)
+        record.write(staged.dir)
+        new = staged.commit(kind=CHAMPION, meta={"history": moves, "as_of": record.as_of}, inputs={})
+    store.promote(CHAMPION, None, new.fingerprint, {"checks": [], "why": moves[-1]["why"]})
+
+
+def rebuild(store: ArtifactStore) -> Record:
+    """Serve again what the archive says served last, with its history; `BadInputError` when nothing was archived."""
+    source = newest_archived(store)
+    if source is None:
+        raise BadInputError("no champion was archived (or none is readable); `k4 run` makes one")
+    record = archived(source)
+    _serve(store, source, record, [*source.meta["history"], move_entry(record, "rebuilt from its archive")])
+    return record
 
 
 def roll_back(store: ArtifactStore, to: str = "") -> Record:
@@ -157,12 +207,8 @@ def roll_back(store: ArtifactStore, to: str = "") -> Record:
         raise BadInputError(f"no earlier champion{f' of as_of {to}' if to else ''} is on record; as_of served: {known}")
     source = store.current(ARCHIVE, earlier[-1]["archive"])
     source.verify()
-    meta = {**source.meta, "failed": tuple(source.meta["failed"])}
-    record = Record(**{**meta, "held_back": (*current.held_back, current.model_fingerprint)})
-    with store.stage(CHAMPION) as staged:
-        copy_version(source, staged.dir)
-        record.write(staged.dir)
-        entry = move_entry(record, f"rolled back from as_of {current.as_of}")
-        new = staged.commit(kind=CHAMPION, meta={"history": [*moves, entry]}, inputs={})
-    store.promote(CHAMPION, None, new.fingerprint, {"checks": [], "why": entry["why"]})
+    record = archived(source, (*current.held_back, current.model_fingerprint))
+    moves = [*moves, move_entry(record, f"rolled back from as_of {current.as_of}")]
+    archive(store, source, record, moves)
+    _serve(store, source, record, moves)
     return record

@@ -6,13 +6,12 @@
 on disk before anything can object: what consumers read is therefore the pointer, never "the newest folder".
 
 Every change of pointers happens under a lock and by one atomic replacement of `state.json`; a killed writer leaves
-either a temporary folder or a version no pointer names, and both are removed by the next writer.
+either a temporary folder or a version no pointer names, and both are removed by the next writer. Manifest and state are
+sealed (`sealed`): no bit of them changes unseen. A version that someone reads is never removed (`Lease`).
 """
 
 from __future__ import annotations
 
-import datetime as dt
-import json
 import re
 import secrets
 import shutil
@@ -22,12 +21,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from k4_pipeline.errors import BadInputError, StaleArtifactError
-from k4_pipeline.storage.artifact_ref import MANIFEST, ArtifactRef, artifact_key, fingerprint_of, list_files
-from k4_pipeline.storage.atomic import atomic_write_json, file_lock, fsync_path, sha256_file, try_lock
+from k4_pipeline.errors import BadInputError, DamagedArtifactError, StaleArtifactError
+from k4_pipeline.storage.artifact_ref import (
+    MANIFEST,
+    ArtifactRef,
+    Lease,
+    artifact_key,
+    checked_files,
+    fingerprint_of,
+    list_files,
+)
+from k4_pipeline.storage.atomic import file_lock, fsync_path, sha256_file, try_lock
 from k4_pipeline.storage.code_version import code_fingerprint, code_record, described
+from k4_pipeline.storage.sealed import read_sealed, write_sealed
+from k4_pipeline.storage.versions import next_version, record, remove_leftovers, remove_unnamed
 
 STATE = "state.json"
+POINTERS = ("staged", "current", "previous")
 HISTORY_EVENTS = 500
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+-]*")
 
@@ -95,7 +105,7 @@ class ArtifactStore:
         home.mkdir(parents=True, exist_ok=True)
         folder = home / f".tmp-{secrets.token_hex(8)}"
         with file_lock(home / ".lock"):
-            self._remove_abandoned(home)
+            self._heal(home, asset, partition)
             handle = try_lock(folder.with_suffix(".lock"))  # held while this writer lives
             folder.mkdir()
         try:
@@ -115,13 +125,13 @@ class ArtifactStore:
         """
         home = self._home(asset, partition)
         with self._locked(asset, partition) as state:
-            ref = self._with_fingerprint(asset, partition, fingerprint)
+            ref = self._with_fingerprint(asset, partition, fingerprint, state)
             if state["current"] is None or ref.version > state["current"]:
                 state["previous"], state["current"] = state["current"], ref.version
             if state["failed"] and state["failed"]["version"] == ref.version:
                 state["failed"] = None
             state["verdicts"][ref.version] = verdict or {}
-            _record(state, "promoted", ref)
+            record(state, "promoted", ref)
             self._save(home, state)
         return ref
 
@@ -132,13 +142,13 @@ class ArtifactStore:
         """
         home = self._home(asset, partition)
         with self._locked(asset, partition) as state:
-            ref = self._with_fingerprint(asset, partition, fingerprint)
+            ref = self._with_fingerprint(asset, partition, fingerprint, state)
             why = list(reasons)
             if state["current"] == ref.version:
                 state["current"], state["previous"] = state["previous"], None
             state["failed"] = {"version": ref.version, "fingerprint": ref.fingerprint, "reasons": why}
             state["verdicts"].pop(ref.version, None)
-            _record(state, "rejected", ref, reasons=why)
+            record(state, "rejected", ref, reasons=why)
             self._save(home, state)
         return ref
 
@@ -146,6 +156,9 @@ class ArtifactStore:
 
     def current(self, asset: str, partition: str | None = None) -> ArtifactRef:
         """The version consumers must use: the newest one, and it has passed its checks; else `StaleArtifactError`."""
+        return self._steady(lambda: self._current(asset, partition))
+
+    def _current(self, asset: str, partition: str | None) -> ArtifactRef:
         state = self._state(asset, partition)
         key = artifact_key(asset, partition)
         if state["staged"] is None:
@@ -163,19 +176,29 @@ class ArtifactStore:
 
     def newest(self, asset: str, partition: str | None = None) -> ArtifactRef:
         """The newest committed version, whatever its verdict: what checks read."""
-        version = self._state(asset, partition)["staged"]
-        if version is None:
-            key = artifact_key(asset, partition)
-            raise StaleArtifactError(f"{key} has never been materialized below {self.root}; materialize it first")
-        return self._load(asset, partition, version)
+        remedy = f"{artifact_key(asset, partition)} has never been materialized below {self.root}; materialize it first"
+        return self._steady(lambda: self._named("staged", asset, partition, remedy))
 
     def last_good(self, asset: str, partition: str | None = None) -> ArtifactRef:
         """The newest version that passed its checks, even when a newer one did not."""
-        version = self._state(asset, partition)["current"]
+        remedy = f"no version of {artifact_key(asset, partition)} has passed its checks; materialize it with its checks"
+        return self._steady(lambda: self._named("current", asset, partition, remedy))
+
+    def _named(self, pointer: str, asset: str, partition: str | None, remedy: str) -> ArtifactRef:
+        version = self._state(asset, partition)[pointer]
         if version is None:
-            key = artifact_key(asset, partition)
-            raise StaleArtifactError(f"no version of {key} has passed its checks; materialize it with its checks")
+            raise StaleArtifactError(remedy)
         return self._load(asset, partition, version)
+
+    @staticmethod
+    def _steady(read: Callable[[], ArtifactRef]) -> ArtifactRef:
+        """`read()`; once more when a writer replaced the version between reading the pointer and taking its lease."""
+        for _ in range(5):
+            try:
+                return read()
+            except _ReplacedError:
+                continue
+        return read()
 
     def partitions(self, asset: str) -> list[str]:
         """Partition keys with at least one committed version, ascending; empty for an unpartitioned asset."""
@@ -249,13 +272,12 @@ class ArtifactStore:
         path = self._home(asset, partition) / STATE
         empty: dict[str, Any] = {"staged": None, "current": None, "previous": None, "failed": None}
         try:
-            return {**empty, "verdicts": {}, "history": [], **json.loads(path.read_text())}
+            return {**empty, "verdicts": {}, "history": [], **read_sealed(path)}
         except FileNotFoundError:
             return {**empty, "verdicts": {}, "history": []}
         except ValueError as problem:
-            raise StaleArtifactError(
-                f"{path} is damaged ({problem}); remove {path.parent} and materialize"
-            ) from problem
+            key = artifact_key(asset, partition)
+            raise DamagedArtifactError(f"{path} is damaged ({problem}); materialize {key} again") from problem
 
     @contextmanager
     def _locked(self, asset: str, partition: str | None) -> Iterator[dict[str, Any]]:
@@ -269,25 +291,34 @@ class ArtifactStore:
         path = folder / MANIFEST
         key = artifact_key(asset, partition)
         try:
-            manifest = json.loads(path.read_text())
+            lease = Lease.on(path)
+            manifest = read_sealed(path)
+            if (manifest["asset"], manifest["partition"]) != (asset, partition):
+                raise ValueError(f"it belongs to {artifact_key(manifest['asset'], manifest['partition'])}")
             ref = ArtifactRef(
                 asset=asset,
                 partition=partition,
                 version=version,
                 dir=folder,
-                code=manifest.get("code") or {},
-                **{name: manifest[name] for name in ("fingerprint", "kind", "meta", "inputs", "files")},
+                code=manifest["code"],
+                files=checked_files(manifest["files"]),
+                lease=lease,
+                **{name: manifest[name] for name in ("fingerprint", "kind", "meta", "inputs")},
             )
-        except (OSError, ValueError, KeyError, TypeError) as problem:
-            raise StaleArtifactError(f"{key}: {path} is missing or damaged ({problem}); materialize it") from problem
+        except FileNotFoundError as problem:
+            raise _ReplacedError(f"{key}: {path} is missing; materialize {key} again") from problem
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+            raise DamagedArtifactError(f"{key}: {path} is damaged ({problem}); materialize {key} again") from problem
         if ref.fingerprint != fingerprint_of(ref.kind, ref.files):
-            raise StaleArtifactError(f"{key}: {path} does not match its own fingerprint; materialize {key} again")
+            raise DamagedArtifactError(f"{key}: {path} does not match its own fingerprint; materialize {key} again")
         return ref
 
-    def _with_fingerprint(self, asset: str, partition: str | None, fingerprint: str) -> ArtifactRef:
-        versions = sorted((p.name for p in self._home(asset, partition).glob("v*")), reverse=True)
+    def _with_fingerprint(
+        self, asset: str, partition: str | None, fingerprint: str, state: dict[str, Any]
+    ) -> ArtifactRef:
+        # Only what a pointer names: a folder left by a killed writer may hold the same bytes.
         found = []
-        for version in versions:
+        for version in dict.fromkeys(state[name] for name in POINTERS if state[name]):
             ref = self._load(asset, partition, version)
             if ref.fingerprint == fingerprint:
                 return ref
@@ -302,50 +333,39 @@ class ArtifactStore:
         self, staged: StagedArtifact, manifest: dict[str, Any], guard: Callable[[], None] | None
     ) -> ArtifactRef:
         home = self._home(staged.asset, staged.partition)
-        atomic_write_json(staged.dir / MANIFEST, manifest)
+        write_sealed(staged.dir / MANIFEST, manifest)
         for folder in [p for p in staged.dir.rglob("*") if p.is_dir()] + [staged.dir]:
             fsync_path(folder)
         with self._locked(staged.asset, staged.partition) as state:
             if guard is not None:
                 guard()
-            version = _next_version(state["staged"])
+            version = next_version(state["staged"])
             staged.dir.rename(home / version)
             fsync_path(home)
             ref = self._load(staged.asset, staged.partition, version)
             state["staged"] = version
-            _record(state, "committed", ref)
+            record(state, "committed", ref)
             self._save(home, state)
         return ref
 
     def _save(self, home: Path, state: dict[str, Any]) -> None:
-        kept = {state[name] for name in ("staged", "current", "previous")}
+        kept = {state[name] for name in POINTERS}
         state["verdicts"] = {v: x for v, x in state["verdicts"].items() if v in kept}
         state["history"] = state["history"][-HISTORY_EVENTS:]
-        atomic_write_json(home / STATE, state)
+        write_sealed(home / STATE, state)
         # Only after the pointers are safe on disk: versions no pointer names may go.
-        for folder in home.glob("v*"):
-            if folder.name not in kept:
-                shutil.rmtree(folder, ignore_errors=True)
+        remove_unnamed(home, kept)
 
-    @staticmethod
-    def _remove_abandoned(home: Path) -> None:
-        for lock in home.glob(".tmp-*.lock"):
-            handle = try_lock(lock)
-            if handle is not None:
-                shutil.rmtree(lock.with_suffix(""), ignore_errors=True)
-                lock.unlink(missing_ok=True)
-                handle.close()
-
-
-def _next_version(last: str | None) -> str:
-    """`v` + UTC time to the microsecond; always after `last`, even when the clock went back."""
-    now = dt.datetime.now(dt.UTC)
-    if last is not None:
-        before = dt.datetime.strptime(last, "v%Y%m%dT%H%M%S.%fZ").replace(tzinfo=dt.UTC)
-        now = max(now, before + dt.timedelta(microseconds=1))
-    return now.strftime("v%Y%m%dT%H%M%S.%fZ")
+    def _heal(self, home: Path, asset: str, partition: str | None) -> None:
+        """Under the lock, before a new version: remove what killed writers left, set a damaged state aside."""
+        remove_leftovers(home)
+        try:
+            state = self._state(asset, partition)
+        except DamagedArtifactError:
+            (home / STATE).replace(home / f"damaged-{STATE}")
+            state = self._state(asset, partition)
+        remove_unnamed(home, {state[name] for name in POINTERS})
 
 
-def _record(state: dict[str, Any], event: str, ref: ArtifactRef, **more: Any) -> None:
-    at = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-    state["history"].append({"at": at, "event": event, "version": ref.version, "fingerprint": ref.fingerprint, **more})
+class _ReplacedError(DamagedArtifactError):
+    """A pointer named a version that is not there: replaced meanwhile, or damaged."""

@@ -70,11 +70,12 @@ def _remove_abandoned(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def atomic_path(path: Path | str) -> Iterator[Path]:
+def atomic_path(path: Path | str, *, mode: int | None = None) -> Iterator[Path]:
     """Yield a temporary path beside `path`; on success it is fsynced and renamed to `path`, on an error it is removed.
 
     The parent folder is made when missing. For writers that want a file name (safetensors, a streaming Parquet writer);
-    the writer must leave its bytes under that name, by writing into it or by replacing it.
+    the writer must leave its bytes under that name, by writing into it or by replacing it. `mode`: its permissions,
+    before the first byte is in it.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,6 +83,8 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     temporary = path.parent / f".{path.name}.{os.getpid()}-{secrets.token_hex(6)}.tmp"
     with temporary.open("xb") as handle:
         fcntl.flock(handle, fcntl.LOCK_EX)
+        if mode is not None:
+            os.fchmod(handle.fileno(), mode)
         try:
             yield temporary
             fsync_path(temporary)
@@ -92,9 +95,9 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
     fsync_path(path.parent)
 
 
-def atomic_write_bytes(path: Path | str, data: bytes) -> Path:
-    """Write `data` so that `path` holds either what it held before or all of `data`."""
-    with atomic_path(path) as temporary:
+def atomic_write_bytes(path: Path | str, data: bytes, *, mode: int | None = None) -> Path:
+    """Write `data` so that `path` holds either what it held before or all of `data`; `mode`: its permissions."""
+    with atomic_path(path, mode=mode) as temporary:
         temporary.write_bytes(data)
     return Path(path)
 

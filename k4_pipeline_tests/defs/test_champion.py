@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 
 import pytest
 
 from k4_pipeline.config import PipelineConfig
-from k4_pipeline.errors import BadInputError
+from k4_pipeline.errors import BadInputError, DamagedArtifactError
 from k4_pipeline.evaluation import champion
 from k4_pipeline.evaluation.champion import Record, decide
 from k4_pipeline.options import apply_options
@@ -72,8 +73,8 @@ def store(tmp_path):
             model = staged.commit(kind="trained_model")
         store.promote("trained_model", as_of, model.fingerprint, {})
         record = Record(as_of, model.fingerprint, "market", ("ev",))
-        champion.archive(store, model, record)
         moves.append(champion.move_entry(record, "moved"))
+        champion.archive(store, model, record, list(moves))
         with store.stage(champion.CHAMPION) as staged:
             champion.copy_version(model, staged.dir)
             record.write(staged.dir)
@@ -113,3 +114,70 @@ def test_the_archive_survives_many_later_champions(store):
             ref = staged.commit(kind=champion.CHAMPION)
         store.promote(champion.CHAMPION, None, ref.fingerprint, {})
     assert (store.current(champion.ARCHIVE, first).dir / "model.safetensors").read_text() == "old"
+
+
+def _archived_champion(store: ArtifactStore, record: Record, text: str, moves: list) -> list:
+    """`record` becomes the champion, as the asset does it; returns the history."""
+    with store.stage("trained_model", record.as_of) as staged:
+        (staged.dir / "model.json").write_text(text)
+        model = staged.commit(kind="trained_model")
+    moves = [*moves, champion.move_entry(record, "test")]
+    champion.archive(store, model, record, moves)
+    with store.stage(champion.CHAMPION) as staged:
+        champion.copy_version(model, staged.dir)
+        record.write(staged.dir)
+        ref = staged.commit(kind=champion.CHAMPION, meta={"history": moves})
+    store.promote(champion.CHAMPION, None, ref.fingerprint)
+    return moves
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "champion.json", "model.json"])
+def test_a_damaged_champion_is_refused_with_the_remedy_and_rebuilt_from_its_archive(tmp_path, file):
+    store = ArtifactStore(tmp_path)
+    moves = _archived_champion(store, NOW, "old", [])
+    held = dataclasses.replace(_candidate(), held_back=("model-x",))
+    moves = _archived_champion(store, held, "new", moves)
+    path = store.last_good(champion.CHAMPION).dir / file
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(DamagedArtifactError, match=rf"{file}.*k4 champion rebuild"):
+        champion.serving(store)
+    assert champion.rebuild(store) == held
+    ref = champion.serving(store)
+    assert ref.path("model.json").read_text() == "new"
+    assert Record.read(ref) == held
+    assert [m["why"] for m in champion.history(store)] == ["test", "test", "rebuilt from its archive"]
+
+
+@pytest.mark.parametrize("lost", ["folder", "state"])
+def test_a_lost_champion_is_not_forgotten(tmp_path, lost):
+    store = ArtifactStore(tmp_path)
+    _archived_champion(store, NOW, "old", [])
+    home = tmp_path / champion.CHAMPION / "_"
+    shutil.rmtree(home.parent) if lost == "folder" else (home / "state.json").unlink()
+    assert Record.read(champion.serving(store)) == NOW
+    failing = _candidate(failed=("ev",))
+    assert not decide(Record.read(champion.serving(store)), failing).moves
+
+
+def test_a_first_champion_whose_checks_never_passed_has_never_served(tmp_path):
+    store = ArtifactStore(tmp_path)
+    with store.stage(champion.CHAMPION) as staged:
+        NOW.write(staged.dir)
+        (staged.dir / "model.json").write_text("old")
+        ref = staged.commit(kind=champion.CHAMPION, meta={"history": []})
+    champion.archive(store, ref, NOW, [champion.move_entry(NOW, "test")])
+    store.reject(champion.CHAMPION, None, ref.fingerprint, ["bad"])
+    assert champion.serving(store) is None
+
+
+def test_a_rollback_is_remembered_by_the_archive(tmp_path):
+    store = ArtifactStore(tmp_path)
+    moves = _archived_champion(store, NOW, "old", [])
+    _archived_champion(store, _candidate(), "new", moves)
+    champion.roll_back(store)
+    shutil.rmtree(tmp_path / champion.CHAMPION)
+    record = champion.rebuild(store)
+    assert record.as_of == NOW.as_of
+    assert record.held_back == ("model-b",)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from k4_pipeline.errors import BadInputError, StaleArtifactError
+from k4_pipeline.errors import BadInputError, DamagedArtifactError, StaleArtifactError
 from k4_pipeline.storage import ArtifactRef, ArtifactStore
+from k4_pipeline.storage.artifact_ref import fingerprint_of
+from k4_pipeline.storage.sealed import read_sealed, write_sealed
 
 REPO = Path(__file__).parents[2]
 
@@ -81,12 +83,92 @@ def test_a_late_verdict_on_an_older_version_does_not_move_the_pointer_back(store
 
 
 def test_the_current_and_one_earlier_version_are_kept(store):
-    refs = [_good(store, "a", str(i)) for i in range(4)]
+    made = [(ref.version, ref.fingerprint) for ref in (_good(store, "a", str(i)) for i in range(4))]
     kept = sorted(p.name for p in (store.root / "a" / "_").glob("v*"))
-    assert kept == [refs[2].version, refs[3].version]
+    assert kept == [made[2][0], made[3][0]]
     assert [e["event"] for e in store.history("a")] == ["committed", "promoted"] * 4
     with pytest.raises(StaleArtifactError, match="no stored version has fingerprint"):
-        store.promote("a", None, refs[0].fingerprint)
+        store.promote("a", None, made[0][1])
+
+
+def test_a_version_that_someone_reads_is_not_removed_until_he_is_done(store):
+    reader = _good(store, "a", "read")
+    for i in range(3):
+        _good(store, "a", str(i))
+    reader.verify()
+    assert reader.path("a.txt").read_text() == "read"
+    folder = reader.dir
+    del reader
+    _good(store, "a", "last")
+    assert not folder.exists()
+
+
+def test_a_reader_in_another_process_keeps_its_version(store):
+    _good(store, "a", "read")
+    code = (
+        "import sys; from k4_pipeline.storage import ArtifactStore; ref = ArtifactStore(sys.argv[1]).current('a'); "
+        "print('reading', flush=True); sys.stdin.readline(); ref.verify(); print(ref.path('a.txt').read_text())"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(store.root)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=REPO,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "reading\n"
+    for i in range(3):
+        _good(store, "a", str(i))
+    assert process.communicate("\n")[0] == "read\n"
+    assert process.returncode == 0
+
+
+@pytest.mark.parametrize("name", ["../../x", "/etc/passwd", "a/../b", "", ".", "a\\b", "manifest.json", "./a.txt"])
+def test_a_manifest_that_names_a_file_outside_its_folder_is_refused(store, name):
+    ref = _good(store, "a", "one")
+    manifest = ref.dir / "manifest.json"
+    values = read_sealed(manifest)
+    values["files"] = {name: values["files"]["a.txt"]}
+    write_sealed(manifest, {**values, "fingerprint": fingerprint_of("text", values["files"])})
+    with pytest.raises(DamagedArtifactError, match="no name of a file inside"):
+        store.current("a")
+
+
+def test_a_link_that_leads_out_of_the_folder_is_refused(store, tmp_path):
+    ref = _good(store, "a", "one")
+    (tmp_path / "outside").write_text("one")
+    (ref.dir / "a.txt").unlink()
+    (ref.dir / "a.txt").symlink_to(tmp_path / "outside")
+    with pytest.raises(DamagedArtifactError, match="leads out of its folder"):
+        store.current("a").verify()
+
+
+def test_a_manifest_of_another_asset_is_refused(store):
+    ref, other = _good(store, "a", "one"), _good(store, "b", "two")
+    (ref.dir / "manifest.json").write_bytes((other.dir / "manifest.json").read_bytes())
+    with pytest.raises(DamagedArtifactError, match="it belongs to b"):
+        store.current("a")
+
+
+def test_after_a_kill_between_the_rename_and_the_state_checks_alone_bring_no_orphan_to_power(store):
+    ref = _good(store, "a", "one")
+    orphan = ref.dir.parent / "v20990101T000000.000000Z"
+    shutil.copytree(ref.dir, orphan)  # the same bytes, as after a rerun
+    store.promote("a", None, ref.fingerprint)
+    assert store.current("a").version == ref.version
+    assert not orphan.exists()
+
+
+def test_a_damaged_state_is_set_aside_by_the_next_writer(store):
+    ref = _good(store, "a", "one")
+    state = ref.dir.parent / "state.json"
+    state.write_text("[]")
+    with pytest.raises(DamagedArtifactError, match=r"state\.json is damaged.*materialize a again"):
+        store.current("a")
+    _good(store, "a", "two")
+    assert store.current("a").path("a.txt").read_text() == "two"
+    assert (ref.dir.parent / "damaged-state.json").read_text() == "[]"
 
 
 def test_the_fingerprint_tells_content_and_kind_but_not_time(store):
@@ -152,14 +234,15 @@ def test_verify_names_a_changed_a_missing_and_a_foreign_file(store):
 def test_a_manifest_or_state_that_was_tampered_with_is_refused(store):
     ref = _good(store, "a", "one")
     manifest = ref.dir / "manifest.json"
-    values = json.loads(manifest.read_text())
+    values = read_sealed(manifest)
     values["files"]["a.txt"]["sha256"] = "0" * 64
-    manifest.write_text(json.dumps(values))
-    with pytest.raises(StaleArtifactError, match="does not match its own fingerprint"):
+    write_sealed(manifest, values)
+    with pytest.raises(DamagedArtifactError, match="does not match its own fingerprint"):
         store.current("a")
-    manifest.write_text("{")
-    with pytest.raises(StaleArtifactError, match=r"manifest\.json is missing or damaged"):
-        store.current("a")
+    for text in ("{", "[]", "null", "[" * 100_000, '{"files": NaN}'):
+        manifest.write_text(text)
+        with pytest.raises(DamagedArtifactError, match=r"manifest\.json is damaged"):
+            store.current("a")
     (store.root / "a" / "_" / "state.json").write_text("{")
     with pytest.raises(StaleArtifactError, match=r"state\.json is damaged"):
         store.current("a")

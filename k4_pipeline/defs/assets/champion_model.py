@@ -32,8 +32,8 @@ def champion_model(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Mate
         if decision.moves and found:
             record, chain = found
             source = chain["trained_model"]
-            champion.archive(work.store, source, record)
             moves.append(champion.move_entry(record, decision.why))
+            champion.archive(work.store, source, record, moves)
         else:
             assert serving is not None  # decide() raises when there is neither champion nor candidate
             assert current is not None
