@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "models": {"kernels"},
     "losses": set(),
     "training": {"storage", "features", "sequences", "kernels", "models", "losses"},
-    "evaluation": {"storage", "market", "features", "patterns"},
+    "evaluation": {"storage", "market", "features", "patterns", "models"},
     "pipeline": {"storage", "market", "features", "patterns", "sequences", "splits", "training", "evaluation"},
     "leakage": {
         "storage",

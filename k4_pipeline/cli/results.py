@@ -107,7 +107,7 @@ def _metric_table(metrics: dict[str, Any]) -> Table:
         model = metrics["model"].get(key)
         if model is None:
             continue
-        baseline = metrics["volatility_ranking"].get(key) or {"value": None}
+        baseline = metrics["baselines"]["volatility_20"].get(key) or {"value": None}
         interval = f"{_number(model['low'])} .. {_number(model['high'])}"
         table.add_row(label, _number(model["value"]), interval, _number(model["base_rate"]), _number(baseline["value"]))
     return table

@@ -11,7 +11,7 @@ class IntegrityConfig:
 
     contamination_max_drop: float = 0.15
     recall_max_gap: float = 0.30
-    ev_correlation_target: float = 0.30
+    ev_correlation_useful: float = 0.05  # an interval wholly below it: EV says nothing worth knowing
     ev_correlation_tripwire: float = 0.25
     average_precision_tripwire_ratio: float = 2.0
     drift_max_kl: float = 0.5

@@ -54,8 +54,8 @@ def _metrics(store: ArtifactStore, ref: ArtifactRef) -> pd.DataFrame:
     metrics = load_json(ref, "report.json")["metrics"]
     rows = [
         {"as_of": ref.partition, "method": family, "metric": name, **values}
-        for family in ("model", "volatility_ranking")
-        for name, values in metrics[family].items()
+        for family, found in {"model": metrics["model"], **metrics["baselines"]}.items()
+        for name, values in found.items()
     ]
     return pd.DataFrame(rows)
 

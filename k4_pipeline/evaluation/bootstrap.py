@@ -2,16 +2,19 @@
 
 The snapshots of one ticker share bars and label windows, and the snapshots of one month share the market's moves, so
 intervals from independent rows, or from tickers alone, are too narrow. Each draw weighs a row by how often its ticker
-and how often its month was drawn (the pigeonhole bootstrap, Owen 2007, which errs on the wide side).
+and how often its month was drawn (the pigeonhole bootstrap, Owen 2007, which errs on the wide side). Two methods are
+compared on the same draws: the interval of their difference is that of the paired differences.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-Statistic = Callable[[np.ndarray], float]
+Statistic = Callable[[np.ndarray], Any]
+_CELLS = 4_000_000  # weights looked at in one go
 
 
 def _drawn(groups: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
@@ -31,12 +34,23 @@ def cluster_weights(tickers: np.ndarray, draws: int, seed: int, dates: np.ndarra
     return weights
 
 
-def interval(statistic: Statistic, weights: np.ndarray, confidence: float) -> tuple[float, float]:
-    """Percentile interval of `statistic` over the draws; (NaN, NaN) when fewer than half of them are defined."""
-    values = np.array([statistic(w) for w in weights if w.any()])
-    values = values[np.isfinite(values)]
-    if len(values) < max(2, len(weights) // 2):
+def drawn_values(statistic: Statistic, weights: np.ndarray) -> np.ndarray:
+    """The statistic of each draw, (draws,); NaN where a draw holds no row or the statistic is not defined."""
+    step = max(1, _CELLS // max(weights.shape[1], 1))
+    parts = [np.asarray(statistic(weights[i : i + step])) for i in range(0, len(weights), step)]
+    return np.where(weights.any(axis=1), np.concatenate(parts), np.nan)
+
+
+def percentiles(values: np.ndarray, confidence: float) -> tuple[float, float]:
+    """Percentile interval of drawn values; (NaN, NaN) when fewer than half of them are defined."""
+    defined = values[np.isfinite(values)]
+    if len(defined) < max(2, len(values) // 2):
         return float("nan"), float("nan")
     tail = 100.0 * (1.0 - confidence) / 2.0
-    low, high = np.percentile(values, [tail, 100.0 - tail])
+    low, high = np.percentile(defined, [tail, 100.0 - tail])
     return float(low), float(high)
+
+
+def interval(statistic: Callable[[np.ndarray], float], weights: np.ndarray, confidence: float) -> tuple[float, float]:
+    """Percentile interval of a statistic of one draw, (n,) -> float."""
+    return percentiles(np.array([statistic(w) if w.any() else np.nan for w in weights]), confidence)

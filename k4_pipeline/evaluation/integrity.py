@@ -3,11 +3,12 @@
 1. temporal integrity: every date of every row stands in the right order;
 2. future contamination: accuracy before against after the median test date;
 3. K4 recall consistency: recall within the larger alert budget, early against late half;
-4. EV correlation: its lower bound above zero, and a tripwire for results that are too good;
+4. EV correlation: above zero, and a tripwire for results that are too good;
 5. class distribution drift: KL divergence of the test mix from the train mix.
 
-Too little evidence is a failure, never a pass. What these tests cannot see: a leak that lifts both halves alike and
-stays under the tripwire; the replay and planted-leak checks of this package are for that.
+A verdict follows from its interval, never from its point: passed when the whole interval keeps the limit, failed when
+the whole interval breaks it, else not enough evidence, which is no pass either. What these tests cannot see: a leak
+that lifts both halves alike and stays under the tripwire; the replays and controls of `leakage` are for that.
 """
 
 from __future__ import annotations
@@ -18,16 +19,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from k4_pipeline.config import K4, N_CLASSES, IntegrityConfig
+from k4_pipeline.config import EXCLUDED, K4, N_CLASSES, SPLIT_NAMES, IntegrityConfig
 from k4_pipeline.evaluation.bootstrap import cluster_weights, interval
 from k4_pipeline.evaluation.weighted import Ranking
 
-PASSED, FAILED, TOO_LITTLE, SUSPICIOUS = "passed", "failed", "not enough evidence", "suspected leakage"
+PASSED, FAILED, TOO_LITTLE = "passed", "failed", "not enough evidence"
 
 
 @dataclass(frozen=True)
 class IntegrityResult:
-    """One test: `passed` is False for `failed`, `not enough evidence` and `suspected leakage` alike."""
+    """One test: `status` is passed, failed or not enough evidence; `explanation` is the reason of that verdict."""
 
     name: str
     status: str
@@ -48,16 +49,31 @@ class IntegrityResult:
         return {**asdict(self), "passed": self.passed}
 
 
+def by_interval(low: float, high: float, least: float, most: float) -> str:
+    """The verdict of an interval against the range `least` to `most` that it has to lie in."""
+    if not (np.isfinite(low) and np.isfinite(high)):
+        return TOO_LITTLE
+    if least <= low and high <= most:
+        return PASSED
+    return FAILED if high < least or low > most else TOO_LITTLE
+
+
+def _reason(status: str, low: float, high: float, limit: str) -> str:
+    span = f"the interval {low:.2f} to {high:.2f}"
+    words = {PASSED: f"{span} keeps the limit", FAILED: f"{span} lies wholly beyond the limit"}
+    return words.get(status, f"{span} holds values on both sides of the limit ({limit}), so it tells neither way")
+
+
 def temporal_integrity(split: pd.DataFrame, as_of: pd.Timestamp) -> IntegrityResult:
     """Dates in order: a label ends after its snapshot; train and validation are known before `as_of`, test is after."""
-    member = split[split["split"] != "excluded"]
-    fitted = member["split"].isin(["train", "validation"])
+    member = split[split["split"] != EXCLUDED]
+    fitted = member["split"].isin(SPLIT_NAMES[:2])
     known = member["label_end_date"].notna()
     wrong = (
         (known & (member["label_end_date"] <= member["snapshot_date"]))
         | (fitted & ~known)
         | (fitted & known & (member["label_end_date"] >= as_of))
-        | ((member["split"] == "test") & (member["snapshot_date"] < as_of))
+        | ((member["split"] == SPLIT_NAMES[2]) & (member["snapshot_date"] < as_of))
         | (member["start_date"] > member["snapshot_date"])
     )
     n, count = len(member), int(wrong.sum())
@@ -90,16 +106,17 @@ def future_contamination(
 
     value = drop(np.ones(n))
     low, high = interval(drop, cluster_weights(groups, config.bootstrap_draws, config.seed, dates), config.confidence)
-    status = PASSED if value <= config.contamination_max_drop else FAILED
-    text = f"accuracy {hit[early].mean():.3f} before and {hit[late].mean():.3f} after the median date"
+    status = by_interval(low, high, -np.inf, config.contamination_max_drop)
+    text = f"accuracy {hit[early].mean():.3f} before and {hit[late].mean():.3f} after the median date; "
+    text += _reason(status, low, high, limit)
     return IntegrityResult("future contamination", status, value, low, high, n, limit, text)
 
 
 def recall_consistency(
     dates: np.ndarray, outcome_class: np.ndarray, p_k4: np.ndarray, groups: np.ndarray, config: IntegrityConfig
 ) -> IntegrityResult:
-    """Gap of K4 recall within the largest budget between the early and the late half of the test span."""
-    name, limit, budget = "K4 recall consistency", f"gap <= {config.recall_max_gap}", max(config.budget_fracs)
+    """K4 recall within the largest budget, early less late half of the test span."""
+    name, limit, budget = "K4 recall consistency", f"|difference| <= {config.recall_max_gap}", max(config.budget_fracs)
     early, late = _halves(dates)
     is_k4 = outcome_class == K4
     counts = int(is_k4[early].sum()), int(is_k4[late].sum())
@@ -109,39 +126,63 @@ def recall_consistency(
         return IntegrityResult(name, TOO_LITTLE, nan, nan, nan, len(dates), limit, text)
     rankings = [(part, Ranking.of(p_k4[part], is_k4[part])) for part in (early, late)]
 
-    def gap(w: np.ndarray) -> float:
+    def difference(w: np.ndarray) -> float:
         a, b = (ranking.recall_in_top(w[part], budget) for part, ranking in rankings)
-        return abs(a - b)
+        return a - b
 
-    value = gap(np.ones(len(dates)))
-    low, high = interval(gap, cluster_weights(groups, config.bootstrap_draws, config.seed, dates), config.confidence)
+    value = difference(np.ones(len(dates)))
+    low, high = interval(
+        difference, cluster_weights(groups, config.bootstrap_draws, config.seed, dates), config.confidence
+    )
     a, b = (ranking.recall_in_top(np.ones(part.sum()), budget) for part, ranking in rankings)
-    status = PASSED if value <= config.recall_max_gap else FAILED
-    text = f"recall in the top {budget:.0%}: {a:.2f} early ({counts[0]} K4), {b:.2f} late ({counts[1]} K4)"
+    status = by_interval(low, high, -config.recall_max_gap, config.recall_max_gap)
+    text = f"recall in the top {budget:.0%}: {a:.2f} early ({counts[0]} K4), {b:.2f} late ({counts[1]} K4); "
+    text += _reason(status, low, high, limit)
     return IntegrityResult(name, status, value, low, high, len(dates), limit, text)
 
 
 def ev_correlation(metrics: dict[str, Any], config: IntegrityConfig, audit_passed: bool | None) -> IntegrityResult:
-    """Pearson correlation of EV with the realised value; too good a result is suspected until the audit passes."""
+    """Pearson correlation of EV with the realised value; too good a result fails until the audit passes."""
     ev = metrics["model"]["ev_correlation_pearson"]
-    ap = metrics["model"]["k4_average_precision"]["value"]
-    ap_volatility = metrics["volatility_ranking"]["k4_average_precision"]["value"]
-    limit = f"lower bound > 0; tripwire {config.ev_correlation_tripwire}; target {config.ev_correlation_target}"
-    common = (float(ev["value"]), float(ev["low"]), float(ev["high"]), int(ev["n"]), limit)
-    reached = "reached" if ev["value"] >= config.ev_correlation_target else "not reached"
-    text = f"the original target of {config.ev_correlation_target} is {reached}"
-    if ev["n"] < config.min_rows or not np.isfinite(ev["low"]):
-        return IntegrityResult("EV correlation", TOO_LITTLE, *common, f"{ev['n']} rows; {config.min_rows} are needed")
-    reasons = []
+    value, low, high, n = float(ev["value"]), float(ev["low"]), float(ev["high"]), int(ev["n"])
+    limit = f"interval above 0; tripwire {config.ev_correlation_tripwire}"
+    common = (value, low, high, n, limit)
+    if n < config.min_rows or not np.isfinite(low):
+        return IntegrityResult("EV correlation", TOO_LITTLE, *common, f"{n} rows; {config.min_rows} are needed")
+    certain, hints = _too_good(metrics, config)
+    if certain and not audit_passed:
+        text = "suspected leakage, too good until `k4 audit` passes: " + "; ".join(certain)
+        return IntegrityResult("EV correlation", FAILED, *common, text)
+    span = f"the interval {low:.3f} to {high:.3f}"
+    if low > 0:
+        status, text = PASSED, f"{span} lies above 0: a higher EV was followed by a higher value"
+    elif high < config.ev_correlation_useful:
+        status, text = FAILED, f"{span} lies below {config.ev_correlation_useful}: EV says nothing of what followed"
+    else:
+        status, text = TOO_LITTLE, f"{span} holds 0: {n} rows cannot tell this EV from one that says nothing"
+    if certain:
+        text += "; unusually good (" + "; ".join(certain) + "), and the leakage audit of these artifacts passed"
+    elif hints:
+        text += "; the point alone looks too good (" + "; ".join(hints) + "), its interval does not"
+    return IntegrityResult("EV correlation", status, *common, text)
+
+
+def _too_good(metrics: dict[str, Any], config: IntegrityConfig) -> tuple[list[str], list[str]]:
+    """What is too good with its whole interval, and what is with its point alone, in words."""
+    certain, hints = [], []
+    ev, ap = metrics["model"]["ev_correlation_pearson"], metrics["model"]["k4_average_precision"]
     if ev["value"] > config.ev_correlation_tripwire:
-        reasons.append(f"EV correlation {ev['value']:.3f} > {config.ev_correlation_tripwire}")
-    if ap > config.average_precision_tripwire_ratio * ap_volatility:
-        reasons.append(f"K4 average precision {ap:.3f} is {ap / ap_volatility:.1f}x that of volatility ranking")
-    if reasons and not audit_passed:
-        return IntegrityResult("EV correlation", SUSPICIOUS, *common, "too good until audited: " + "; ".join(reasons))
-    if reasons:
-        text += "; unusually good (" + "; ".join(reasons) + "), and the leakage audit of these artifacts passed"
-    return IntegrityResult("EV correlation", PASSED if ev["low"] > 0 else FAILED, *common, text)
+        sure = ev["low"] > config.ev_correlation_tripwire
+        (certain if sure else hints).append(f"EV correlation {ev['value']:.3f} > {config.ev_correlation_tripwire}")
+    reached = {n: float(m["k4_average_precision"]["value"]) for n, m in metrics["baselines"].items()}
+    reached = {n: v for n, v in reached.items() if np.isfinite(v) and v > 0}
+    if reached:
+        strongest = max(reached, key=lambda n: reached[n])
+        bound = config.average_precision_tripwire_ratio * reached[strongest]
+        if ap["value"] > bound:
+            times = f"{ap['value'] / reached[strongest]:.1f}x that of {strongest}, the strongest baseline"
+            (certain if ap["low"] > bound else hints).append(f"K4 average precision {ap['value']:.3f} is {times}")
+    return certain, hints
 
 
 def class_drift(train_class: np.ndarray, test_class: np.ndarray, config: IntegrityConfig) -> IntegrityResult:
@@ -166,8 +207,9 @@ def class_drift(train_class: np.ndarray, test_class: np.ndarray, config: Integri
     tail = 50 * (1 - config.confidence)
     low, high = np.percentile(divergence(draws), [tail, 100 - tail])
     value = float(divergence(test))
-    status = PASSED if value <= config.drift_max_kl else FAILED
-    text = f"K4 share {train[K4] / train.sum():.2%} in train, {test[K4] / test.sum():.2%} in test"
+    status = by_interval(float(low), float(high), -np.inf, config.drift_max_kl)
+    text = f"K4 share {train[K4] / train.sum():.2%} in train, {test[K4] / test.sum():.2%} in test; "
+    text += _reason(status, float(low), float(high), limit)
     return IntegrityResult("class distribution drift", status, value, float(low), float(high), n, limit, text)
 
 
@@ -190,7 +232,7 @@ def run_integrity_tests(
     y = scored["outcome_class"].to_numpy(dtype=np.int64)
     p = scored[[f"p_{i}" for i in range(N_CLASSES)]].to_numpy()
     groups = scored["ticker"].to_numpy(dtype=object)
-    train = split.loc[split["split"] == "train", "outcome_class"].to_numpy(dtype=np.int64)
+    train = split.loc[split["split"] == SPLIT_NAMES[0], "outcome_class"].to_numpy(dtype=np.int64)
     return [
         temporal_integrity(split, pd.Timestamp(as_of)),
         future_contamination(dates, y, p.argmax(axis=1), groups, config),

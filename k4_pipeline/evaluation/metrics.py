@@ -1,23 +1,41 @@
-"""Every metric of a set of predictions, each with its interval, its sample size and its base rate beside it.
+"""Every metric of a set of predictions, for the model and for every baseline alike, and their paired differences.
 
-Nothing here knows where rows come from; the caller passes rows of one split with known labels. K4 recall never stands
-alone: it is given within an alert budget, next to the share that drawing at random would reach, and next to what
-sorting by volatility alone reaches on the same rows.
+Nothing here knows where rows come from; the caller passes rows of one split with known labels. Every metric comes with
+its interval, its sample size and its base rate. K4 recall never stands alone: it is given within an alert budget. What
+ends in `_monthly` compares rows within their month alone, as a user does who looks at one month's list; it is the
+primary reading, since a pooled ranking is also rewarded for telling volatile months from quiet ones.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 
-from k4_pipeline.config import CLASS_NAMES, K4, K5, N_CLASSES, SIGNAL_NAMES, IntegrityConfig
+from k4_pipeline.config import CLASS_NAMES, K4, N_CLASSES, IntegrityConfig
 from k4_pipeline.errors import BadInputError
-from k4_pipeline.evaluation.bootstrap import Statistic, cluster_weights, interval
-from k4_pipeline.evaluation.expected_value import realised_value
-from k4_pipeline.evaluation.weighted import Ranking, mid_ranks, pearson
+from k4_pipeline.evaluation import tables
+from k4_pipeline.evaluation.bootstrap import Statistic, cluster_weights, drawn_values, percentiles
+from k4_pipeline.evaluation.headline import headline
+from k4_pipeline.evaluation.scores import BEST_POSSIBLE, MODEL, Rows, Scores
+from k4_pipeline.evaluation.weighted import Ranking, equal_bins, mean, mid_ranks, pearson, within_groups
+
+VOLATILITY_BINS = 20
+ECE_BINS = 10
+LOSSES = ("log_loss", "brier", "k4_brier", "k4_calibration_error")  # lower is better
+COMPARED = (
+    "k4_auc",
+    "k4_lift",
+    "k4_recall_top_5pct_monthly",
+    "k4_recall_top_10pct_monthly",
+    "k4_auc_inside_volatility",
+    "log_loss",
+    "ev_correlation_pearson",
+    "k4_calibration_error",
+)
 
 
 @dataclass(frozen=True)
@@ -31,176 +49,173 @@ class Metric:
     base_rate: float
 
 
-def ranking_metrics(
-    score: np.ndarray, is_k4: np.ndarray, weights: np.ndarray, config: IntegrityConfig
-) -> dict[str, Metric]:
-    """K4 AUC, average precision, and recall, precision and lift within each budget, for one score (n,).
+Named = dict[str, tuple[Statistic, float]]
 
-    `weights` (draws, n) are bootstrap weights. Base rates: 0.5, the K4 share, the budget, the K4 share, 1.
-    """
-    ranking = Ranking.of(score, is_k4)
-    n = len(score)
-    share = float(np.mean(is_k4)) if n else float("nan")
 
-    def metric(statistic: Statistic, base_rate: float) -> Metric:
-        low, high = interval(statistic, weights, config.confidence)
-        return Metric(statistic(np.ones(n)), low, high, n, base_rate)
+def _scaled(statistic: Statistic, factor: float) -> Statistic:
+    return lambda w: statistic(w) * factor
 
-    out = {
-        "k4_auc": metric(ranking.auc, 0.5),
-        "k4_average_precision": metric(ranking.average_precision, share),
+
+def ranking_statistics(score: np.ndarray, rows: Rows, config: IntegrityConfig) -> Named:
+    """Statistics of one K4 ranking, each with its base rate: 0.5, the K4 share, 1, the budget."""
+    is_k4, share = rows.is_k4, float(rows.is_k4.mean())
+    pooled = Ranking.of(score, is_k4)
+    out: Named = {
+        "k4_auc": (pooled.auc, 0.5),
+        "k4_average_precision": (pooled.average_precision, share),
+        "k4_lift": (pooled.lift, 1.0),
     }
+    rankings = {"": pooled}
+    if rows.months is not None:
+        rankings["_monthly"] = Ranking.of(score, is_k4, rows.months)
+        out["k4_auc_monthly"] = (rankings["_monthly"].auc, 0.5)
+        out["k4_average_precision_monthly"] = (rankings["_monthly"].average_precision, share)
+    if rows.volatility is not None:
+        bins = equal_bins(rows.volatility, VOLATILITY_BINS)
+        out["k4_auc_inside_volatility"] = (Ranking.of(score, is_k4, bins).auc, 0.5)
     for budget in config.budget_fracs:
         tag = f"top_{budget * 100:g}pct"
-        recall = metric(partial(ranking.recall_in_top, budget_frac=budget), budget)
-        # Precision and lift are the recall rescaled by constants of the sample: same evidence, other units.
-        out[f"k4_recall_{tag}"] = recall
-        out[f"k4_precision_{tag}"] = Metric(
-            recall.value * share / budget, recall.low * share / budget, recall.high * share / budget, n, share
-        )
-        out[f"k4_lift_{tag}"] = Metric(recall.value / budget, recall.low / budget, recall.high / budget, n, 1.0)
+        for suffix, ranking in rankings.items():
+            recall = partial(ranking.recall_in_top, budget_frac=budget)
+            # Precision and lift are the recall rescaled by constants of the sample: same evidence, other units.
+            out[f"k4_recall_{tag}{suffix}"] = (recall, budget)
+            out[f"k4_precision_{tag}{suffix}"] = (_scaled(recall, share / budget), share)
+            out[f"k4_lift_{tag}{suffix}"] = (_scaled(recall, 1.0 / budget), 1.0)
+            if suffix and rows.patterns is not None and is_k4.any():
+                out[f"k4_pattern_recall_{tag}{suffix}"] = (_pattern_recall(ranking, budget, rows), budget)
     return out
 
 
-def _probability_metrics(
-    y: np.ndarray, p: np.ndarray, weights: np.ndarray, config: IntegrityConfig
-) -> dict[str, Metric]:
-    n = len(y)
+def _pattern_recall(ranking: Ranking, budget: float, rows: Rows) -> Statistic:
+    """Share of the patterns with a K4 snapshot of which at least one K4 snapshot was within the budget of its month."""
+    k4 = np.flatnonzero(rows.is_k4)
+    assert rows.patterns is not None
+    _, code = np.unique(rows.patterns[k4].astype(str), return_inverse=True)
+    found = np.zeros(code.max() + 1)
+    np.maximum.at(found, code, ranking.in_top(budget)[k4])
+    one_each = np.zeros(len(rows.y))
+    one_each[k4] = 1.0 / np.bincount(code)[code]  # a pattern weighs as the mean of its K4 rows
+    hits = np.zeros(len(rows.y))
+    hits[k4] = one_each[k4] * found[code]
+
+    def recall(w: np.ndarray) -> Any:
+        below = w @ one_each
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(below > 0, w @ hits / below, np.nan)[()]
+
+    return recall
+
+
+def value_statistics(ev: np.ndarray, rows: Rows) -> Named:
+    """How EV goes with the realised value: pooled, within months, and given volatility."""
+    out: Named = {
+        "ev_correlation_pearson": (partial(pearson, ev, rows.value), 0.0),
+        "ev_correlation_spearman": (partial(pearson, mid_ranks(ev), mid_ranks(rows.value)), 0.0),
+    }
+    groups = {"ev_correlation_monthly": rows.months}
+    if rows.volatility is not None:
+        groups["ev_correlation_given_volatility"] = equal_bins(rows.volatility, VOLATILITY_BINS)
+    for name, group in groups.items():
+        if group is not None:
+            # Levels of a group are taken out of both sides: what is left is the relation inside the groups.
+            out[name] = (partial(pearson, within_groups(ev, group), within_groups(rows.value, group)), 0.0)
+    return out
+
+
+def probability_statistics(p: np.ndarray, ev: np.ndarray, rows: Rows) -> Named:
+    """Log loss, Brier scores, expected calibration error of P(K4), announced less realised value."""
+    y, n = rows.y, len(rows.y)
     one_hot = np.eye(N_CLASSES)[y]
     prior = one_hot.mean(axis=0)
-    row_loss = -np.log(np.maximum(p[np.arange(n), y], 1e-12))
-    row_brier = ((p - one_hot) ** 2).sum(axis=1)
-    k4_brier = (p[:, K4] - one_hot[:, K4]) ** 2
-
-    def mean_metric(rows: np.ndarray, base_rate: float) -> Metric:
-        low, high = interval(lambda w: float(w @ rows / w.sum()), weights, config.confidence)
-        return Metric(float(rows.mean()), low, high, n, base_rate)
-
     entropy = float(-(prior[prior > 0] * np.log(prior[prior > 0])).sum())
+    bins = np.eye(ECE_BINS)[equal_bins(p[:, K4], ECE_BINS)] * (p[:, K4] - one_hot[:, K4])[:, None]
+
+    def ece(w: np.ndarray) -> Any:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.abs(w @ bins).sum(axis=-1) / w.sum(axis=-1)
+
     return {
-        "log_loss": mean_metric(row_loss, entropy),
-        "brier": mean_metric(row_brier, float(1.0 - (prior**2).sum())),
-        "k4_brier": mean_metric(k4_brier, float(prior[K4] * (1 - prior[K4]))),
-        "k4_calibration_error": _ece(p[:, K4], one_hot[:, K4], weights, config),
+        "log_loss": (partial(mean, -np.log(np.maximum(p[np.arange(n), y], 1e-12))), entropy),
+        "brier": (partial(mean, ((p - one_hot) ** 2).sum(axis=1)), float(1.0 - (prior**2).sum())),
+        "k4_brier": (partial(mean, (p[:, K4] - one_hot[:, K4]) ** 2), float(prior[K4] * (1 - prior[K4]))),
+        "k4_calibration_error": (ece, float(prior[K4])),
+        "ev_bias": (partial(mean, ev - rows.value), 0.0),
     }
 
 
-def _ece(p: np.ndarray, hit: np.ndarray, weights: np.ndarray, config: IntegrityConfig, bins: int = 10) -> Metric:
-    """Expected calibration error over equal-count bins; base rate: the error of announcing 0 for every row."""
-    bin_of = np.minimum((np.argsort(np.argsort(p, kind="stable"), kind="stable") * bins) // max(len(p), 1), bins - 1)
-
-    def statistic(w: np.ndarray) -> float:
-        gap = np.bincount(bin_of, weights=w * (p - hit), minlength=bins)
-        return float(np.abs(gap).sum() / w.sum())
-
-    low, high = interval(statistic, weights, config.confidence)
-    return Metric(statistic(np.ones(len(p))), low, high, len(p), float(hit.mean()))
+def statistics_of(scores: Scores, rows: Rows, config: IntegrityConfig) -> Named:
+    """Every statistic of one method."""
+    out = {**ranking_statistics(scores.k4, rows, config), **value_statistics(scores.ev, rows)}
+    return out if scores.p is None else {**out, **probability_statistics(scores.p, scores.ev, rows)}
 
 
-def _correlations(x: np.ndarray, value: np.ndarray, weights: np.ndarray, config: IntegrityConfig) -> dict[str, Metric]:
-    n = len(x)
-    out = {}
-    for name, a, b in (("pearson", x, value), ("spearman", mid_ranks(x), mid_ranks(value))):
-        low, high = interval(partial(pearson, a, b), weights, config.confidence)
-        out[f"ev_correlation_{name}"] = Metric(pearson(a, b, np.ones(n)), low, high, n, 0.0)
-    return out
+def compare(
+    methods: Mapping[str, Scores], rows: Rows, config: IntegrityConfig
+) -> tuple[dict[str, dict[str, Metric]], dict[str, dict[str, Metric]]]:
+    """(metrics of each method, model less each other method), all on the same draws of whole tickers and months.
 
-
-def signal_table(signal: np.ndarray, outcome_class: np.ndarray) -> list[dict[str, Any]]:
-    """Per signal: count, share, mean realised value, K4 share, K5 share (NaN where the signal never came)."""
-    value = realised_value(outcome_class)
-    rows = []
-    for name in SIGNAL_NAMES:
-        hit = np.asarray(signal) == name
-        n = int(hit.sum())
-        rows.append(
-            {
-                "signal": name,
-                "count": n,
-                "share": n / max(len(hit), 1),
-                "mean_realised_value": float(value[hit].mean()) if n else float("nan"),
-                "k4_share": float((outcome_class[hit] == K4).mean()) if n else float("nan"),
-                "k5_share": float((outcome_class[hit] == K5).mean()) if n else float("nan"),
-            }
-        )
-    return rows
-
-
-def reliability_table(p: np.ndarray, hit: np.ndarray, bins: int = 10) -> list[dict[str, float]]:
-    """Mean announced and realised frequency over equal-count bins of `p` (n,)."""
-    order = np.argsort(p, kind="stable")
-    return [
-        {"announced": float(p[part].mean()), "realised": float(hit[part].mean()), "count": len(part)}
-        for part in np.array_split(order, min(bins, len(order)))
-        if len(part)
-    ]
-
-
-def gain_curve(score: np.ndarray, is_k4: np.ndarray, points: int = 50) -> list[dict[str, float]]:
-    """Recall against budget: the share of all K4 found when the top `budget` share of rows is looked at."""
-    ranking = Ranking.of(score, is_k4)
-    ones = np.ones(len(score))
-    return [
-        {"budget": float(b), "recall": ranking.recall_in_top(ones, float(b))} for b in np.linspace(0, 1, points + 1)
-    ]
-
-
-def value_by_ev(ev: np.ndarray, outcome_class: np.ndarray, bins: int = 10) -> list[dict[str, float]]:
-    """Mean announced EV and mean realised value over equal-count bins of EV, low to high."""
-    value = realised_value(outcome_class)
-    parts = [part for part in np.array_split(np.argsort(ev, kind="stable"), min(bins, len(ev))) if len(part)]
-    return [{"ev": float(ev[part].mean()), "realised": float(value[part].mean()), "count": len(part)} for part in parts]
-
-
-def evaluate(
-    outcome_class: np.ndarray,
-    probabilities: np.ndarray,
-    ev: np.ndarray,
-    volatility: np.ndarray,
-    groups: np.ndarray,
-    signal: np.ndarray,
-    config: IntegrityConfig,
-    *,
-    dates: np.ndarray | None = None,
-) -> dict[str, Any]:
-    """All metrics of one split as a JSON-able dict.
-
-    `outcome_class` (n,) int 0..5, `probabilities` (n, 6) calibrated, `ev` (n,), `volatility` (n,) the daily volatility
-    at the snapshot bar (NaN ranks last), `groups` (n,) the ticker of each row (whole tickers are bootstrapped),
-    `signal` (n,) str, `dates` (n,) the snapshot dates (whole months are bootstrapped too). Raises
-    `BadInputError` when there is no row.
+    In a difference `base_rate` is 0; of losses less is better, so a negative difference speaks for the model.
     """
-    y = np.asarray(outcome_class, dtype=np.int64)
-    p = np.asarray(probabilities, dtype=np.float64)
-    if len(y) == 0:
+    weights = cluster_weights(rows.tickers, config.bootstrap_draws, config.seed, rows.dates)
+    n, ones = len(rows.y), np.ones(len(rows.y))
+    metrics: dict[str, dict[str, Metric]] = {}
+    values: dict[str, dict[str, tuple[float, np.ndarray]]] = {}
+    for name, scores in methods.items():
+        metrics[name], values[name] = {}, {}
+        for metric, (statistic, base_rate) in statistics_of(scores, rows, config).items():
+            value, drawn = float(statistic(ones)), drawn_values(statistic, weights)
+            values[name][metric] = (value, drawn)
+            metrics[name][metric] = Metric(value, *percentiles(drawn, config.confidence), n, base_rate)
+    differences: dict[str, dict[str, Metric]] = {}
+    for name in methods:
+        if name == MODEL:
+            continue
+        differences[name] = {}
+        for metric in values[name].keys() & values[MODEL].keys():
+            (a, drawn_a), (b, drawn_b) = values[MODEL][metric], values[name][metric]
+            low, high = percentiles(drawn_a - drawn_b, config.confidence)
+            differences[name][metric] = Metric(a - b, low, high, n, 0.0)
+    return metrics, differences
+
+
+def _plain(metrics: Mapping[str, Metric]) -> dict[str, Any]:
+    return {name: asdict(metric) for name, metric in metrics.items()}
+
+
+def evaluate(methods: Mapping[str, Scores], rows: Rows, config: IntegrityConfig) -> dict[str, Any]:
+    """All metrics as a JSON-able dict.
+
+    `methods` holds "model", any number of baselines by name, and "best_possible" where the market is simulated. Keys:
+    `model`, `baselines` (by name), `best_possible` (or absent), each metric -> {value, low, high, n, base_rate};
+    `differences` (model less each other method); `headline` (sentences); tables. Raises `BadInputError` without rows.
+    """
+    if len(rows.y) == 0:
         raise BadInputError("no labelled test rows: choose an earlier as_of, a longer test span or more tickers")
-    is_k4 = y == K4
-    value = realised_value(y)
-    weights = cluster_weights(groups, config.bootstrap_draws, config.seed, dates)
-    volatility = np.nan_to_num(np.asarray(volatility, dtype=np.float64), nan=-1.0)
-    model = {
-        **ranking_metrics(p[:, K4], is_k4, weights, config),
-        **_correlations(np.asarray(ev, np.float64), value, weights, config),
-        **_probability_metrics(y, p, weights, config),
-    }
-    baseline = {
-        **ranking_metrics(volatility, is_k4, weights, config),
-        **_correlations(volatility, value, weights, config),
-    }
-    counts = np.bincount(y, minlength=N_CLASSES)
+    metrics, differences = compare(methods, rows, config)
+    model = methods[MODEL]
+    assert model.p is not None
     confusion = np.zeros((N_CLASSES, N_CLASSES), dtype=int)
-    np.add.at(confusion, (y, p.argmax(axis=1)), 1)
-    return {
-        "n": len(y),
-        "n_tickers": len(np.unique(groups)),
-        "n_k4": int(is_k4.sum()),
+    np.add.at(confusion, (rows.y, model.p.argmax(axis=1)), 1)
+    counts = np.bincount(rows.y, minlength=N_CLASSES)
+    out: dict[str, Any] = {
+        "n": len(rows.y),
+        "n_tickers": len(np.unique(rows.tickers.astype(str))),
+        "n_k4": int(rows.is_k4.sum()),
         "class_counts": {name: int(c) for name, c in zip(CLASS_NAMES, counts)},
-        "mean_realised_value": float(value.mean()),
-        "model": {k: asdict(m) for k, m in model.items()},
-        "volatility_ranking": {k: asdict(m) for k, m in baseline.items()},
+        "mean_realised_value": float(rows.value.mean()),
+        "model": _plain(metrics[MODEL]),
+        "baselines": {k: _plain(m) for k, m in metrics.items() if k not in (MODEL, BEST_POSSIBLE)},
+        "differences": {k: _plain(m) for k, m in differences.items()},
         "confusion": confusion.tolist(),
-        "signals": signal_table(signal, y),
-        "reliability_k4": reliability_table(p[:, K4], is_k4),
-        "gain_curve": {"model": gain_curve(p[:, K4], is_k4), "volatility": gain_curve(volatility, is_k4)},
-        "value_by_ev": value_by_ev(np.asarray(ev, np.float64), y),
+        "signals": tables.by_label(rows.signal, rows.y) if rows.signal is not None else [],
+        "tiers": tables.by_label(rows.tier, rows.y) if rows.tier is not None else [],
+        "reliability_k4": tables.reliability(model.p[:, K4], rows.is_k4, config),
+        "gain_curve": {name: tables.gain_curve(scores.k4, rows.is_k4) for name, scores in methods.items()},
+        "value_by_ev": tables.value_by_ev(model.ev, rows.y),
+        "by_month": tables.by_month(methods, rows, max(config.budget_fracs)),
+        "list_stability": tables.list_stability(model.k4, rows, max(config.budget_fracs)),
     }
+    if BEST_POSSIBLE in metrics:
+        out["best_possible"] = _plain(metrics[BEST_POSSIBLE])
+    out["headline"] = headline(out)
+    return out

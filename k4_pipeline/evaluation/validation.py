@@ -6,15 +6,17 @@ It computes through `evaluation` and `evaluation.integrity` and returns one JSON
 from __future__ import annotations
 
 import importlib.metadata
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from k4_pipeline.config import CLASS_NAMES, K4, N_CLASSES, PipelineConfig, to_dict
+from k4_pipeline.config import CLASS_NAMES, K4, N_CLASSES, SPLIT_NAMES, PipelineConfig, to_dict
 from k4_pipeline.errors import BadInputError
 from k4_pipeline.evaluation import metrics
-from k4_pipeline.evaluation.integrity import run_integrity_tests
+from k4_pipeline.evaluation.integrity import TOO_LITTLE, run_integrity_tests
+from k4_pipeline.evaluation.scores import MODEL, Rows, Scores, model_scores, scores_in
 from k4_pipeline.features.spec import FEATURE_NAMES, MARKET_CHANNELS
 from k4_pipeline.verdict import Verdict
 
@@ -41,24 +43,37 @@ def score_labelled(
     return scored.astype({"outcome_class": np.int64})
 
 
-def evaluate_scored(scored: pd.DataFrame, config: PipelineConfig) -> dict[str, Any]:
-    """The metrics of the report from its rows (`score_labelled`)."""
-    return metrics.evaluate(
-        scored["outcome_class"].to_numpy(),
-        scored[[f"p_{i}" for i in range(N_CLASSES)]].to_numpy(),
-        scored["ev"].to_numpy(),
-        scored["volatility"].to_numpy(),
-        scored["ticker"].to_numpy(dtype=object),
-        scored["signal"].to_numpy(dtype=object),
-        config.integrity,
-        dates=scored["snapshot_date"].to_numpy(),
-    )
+def evaluate_scored(scored: pd.DataFrame, config: PipelineConfig, beside: pd.DataFrame | None = None) -> dict[str, Any]:
+    """The metrics of the report from its rows (`score_labelled`).
+
+    `beside`: the table of `pipeline.baselines.baseline_table`, which holds what every other method says of these rows;
+    without it the model is compared with 20-day volatility alone.
+    """
+    methods, rows = methods_of(scored, beside)
+    return metrics.evaluate(methods, rows, config.integrity)
+
+
+def methods_of(scored: pd.DataFrame, beside: pd.DataFrame | None = None) -> tuple[dict[str, Scores], Rows]:
+    """The model and every other method on the rows of `scored`, and what is known of those rows."""
+    methods = {MODEL: model_scores(scored)}
+    twenty = np.nan_to_num(scored["volatility"].to_numpy(np.float64), nan=-1.0)
+    if beside is None:
+        methods["volatility_20"] = Scores(twenty, None, twenty)
+        return methods, Rows.of(scored)
+    joined = scored[KEYS].merge(beside, on=KEYS, how="left", validate="1:1")
+    found = scores_in(joined)
+    missing = [name for name, scores in found.items() if not np.isfinite(scores.k4).all()]
+    if missing:
+        raise BadInputError(f"baselines have no score for some test rows: {', '.join(missing)}; make the report again")
+    # The ranking is that of the stored channel, which the audit recomputes from bars.
+    found["volatility_20"] = replace(found["volatility_20"], k4=twenty)
+    return methods | found, Rows.of(scored.assign(volatility_60=joined["volatility_60"].to_numpy()))
 
 
 def class_table(split: pd.DataFrame) -> list[dict[str, Any]]:
     """Rows, K4 count and class shares of every member of the split."""
     rows = []
-    for name in ("train", "validation", "test"):
+    for name in SPLIT_NAMES:
         part = split[split["split"] == name]
         known = part["outcome_class"].dropna().astype(np.int64)
         counts = np.bincount(known, minlength=N_CLASSES)
@@ -101,6 +116,7 @@ def build_validation(
     model: dict[str, Any],
     data: dict[str, Any],
     provenance: dict[str, str],
+    beside: pd.DataFrame | None = None,
     leak_demo: dict[str, Any] | None = None,
     code: dict[str, str] | None = None,
     sections: dict[str, Any] | None = None,
@@ -108,9 +124,9 @@ def build_validation(
     """The whole content of one validation report.
 
     `model`: facts of the checkpoint (architecture, parameters, history, calibration ...); `data`: facts of the bars;
-    `provenance`: fingerprints by asset; `code`: what made each of them, in words; `leak_demo`: the section of
-    `leakage.controls.report_demo`; `sections`: those of `evaluation.value`.
-    Raises `BadInputError` when no test row has a known label yet.
+    `beside`: what every baseline says of the test rows (`pipeline.baselines`); `provenance`: fingerprints by asset;
+    `code`: what made each of them, in words; `leak_demo`: the section of `leakage.controls.report_demo`; `sections`:
+    those of `evaluation.value`. Raises `BadInputError` when no test row has a known label yet.
     """
     scored = score_labelled(predictions, labeled, sequences, panel_values)
     if scored.empty:
@@ -118,7 +134,7 @@ def build_validation(
             f"as_of {as_of}: none of the {len(predictions)} test snapshots has a known label yet; choose an earlier "
             "as_of or wait until the label horizon has passed"
         )
-    metrics_of_test = evaluate_scored(scored, config)
+    metrics_of_test = evaluate_scored(scored, config, beside)
     tests = run_integrity_tests(
         split, pd.Timestamp(as_of), scored, metrics_of_test, config.integrity, audit_passed=audit_passed
     )
@@ -128,6 +144,7 @@ def build_validation(
         "classes": class_table(split),
         "model": model,
         "metrics": metrics_of_test,
+        "not_enough_evidence": [t.name for t in tests if t.status == TOO_LITTLE],
         "unlabelled_test_rows": int(len(predictions) - len(scored)),
         "integrity": [t.to_dict() for t in tests],
         "verdicts": [v.to_dict() for v in verdicts],

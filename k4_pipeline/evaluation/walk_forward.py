@@ -13,7 +13,7 @@ from k4_pipeline.errors import BadInputError
 # Column of the table -> (metric family of a report, metric name).
 METRICS = {
     "k4_auc": ("model", "k4_auc"),
-    "k4_auc_volatility": ("volatility_ranking", "k4_auc"),
+    "k4_auc_volatility": ("volatility_20", "k4_auc"),
     "k4_average_precision": ("model", "k4_average_precision"),
     "k4_recall_top_5pct": ("model", "k4_recall_top_5pct"),
     "k4_recall_top_10pct": ("model", "k4_recall_top_10pct"),
@@ -33,7 +33,7 @@ def walk_forward_table(reports: Sequence[tuple[str, dict[str, Any], bool]]) -> p
         metrics = report["metrics"]
         row: dict[str, Any] = {"as_of": pd.Timestamp(as_of), "rows": metrics["n"], "k4_rows": metrics["n_k4"]}
         for column, (family, name) in METRICS.items():
-            metric = metrics[family].get(name) or {}
+            metric = (metrics["model"] if family == "model" else metrics["baselines"][family]).get(name) or {}
             for suffix, key in (("", "value"), ("_low", "low"), ("_high", "high")):
                 value = metric.get(key)
                 row[column + suffix] = math.nan if value is None else float(value)

@@ -20,7 +20,6 @@ METRICS: dict[str, tuple[str, str]] = {
     "k4_calibration_error": ("K4 calibration error", "{:.3f}"),
 }
 LOWER_IS_BETTER = frozenset({"log_loss", "brier", "k4_brier", "k4_calibration_error"})
-VOLATILITY = "volatility_ranking"
 
 
 def finite(value: Any) -> bool:
@@ -40,8 +39,8 @@ def span(metric: dict[str, Any], form: str = "{:.3f}") -> str:
 
 
 def baselines(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The metrics of every baseline by name, in the report's order; older reports know volatility ranking alone."""
-    found = {VOLATILITY: metrics[VOLATILITY]} if VOLATILITY in metrics else {}
+    """The metrics of every baseline by name, in the report's order."""
+    found = {}
     for name, entry in (metrics.get("baselines") or {}).items():
         found[name] = entry.get("metrics", entry) if isinstance(entry, dict) else {}
     return found
@@ -60,5 +59,5 @@ def best_possible(metrics: dict[str, Any]) -> dict[str, Any]:
 
 
 def titled(name: str) -> str:
-    """`volatility ranking` for `volatility_ranking`."""
+    """`gradient boosting` for `gradient_boosting`."""
     return name.replace("_", " ")

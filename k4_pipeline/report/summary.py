@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from k4_pipeline.report.numbers import VOLATILITY, baselines, best_possible, finite, number, titled
+from k4_pipeline.report.numbers import baselines, best_possible, finite, number, titled
 
 NOT_ENOUGH, SUSPECTED = "not enough evidence", "suspected leakage"
 
@@ -53,14 +53,8 @@ def against_baselines(report: dict[str, Any]) -> str:
 
 
 def judgement(report: dict[str, Any]) -> str:
-    """Whether the model is clearly better than sorting by volatility; empty where K4 metrics are not defined."""
-    metrics = report["metrics"]
-    auc, base = metrics["model"]["k4_auc"], metrics.get(VOLATILITY, {}).get("k4_auc", {}).get("value")
-    if not finite(auc["value"]) or not finite(base):
-        return ""
-    if auc["low"] > base:
-        return "It lies above volatility ranking with its whole interval."
-    return "It is not clearly better than sorting by volatility alone."
+    """Which method wins, as `evaluation.headline` found it."""
+    return " ".join(report["metrics"].get("headline") or ())
 
 
 def worse_than_class_mix(report: dict[str, Any]) -> str:

@@ -26,6 +26,7 @@ from k4_pipeline.defs.export import EXPORTS
 from k4_pipeline.defs.graph import ASSET_ORDER
 from k4_pipeline.defs.instance import create_home, open_instance
 from k4_pipeline.defs.run import DATA_ASSETS, RunOutcome, run_graph
+from k4_pipeline.evaluation.baselines import BASELINES
 from k4_pipeline.leakage.controls.negative_controls import CONTROLS
 from k4_pipeline.options import apply_options
 from k4_pipeline.settings import Settings, load_settings
@@ -105,7 +106,9 @@ def test_a_run_ends_with_metrics_integrity_tests_signals_and_a_report(result):
     assert Path(result["report"]).is_file()
     assert result["metrics"]["n"] > 0
     assert {"value", "low", "high", "base_rate"} <= set(result["metrics"]["model"]["k4_auc"])
-    assert "k4_auc" in result["metrics"]["volatility_ranking"]
+    assert set(BASELINES) == set(result["metrics"]["baselines"])
+    for metrics in (*result["metrics"]["baselines"].values(), result["metrics"]["best_possible"]):
+        assert set(result["metrics"]["model"]) == set(metrics)
     assert len(result["integrity"]) == 5
     assert {row["split"] for row in result["classes"]} == {"train", "validation", "test"}
     assert isinstance(result["signals"], list)

@@ -10,8 +10,8 @@ from k4_pipeline.config import CLASS_VALUES, IntegrityConfig
 from k4_pipeline.evaluation.integrity import (
     FAILED,
     PASSED,
-    SUSPICIOUS,
     TOO_LITTLE,
+    by_interval,
     class_drift,
     ev_correlation,
     future_contamination,
@@ -20,6 +20,7 @@ from k4_pipeline.evaluation.integrity import (
     temporal_integrity,
 )
 from k4_pipeline.evaluation.metrics import evaluate
+from k4_pipeline.evaluation.scores import Rows, Scores, model_scores
 from k4_pipeline.verdict import Verdict, guarded
 
 CONFIG = IntegrityConfig(bootstrap_draws=100)
@@ -65,15 +66,9 @@ def make_scored(n: int = 600, skill: float = 0.05, seed: int = 0) -> pd.DataFram
 
 
 def metrics_of(scored: pd.DataFrame) -> dict:
-    return evaluate(
-        scored["outcome_class"].to_numpy(),
-        scored[[f"p_{i}" for i in range(6)]].to_numpy(),
-        scored["ev"].to_numpy(),
-        scored["volatility"].to_numpy(),
-        scored["ticker"].to_numpy(),
-        scored["signal"].to_numpy(),
-        CONFIG,
-    )
+    by_volatility = scored["volatility"].to_numpy()
+    methods = {"model": model_scores(scored), "volatility_20": Scores(by_volatility, None, by_volatility)}
+    return evaluate(methods, Rows.of(scored), CONFIG)
 
 
 def test_temporal_integrity_passes_an_honest_split_and_names_the_row_of_a_late_label():
@@ -121,15 +116,64 @@ def test_recall_consistency_without_k4_rows_is_too_little_evidence():
 
 def test_a_result_too_good_is_suspected_until_the_audit_passes():
     good = metrics_of(make_scored(skill=0.6))
-    assert ev_correlation(good, CONFIG, None).status == SUSPICIOUS
-    assert ev_correlation(good, CONFIG, False).status == SUSPICIOUS
+    for audit_passed in (None, False):
+        result = ev_correlation(good, CONFIG, audit_passed)
+        assert result.status == FAILED
+        assert result.explanation.startswith("suspected leakage")
     assert ev_correlation(good, CONFIG, True).status == PASSED
 
 
-def test_an_ev_that_says_nothing_fails_the_correlation_gate():
-    scored = make_scored(skill=0.0, seed=2)
-    scored["ev"] = -scored["ev"]
-    assert ev_correlation(metrics_of(scored), CONFIG, True).status == FAILED
+def test_an_ev_that_says_nothing_or_the_contrary_does_not_pass_the_correlation_gate():
+    nothing = make_scored(skill=0.0, seed=2)
+    assert ev_correlation(metrics_of(nothing), CONFIG, True).status == TOO_LITTLE
+    wrong = make_scored(skill=0.3)
+    assert ev_correlation(metrics_of(wrong.assign(ev=-wrong["ev"])), CONFIG, True).status == FAILED
+
+
+@pytest.mark.parametrize(
+    "low, high, status",
+    [
+        (0.01, 0.09, PASSED),
+        (-0.16, 0.70, TOO_LITTLE),
+        (0.2, 0.7, FAILED),
+        (-0.3, 0.1, PASSED),
+        (np.nan, 0.1, TOO_LITTLE),
+    ],
+)
+def test_a_verdict_follows_from_its_interval_and_not_from_its_point(low, high, status):
+    assert by_interval(low, high, -np.inf, 0.15) == status
+
+
+def _ev(value: float, low: float, high: float, ap: tuple[float, float] = (0.1, 0.05)) -> dict:
+    return {
+        "model": {
+            "ev_correlation_pearson": {"value": value, "low": low, "high": high, "n": 500},
+            "k4_average_precision": {"value": ap[0], "low": ap[1]},
+        },
+        "baselines": {
+            "volatility_20": {"k4_average_precision": {"value": 0.032}},
+            "logit": {"k4_average_precision": {"value": 0.08}},
+        },
+    }
+
+
+@pytest.mark.parametrize(
+    "metrics, status, words",
+    [
+        (_ev(0.1, -0.02, 0.2), TOO_LITTLE, "cannot tell"),
+        (_ev(-0.01, -0.05, 0.03), FAILED, "says nothing"),
+        (_ev(0.1, 0.03, 0.2), PASSED, "above 0"),
+        (_ev(0.3, 0.2, 0.4), PASSED, "point alone"),
+        (_ev(0.4, 0.3, 0.5), FAILED, "suspected leakage"),
+        # 24 K4 rows: 5.5 times the weakest baseline, but the interval reaches from 0.009 on.
+        (_ev(0.1, 0.03, 0.2, ap=(0.177, 0.009)), PASSED, "its interval does not"),
+        (_ev(0.1, 0.03, 0.2, ap=(0.3, 0.2)), FAILED, "strongest baseline"),
+    ],
+)
+def test_the_ev_verdict_gives_its_own_reason(metrics, status, words):
+    result = ev_correlation(metrics, CONFIG, None)
+    assert result.status == status
+    assert words in result.explanation
 
 
 def test_class_drift_passes_the_same_mix_and_fires_on_another():

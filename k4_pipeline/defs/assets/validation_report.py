@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import pandas as pd
 
 from k4_pipeline.defs.assets.common import k4_asset
 from k4_pipeline.defs.metadata import version_metadata
@@ -40,6 +41,8 @@ def validation_report(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.M
     from k4_pipeline.report.text import render_markdown
 
     with produce(context, k4, "validation_report", inputs=INPUTS, sections=("integrity", "proof", "trading")) as work:
+        beside = baselines_of(work)
+        work.write_table("baselines", beside)
         folder = work.settings.reports_dir / context.partition_key
         tables = {
             "predictions": work.table("predictions"),
@@ -60,6 +63,7 @@ def validation_report(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.M
             data=data_facts(work.inputs["daily_bars"].meta),
             provenance={ref.key: ref.fingerprint for ref in work.inputs.values()},
             code={ref.key: described(ref.code) for ref in work.inputs.values()},
+            beside=beside,
             leak_demo=leak_demo(work, folder),
             sections=value.value_sections(
                 value.test_rows(**tables), work.bars(), work.config, progress=work.progress("trading the lists")
@@ -79,6 +83,26 @@ def validation_report(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.M
             **{k: v for k, v in _core_metrics(report).items() if v == v},
             **version_metadata(work.ref),
         }
+    )
+
+
+def baselines_of(work: AssetRun) -> pd.DataFrame:
+    """What every baseline, and on a simulated market the truth, says of the test rows."""
+    from k4_pipeline.leakage.engine.artifacts import recorded_config
+    from k4_pipeline.pipeline.baselines import baseline_table
+    from k4_pipeline.pipeline.tables import Stored
+    from k4_pipeline.sequences.assemble import SequenceIndex
+    from k4_pipeline.sequences.scaler import Scaler
+
+    sequences, panel = work.table("sequences"), work.panel()
+    index = SequenceIndex.from_frame(sequences, panel.close)
+    return baseline_table(
+        Stored(work.table("dataset_split"), sequences, panel.values, index),
+        Scaler.from_json(work.inputs["dataset_split"].path("scaler.json").read_text()),
+        recorded_config(work.config, work.inputs),
+        work.bars(),
+        work.table("labeled_snapshots"),
+        progress=work.progress("fitting the baselines"),
     )
 
 

@@ -62,7 +62,7 @@ def honest(config: IntegrityConfig) -> Crafted:
     average = {"value": 0.1}
     metrics = {
         "model": {"ev_correlation_pearson": ev, "k4_average_precision": average},
-        "volatility_ranking": {"k4_average_precision": average},
+        "baselines": {"volatility_20": {"k4_average_precision": average}},
     }
     return Crafted(pd.concat(parts, ignore_index=True), scored, metrics)
 
