@@ -86,7 +86,7 @@ def test_worse_than_the_class_mix_is_the_first_line(report):
 
 def test_the_page_reads_plotly_from_the_shared_file_or_holds_it(report, tmp_path):
     page = render_html(report)
-    assert "NOT PASSED" in page
+    assert "NOT ENOUGH EVIDENCE" in page
     assert f'<script src="../{plotly_file()}">' in page
     assert page.count('class="plot"') >= 5
     assert share_plotly(tmp_path).name == plotly_file()
