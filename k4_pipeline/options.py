@@ -10,9 +10,10 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 from k4_pipeline.config import LabelConfig, PatternConfig, PipelineConfig
+from k4_pipeline.config.fields import converted
 from k4_pipeline.errors import ConfigError
 
 
@@ -100,26 +101,5 @@ def set_field(config: PipelineConfig, dotted: str, value: Any) -> PipelineConfig
     hints = get_type_hints(type(part))
     if name not in hints:
         raise ConfigError(f"{section} has no setting {name!r}; it has {', '.join(hints)}")
-    converted = _convert(dotted, value, hints[name])
-    return dataclasses.replace(config, **{section: dataclasses.replace(part, **{name: converted})})
-
-
-def _convert(dotted: str, value: Any, hint: Any) -> Any:
-    if get_origin(hint) is Literal:
-        choices = get_args(hint)
-        if value not in choices:
-            raise ConfigError(f"{dotted} is {value!r}; use one of {', '.join(map(str, choices))}")
-        return value
-    if get_origin(hint) is tuple:
-        parts = value.replace(",", " ").split() if isinstance(value, str) else list(value)
-        item = get_args(hint)[0]
-        return tuple(_convert(dotted, part, item) for part in parts)
-    if hint is bool and isinstance(value, str):
-        words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
-        if value.lower() not in words:
-            raise ConfigError(f"{dotted} is {value!r}; use true or false")
-        return words[value.lower()]
-    try:
-        return hint(value)
-    except (TypeError, ValueError) as problem:
-        raise ConfigError(f"{dotted} is {value!r}; expected {hint.__name__}") from problem
+    part = dataclasses.replace(part, **{name: converted(dotted, value, hints[name], text=True)})
+    return dataclasses.replace(config, **{section: part})

@@ -1,18 +1,17 @@
 """Where a run keeps its files and with which settings it works: the only place that reads the environment.
 
 Order of precedence: command-line options, then `K4_*` variables, then `K4_HOME/settings.json` (written by `k4 run`, so
-that the UI goes on with the same data), then the defaults of config/.
+that the UI goes on with the same data), then the defaults of config/. Secrets (alert URLs) come from the environment or
+from a file that only its owner may read; they are never stored here.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from k4_pipeline.config import PipelineConfig, from_dict, to_dict
 from k4_pipeline.errors import ConfigError
@@ -20,6 +19,7 @@ from k4_pipeline.options import apply_options, options_from_environment
 
 HOME_VARIABLE = "K4_HOME"
 ALERT_VARIABLE = "K4_ALERT_URLS"
+SECRETS = "alert_urls"
 DEFAULT_HOME = ".k4"
 
 
@@ -29,7 +29,7 @@ class Settings:
 
     home: Path
     config: PipelineConfig = field(default_factory=PipelineConfig)
-    alert_urls: tuple[str, ...] = ()  # Apprise URLs; none: no messages are sent
+    alert_urls: tuple[str, ...] = field(default=(), repr=False)  # Apprise URLs, secret; none: no messages are sent
 
     @property
     def dagster_dir(self) -> Path:
@@ -74,18 +74,40 @@ def home_dir(environ: Mapping[str, str] | None = None) -> Path:
 
 
 def stored_settings(home: Path) -> Settings:
-    """What `settings.json` of this home says; the defaults when there is none. Raises `ConfigError` naming the file."""
+    """What `settings.json` of this home says; the defaults when there is none. Raises `ConfigError` naming the file.
+
+    A file without its sha256 was written by hand: it is accepted when every value passes the schema.
+    """
+    from k4_pipeline.storage.sealed import read_sealed
+
     path = home / "settings.json"
     if not path.is_file():
         return Settings(home)
     try:
-        stored = json.loads(path.read_text())
-        config = from_dict(PipelineConfig, stored.get("config", {}))
-        return Settings(home, config, tuple(stored.get("alert_urls", ())))
-    except (OSError, ValueError, AttributeError, TypeError, ConfigError) as problem:
-        raise ConfigError(f"{path} cannot be used: {problem}; mend it, or delete it to go back to the defaults") from (
-            problem
-        )
+        stored = read_sealed(path, by_hand=True)
+        if stored.pop("alert_urls", []):
+            raise ConfigError(
+                f"it holds alert_urls, which are secret: move them to {ALERT_VARIABLE} or {home / SECRETS}"
+            )
+        unknown = sorted(set(stored) - {"config"})
+        if unknown:
+            raise ConfigError(f"it has no entry {', '.join(unknown)}; it has config")
+        return Settings(home, from_dict(PipelineConfig, stored.get("config", {})))
+    except (OSError, ValueError, ConfigError) as problem:
+        raise ConfigError(
+            f"{path} cannot be used: {problem}; mend it, or delete it to go back to the defaults. A hand-written file "
+            "has no sha256 line"
+        ) from problem
+
+
+def secret_urls(home: Path) -> tuple[str, ...]:
+    """The alert URLs in `<home>/alert_urls`, one a line; `ConfigError` when others than its owner may read the file."""
+    path = home / SECRETS
+    if not path.is_file():
+        return ()
+    if path.stat().st_mode & 0o077:
+        raise ConfigError(f"{path} holds secrets and others may read it; run: chmod 600 {path}")
+    return tuple(path.read_text().split())
 
 
 def load_settings(
@@ -94,18 +116,16 @@ def load_settings(
     """Defaults, then the stored settings (unless `stored` is False), then the `K4_*` variables of `environ`."""
     environ = os.environ if environ is None else environ
     home = home_dir(environ) if home is None else Path(home).expanduser().absolute()
-    kept = stored_settings(home)
-    config = apply_options(kept.config if stored else PipelineConfig(), options_from_environment(environ))
-    urls = tuple(environ.get(ALERT_VARIABLE, "").split()) or kept.alert_urls
+    kept = stored_settings(home) if stored else Settings(home)
+    config = apply_options(kept.config, options_from_environment(environ))
+    urls = tuple(environ.get(ALERT_VARIABLE, "").split()) or secret_urls(home)
     return dataclasses.replace(kept, config=config, alert_urls=urls)
 
 
 def save_settings(settings: Settings) -> Path:
-    """Write `settings.json` atomically; alert URLs (they hold secrets) make the file readable by its owner alone."""
-    from k4_pipeline.storage import atomic_write_json
+    """Write `settings.json`, sealed and atomically, readable by its owner alone; secrets are not in it."""
+    from k4_pipeline.storage.sealed import write_sealed
 
-    stored: dict[str, Any] = {"config": to_dict(settings.config), "alert_urls": list(settings.alert_urls)}
     settings.home.mkdir(parents=True, exist_ok=True)
-    atomic_write_json(settings.settings_file, stored)
-    settings.settings_file.chmod(0o600)
+    write_sealed(settings.settings_file, {"config": to_dict(settings.config)}, mode=0o600)
     return settings.settings_file

@@ -34,6 +34,7 @@ from k4_pipeline.config.data import (
     SourceConfig,
     SplitConfig,
 )
+from k4_pipeline.config.fields import converted
 from k4_pipeline.config.model import LossConfig, ModelConfig, ScalerConfig, SignalConfig, TrainConfig
 from k4_pipeline.config.proof import ControlsConfig, IntegrityConfig, ProofConfig
 from k4_pipeline.config.trading import TradingConfig
@@ -106,18 +107,24 @@ def to_dict(config: Any) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
-def from_dict(cls: type[T], values: dict[str, Any]) -> T:
-    """Rebuild a (nested) config; unknown keys are a `ConfigError`, missing ones take their default."""
+def from_dict(cls: type[T], values: dict[str, Any], *, within: str = "") -> T:
+    """Rebuild a (nested) config from JSON; unknown names and values of another type are a `ConfigError`.
+
+    What is missing takes its default. `within` is the section's name, for messages.
+    """
     hints = get_type_hints(cls)
+    if not isinstance(values, dict):
+        raise ConfigError(f"{within or cls.__name__} is {str(values)[:80]!r}; expected named settings")
     unknown = sorted(set(values) - set(hints))
     if unknown:
-        raise ConfigError(f"{cls.__name__} has no setting {', '.join(unknown)}; it has {', '.join(hints)}")
+        raise ConfigError(f"{within or cls.__name__} has no setting {', '.join(unknown)}; it has {', '.join(hints)}")
     kwargs: dict[str, Any] = {}
     for name, value in values.items():
-        if dataclasses.is_dataclass(hints[name]) and isinstance(value, dict):
-            kwargs[name] = from_dict(hints[name], value)  # type: ignore[arg-type]
+        dotted = f"{within}.{name}" if within else name
+        if dataclasses.is_dataclass(hints[name]):
+            kwargs[name] = from_dict(hints[name], value, within=dotted)  # type: ignore[arg-type]
         else:
-            kwargs[name] = tuple(value) if isinstance(value, list) else value
+            kwargs[name] = converted(dotted, value, hints[name], text=False)
     return cls(**kwargs)
 
 

@@ -1,5 +1,6 @@
 """The one resource of the project: settings and artifact store."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ class K4Resource(dg.ConfigurableResource):
         home = Path(self.home) if self.home else None
         if self.frozen_config:
             config = from_dict(PipelineConfig, self.frozen_config)
-            settings = Settings(load_settings(home).home, config)
+            settings = dataclasses.replace(load_settings(home, stored=False), config=config)
         else:
             settings = load_settings(home)
         config = apply_assignments(settings.config, self.set_fields)

@@ -25,8 +25,8 @@ def test_the_home_folder_is_the_variable_or_dot_k4_in_the_working_folder_and_abs
 
 def test_stored_settings_come_back_the_same_and_only_their_owner_reads_them(tmp_path):
     config = apply_options(PipelineConfig(), {"tickers": 12, "preset": "tiny", "labels": "rare_30"})
-    path = save_settings(Settings(tmp_path, config, ("json://localhost",)))
-    assert load_settings(tmp_path, {}) == Settings(tmp_path, config, ("json://localhost",))
+    path = save_settings(Settings(tmp_path, config))
+    assert load_settings(tmp_path, {}) == Settings(tmp_path, config)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
@@ -39,13 +39,69 @@ def test_the_environment_overrides_what_is_stored_and_defaults_ignore_it(tmp_pat
     assert fresh.config.simulation.world == "squeeze"
 
 
-def test_alert_urls_of_the_environment_win_and_may_be_several(tmp_path):
-    save_settings(Settings(tmp_path, alert_urls=("json://stored",)))
-    assert load_settings(tmp_path, {}).alert_urls == ("json://stored",)
+def test_secrets_come_from_the_environment_or_a_private_file_and_are_never_stored_or_shown(tmp_path):
+    secret = tmp_path / "alert_urls"
+    secret.write_text("json://token-one\njson://token-two\n")
+    secret.chmod(0o600)
+    settings = load_settings(tmp_path, {})
+    assert settings.alert_urls == ("json://token-one", "json://token-two")
     assert load_settings(tmp_path, {"K4_ALERT_URLS": "json://a  json://b"}).alert_urls == ("json://a", "json://b")
+    assert "token" not in repr(settings)
+    assert "token" not in save_settings(settings).read_text()
+    secret.chmod(0o644)
+    with pytest.raises(ConfigError, match="others may read it; run: chmod 600"):
+        load_settings(tmp_path, {})
 
 
-@pytest.mark.parametrize("content", ["{", "[]", '{"config": {"nosuch": 1}}', '{"config": {"source": {"nosuch": 1}}}'])
+def test_no_flipped_bit_of_the_stored_settings_is_read_in_silence(tmp_path):
+    path = save_settings(Settings(tmp_path))
+    data = path.read_bytes()
+    for bit in range(0, len(data) * 8, 11):
+        flipped = bytearray(data)
+        flipped[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(flipped)
+        with pytest.raises(ConfigError, match=r"settings\.json cannot be used"):
+            load_settings(tmp_path, {})
+
+
+def test_a_hand_written_file_without_the_hash_is_accepted(tmp_path):
+    (tmp_path / "settings.json").write_text(json.dumps({"config": {"simulation": {"n_tickers": 7}}}))
+    assert load_settings(tmp_path, {}).config.simulation.n_tickers == 7
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"training": {"epochs": "many"}},
+        {"training": {"epochs": 2.5}},
+        {"training": {"epochs": True}},
+        {"training": {"epochs": 0}},
+        {"training": {"epochs": None}},
+        {"training": {"epochs": [3]}},
+        {"training": {"learning_rate": float("nan")}},
+        {"training": {"learning_rate": float("inf")}},
+        {"training": {"learning_rate": "0.1"}},
+        {"training": {"nosuch": 1}},
+        {"training": []},
+        {"training": "x"},
+        {"simulation": {"n_tickers": -3}},
+        {"simulation": {"dirty": "yes"}},
+        {"model": {"preset": "huge"}},
+        {"source": {"tickers": "A B"}},
+        {"source": {"tickers": [1, 2]}},
+        {"source": {"path": 7}},
+        {"labels": {"gain_thresholds": [0.1, 0.2]}},
+    ],
+)
+def test_stored_settings_pass_the_same_schema_as_set(tmp_path, config):
+    (tmp_path / "settings.json").write_text(json.dumps({"config": config}))
+    with pytest.raises(ConfigError, match=r"settings\.json cannot be used"):
+        load_settings(tmp_path, {})
+
+
+@pytest.mark.parametrize(
+    "content", ["{", "[]", "[" * 100_000, '{"config": {"nosuch": 1}}', '{"config": {"source": {"nosuch": 1}}}']
+)
 def test_a_damaged_settings_file_is_named_with_a_remedy(tmp_path, content):
     (tmp_path / "settings.json").write_text(content)
     with pytest.raises(ConfigError, match=r"settings\.json cannot be used.*delete it"):
@@ -82,6 +138,9 @@ def test_a_preset_is_refined_by_single_options_whatever_their_order():
         ("model.nosuch", "1", "model has no setting 'nosuch'"),
         ("nosuch.x", "1", "there is no section 'nosuch'"),
         ("training.epochs", "many", "expected int"),
+        ("training.epochs", "0", "at least 1"),
+        ("training.learning_rate", "nan", "finite"),
+        ("simulation.n_tickers", "0", "at least 1"),
         ("simulation.dirty", "maybe", "use true or false"),
     ],
 )
@@ -125,7 +184,7 @@ def test_label_rules_and_sample_weights_are_chosen_in_the_shell_the_environment_
 
 def test_the_stored_file_is_plain_json(tmp_path):
     stored = json.loads(save_settings(Settings(tmp_path)).read_text())
-    assert set(stored) == {"config", "alert_urls"}
+    assert set(stored) == {"config", "sha256"}
 
 
 def test_no_open_pattern_is_said_in_one_kind_sentence():
