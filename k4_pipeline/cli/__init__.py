@@ -15,6 +15,11 @@ class Commands(LazyGroup):
 
     table: ClassVar = {
         "run": ("k4_pipeline.cli.run", "run", "Run everything, from bars to report and today's signals."),
+        "walk-forward": (
+            "k4_pipeline.cli.walk_forward",
+            "walk_forward",
+            "Model, baselines and best possible at several dates, pooled.",
+        ),
         "report": ("k4_pipeline.cli.report", "report", "Show, render or open the validation report."),
         "export": ("k4_pipeline.cli.export", "export", "Write a table of the graph as Parquet or CSV."),
         "champion": ("k4_pipeline.cli.champion", "app", "The model that serves: its history, and the way back."),

@@ -42,3 +42,36 @@ def walk_forward_table(reports: Sequence[tuple[str, dict[str, Any], bool]]) -> p
         rows.append(row)
     table = pd.DataFrame(rows)
     return table.astype({"as_of": "datetime64[us]", "rows": "int64", "k4_rows": "int64"})
+
+
+def _values(found: dict[str, Any], n: int, n_k4: int) -> dict[str, Any]:
+    return {**{name: metric["value"] for name, metric in found.items()}, "n": n, "n_k4": n_k4}
+
+
+def flat(metrics: dict[str, Any]) -> dict[str, Any]:
+    """The dict of `metrics.evaluate` with plain numbers: `model`, `baselines` (by name), `best_possible` where known.
+
+    Each holds every metric as a number, and `n` and `n_k4`. Beside them: `intervals` (method -> metric -> [low, high]),
+    `differences` (method -> metric -> value, low, high of model less method), `by_month`, `headline`.
+    """
+    n, n_k4 = metrics["n"], metrics["n_k4"]
+    methods = {"model": metrics["model"], **metrics["baselines"]}
+    out: dict[str, Any] = {
+        "n": n,
+        "n_k4": n_k4,
+        "model": _values(metrics["model"], n, n_k4),
+        "baselines": {name: _values(found, n, n_k4) for name, found in metrics["baselines"].items()},
+    }
+    if "best_possible" in metrics:
+        methods["best_possible"] = metrics["best_possible"]
+        out["best_possible"] = _values(metrics["best_possible"], n, n_k4)
+    out["intervals"] = {
+        name: {metric: [m["low"], m["high"]] for metric, m in found.items()} for name, found in methods.items()
+    }
+    out["differences"] = {
+        name: {metric: {key: m[key] for key in ("value", "low", "high")} for metric, m in found.items()}
+        for name, found in metrics["differences"].items()
+    }
+    for key in ("headline", "by_month", "value_by_ev", "reliability_k4", "signals", "tiers", "list_stability"):
+        out[key] = metrics[key]
+    return out

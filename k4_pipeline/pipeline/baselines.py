@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from k4_pipeline.config import SPLIT_NAMES, LossConfig, PipelineConfig, TrainConfig
+from k4_pipeline.config import SPLIT_NAMES, LossConfig, PipelineConfig, SimulationConfig, TrainConfig
 from k4_pipeline.evaluation import calibration
 from k4_pipeline.evaluation.baselines import Task, score_all
 from k4_pipeline.evaluation.scores import BEST_POSSIBLE, Scores, score_columns
@@ -99,14 +101,27 @@ def _sequence(
     return calibrator.transform(prediction.predict_probabilities(fitted, data))
 
 
-def best_possible(config: PipelineConfig, keys: pd.DataFrame, labeled: pd.DataFrame) -> Scores | None:
-    """The true class probabilities of simulated snapshots; None where the bars were not simulated here."""
-    if config.source.source != "simulated" or config.source.snapshots_path or not len(keys):
-        return None
-    from k4_pipeline.evaluation.truth import true_class_probabilities
+@functools.lru_cache(maxsize=1)
+def _truth(simulation: SimulationConfig) -> Any:
     from k4_pipeline.market.sources.simulated import simulate_with_truth
 
-    _, truth = simulate_with_truth(config.simulation)
+    return simulate_with_truth(simulation)[1]
+
+
+def simulated_truth(config: PipelineConfig) -> Any:
+    """The hidden side of the simulated market; None where the bars were not simulated here."""
+    if config.source.source != "simulated" or config.source.snapshots_path:
+        return None
+    return _truth(config.simulation)
+
+
+def best_possible(config: PipelineConfig, keys: pd.DataFrame, labeled: pd.DataFrame) -> Scores | None:
+    """The true class probabilities of simulated snapshots; None where the bars were not simulated here."""
+    truth = simulated_truth(config)
+    if truth is None or not len(keys):
+        return None
+    from k4_pipeline.evaluation.truth import true_class_probabilities
+
     boxes = keys[KEYS].reset_index(drop=True)
     boxes[["upper", "lower"]] = align(boxes, labeled, ["upper", "lower"])
     return Scores.of(true_class_probabilities(truth, boxes, config.labels))

@@ -1,0 +1,137 @@
+"""`k4 walk-forward`: model, baselines and the best possible at several as-of dates, side by side and pooled."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from k4_pipeline.cli.common import DebugOption, HomeOption, JsonOption, err_console, explained, out_console, print_json
+from k4_pipeline.errors import ConfigError
+from k4_pipeline.options import OPTIONS, apply_assignments, apply_options
+from k4_pipeline.settings import load_settings
+
+SHOWN = {
+    "k4_auc": "AUC",
+    "k4_lift": "lift",
+    "k4_recall_top_10pct_monthly": "r10",
+    "k4_auc_inside_volatility": "in vol",
+    "log_loss": "log loss",
+    "ev_correlation_pearson": "EV r",
+    "k4_calibration_error": "ECE",
+}
+
+
+@explained
+def walk_forward(
+    first: Annotated[str, typer.Option("--from", help="First as-of date: YYYY, YYYY-MM or YYYY-MM-DD.")],
+    last: Annotated[str, typer.Option("--to", help="Last as-of date, included.")],
+    every: Annotated[int, typer.Option("--every", help="Months between two dates, and months tested after each.")] = 12,
+    source: Annotated[str | None, typer.Option(help="simulated (default), folder or table.")] = None,
+    path: Annotated[
+        list[Path] | None, typer.Option(help="Table, folder of files, or folder of tables; may be given several times.")
+    ] = None,
+    model_preset: Annotated[
+        str | None, typer.Option("--model-preset", help="Recipe of the model: default, original or fast.")
+    ] = None,
+    preset: Annotated[str | None, typer.Option(help="Size of the model: micro, tiny, small, base or large.")] = None,
+    architecture: Annotated[str | None, typer.Option(help="mamba_attention (default) or bilstm.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Most epochs to train.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the training.")] = None,
+    labels: Annotated[str | None, typer.Option(help="Label rule: race_100 (default) or rare_30.")] = None,
+    labeling: Annotated[str | None, typer.Option(help="race (default) or first_breach.")] = None,
+    patterns: Annotated[str | None, typer.Option(help="Pattern rule: standard (default) or strict.")] = None,
+    world: Annotated[str | None, typer.Option(help="Simulated world: squeeze (default) or null.")] = None,
+    tickers: Annotated[int | None, typer.Option(help="Number of simulated tickers.")] = None,
+    bars: Annotated[int | None, typer.Option(help="Number of simulated bars per ticker.")] = None,
+    market_seed: Annotated[int | None, typer.Option("--market-seed", help="Seed of the simulated market.")] = None,
+    universe: Annotated[str | None, typer.Option(help="Only these tickers (comma separated).")] = None,
+    backend: Annotated[str | None, typer.Option(help="Selective scan: auto, naive, cpu, triton or mamba_ssm.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto (default), cpu or cuda.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Any other setting.")
+    ] = None,
+    workers: Annotated[int, typer.Option(help="Partitions at the same time; 0: as many as cores allow.")] = 0,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
+    json_: bool = JsonOption,
+    home: Path | None = HomeOption,
+    debug: bool = DebugOption,
+) -> None:
+    """Train and test at every date from --from to --to, as if each were today, and pool the results.
+
+    The stored settings are left alone. The result is kept below the home folder with the number of trials made there:
+    the more settings were tried on the same years, the less a good figure says.
+    """
+    from k4_pipeline.cli.progress import TerminalProgress
+    from k4_pipeline.defs.json_values import json_safe
+    from k4_pipeline.evaluation.trials import count_trials, keep_result
+    from k4_pipeline.pipeline import walk_forward as domain
+
+    paths = [str(p.expanduser().absolute()) for p in path or []]
+    given: dict[str, Any] = {
+        "source": source or ("table" if paths and Path(paths[0]).is_file() else "folder" if paths else None),
+        "path": paths[0] if paths else None,
+        "model_preset": model_preset,
+        "preset": preset,
+        "architecture": architecture,
+        "epochs": epochs,
+        "seed": seed,
+        "labels": labels,
+        "labeling": labeling,
+        "patterns": patterns,
+        "world": world,
+        "tickers": tickers,
+        "bars": bars,
+        "market_seed": market_seed,
+        "universe": universe,
+        "backend": backend,
+        "device": device,
+    }
+    if model_preset is None or "model_preset" not in OPTIONS:
+        given.pop("model_preset")
+    base = load_settings(home, stored=False)
+    dates = domain.as_of_dates(first, last, every)
+    config = apply_assignments(apply_options(base.config, given), set_ or [])
+    if config.source.source in ("folder", "table") and not config.source.path:
+        raise ConfigError(f"--source {config.source.source} needs --path")
+    config = dataclasses.replace(config, split=dataclasses.replace(config.split, test_months=every))
+    began = time.monotonic()
+    with TerminalProgress(err_console(), quiet=quiet) as progress:
+        result = domain.walk_forward(config, dates, paths=paths, workers=workers, progress_of=progress.of)
+    result = {
+        "settings": {"from": dates[0], "to": dates[-1], "every_months": every, "paths": paths},
+        "trials": count_trials(base.home, config) + 1,
+        "seconds": round(time.monotonic() - began, 1),
+        **result,
+    }
+    result = json_safe(result)
+    result["stored"] = str(keep_result(base.home, config, result))
+    if json_:
+        print_json(result)
+    else:
+        show(result)
+
+
+def show(result: dict[str, Any]) -> None:
+    """One table per partition and the pooled one, then what they say."""
+    from rich.table import Table
+
+    console = out_console()
+    for part in [*result["partitions"], {"as_of": "all dates pooled", **result["pooled"]}]:
+        table = Table(title=f"{part['as_of']}: {part['n']:,} rows, {part['n_k4']} K4", title_justify="left")
+        table.add_column("method")
+        for title in SHOWN.values():
+            table.add_column(title, justify="right")
+        methods = {"model": part["model"], **part["baselines"]}
+        if "best_possible" in part:
+            methods["best_possible"] = part["best_possible"]
+        for name, found in methods.items():
+            cells = [found.get(key) for key in SHOWN]
+            table.add_row(name.replace("_", " "), *("-" if c is None else f"{c:.3f}" for c in cells))
+        console.print(table)
+    for sentence in result["pooled"]["headline"]:
+        console.print(sentence)
+    console.print(f"Trial {result['trials']} on these bars. {result['seconds']} s. Kept in {result['stored']}")

@@ -1,0 +1,200 @@
+"""A walk-forward backtest in memory: the data stages once, then split, fit, baselines and metrics of every as-of date.
+
+Partitions run side by side, each in a process of its own with its share of the cores; panel and context are mapped,
+not copied. The test spans do not overlap, so the rows of all partitions together are the pooled table.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import multiprocessing
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from k4_pipeline._numba import n_threads
+from k4_pipeline.config import K4, IntegrityConfig, PipelineConfig, SourceConfig
+from k4_pipeline.errors import BadInputError, ConfigError
+from k4_pipeline.evaluation import metrics, validation
+from k4_pipeline.evaluation.walk_forward import flat
+from k4_pipeline.market import sources
+from k4_pipeline.market.sources.base import RawBars
+from k4_pipeline.pipeline import baselines, stages
+
+Progress = Callable[[int, int], None] | None
+_FIRST_OF = {4: "{}-01-01", 7: "{}-01"}
+
+
+@dataclass(frozen=True)
+class Partition:
+    """The labelled test rows of one as-of date, what every method says of them, and the metrics."""
+
+    as_of: str
+    scored: pd.DataFrame
+    beside: pd.DataFrame
+    facts: dict[str, Any]
+    result: dict[str, Any]
+
+
+def as_of_dates(first: str, last: str, every_months: int) -> list[str]:
+    """ISO days from `first` to `last`, both included, `every_months` apart; a year or a month means its first day."""
+    if every_months < 1:
+        raise ConfigError(f"--every is {every_months}; it must be at least 1 month")
+    ends = []
+    for name, text in (("--from", first), ("--to", last)):
+        try:
+            ends.append(pd.Timestamp(_FIRST_OF.get(len(text), "{}").format(text)))
+        except ValueError as problem:
+            raise ConfigError(f"{name} {text} is no date; give YYYY, YYYY-MM or YYYY-MM-DD") from problem
+    days = pd.date_range(ends[0], ends[1], freq=pd.DateOffset(months=every_months))
+    if not len(days):
+        raise ConfigError(f"--from {first} is after --to {last}")
+    return [str(day.date()) for day in days]
+
+
+def table_files(path: str) -> list[str]:
+    """`path` itself, or the Parquet files of a folder that holds long tables (with a ticker column)."""
+    import pyarrow.parquet as pq
+
+    files = sorted(str(f) for f in Path(path).glob("*.parquet")) if Path(path).is_dir() else []
+    columns = {name.lower() for name in pq.read_schema(files[0]).names} if files else set()
+    return files if columns & {"ticker", "symbol"} else [path]
+
+
+def read_sources(source: SourceConfig, config: PipelineConfig, paths: Sequence[str], progress: Progress) -> RawBars:
+    """The raw bars of the source; of several tables one after the other. A ticker may stand in one table only."""
+    if source.source not in ("table", "folder") or not paths:
+        return sources.read_bars(source, config.simulation, progress=progress)
+    files = [file for path in paths for file in table_files(path)]
+    raws: list[RawBars] = []
+    owner: dict[str, str] = {}
+    for file in files:
+        kind: Any = "folder" if Path(file).is_dir() else "table"
+        raw = sources.read_bars(dataclasses.replace(source, source=kind, path=file), config.simulation)
+        names = set(raw.frame["ticker"].astype(str).unique())
+        twice = sorted(names & owner.keys())
+        if twice:
+            raise BadInputError(
+                f"{len(twice)} tickers stand in more than one table, first {twice[0]} in {owner[twice[0]]} and {file}; "
+                "remove them from one of the two"
+            )
+        owner |= dict.fromkeys(names, file)
+        raws.append(raw)
+        if progress is not None:
+            progress(len(raws), len(files))
+    if len(raws) == 1:
+        return raws[0]
+    frame = pd.concat([raw.frame for raw in raws], ignore_index=True)
+    return RawBars(frame, [p for raw in raws for p in raw.problems])
+
+
+def run_partition(path: stages.PipelineRun, as_of: str) -> Partition:
+    """Fit and judge one as-of date on the tables of `path`, which are left as they are."""
+    path = stages.split_at(path.unfitted(split=None, manifest=None), as_of)
+    path.fitted = stages.fit(path)
+    predictions = stages.predict_member(path, "test", path.fitted)
+    scored = validation.score_labelled(predictions, path.labeled, path.sequences, path.panel)
+    if scored.empty:
+        raise BadInputError(f"as_of {as_of}: no test snapshot has a known label; choose an earlier --to")
+    table = baselines.baseline_table(
+        stages.tables(path), path.fitted.scaler, path.config, path.bars, path.labeled, context=path_context(path)
+    )
+    assert path.split is not None
+    train = path.split[path.split["split"] == "train"]
+    facts = {
+        "train_rows": len(train),
+        "train_k4": int((train["outcome_class"] == K4).sum()),
+        "last_label_known": str(train["label_end_date"].max().date()),
+        "calibration": path.fitted.calibrator.meta,
+    }
+    return Partition(as_of, scored, table, facts, evaluated(scored, table, path.config.integrity))
+
+
+def path_context(path: stages.PipelineRun) -> Any:
+    """The context features of a path that has them already."""
+    return getattr(path, "context", None)
+
+
+def evaluated(scored: pd.DataFrame, beside: pd.DataFrame, config: IntegrityConfig) -> dict[str, Any]:
+    """The flat metrics of some rows: see `evaluation.walk_forward.flat`."""
+    methods, rows = validation.methods_of(scored, beside)
+    return flat(metrics.evaluate(methods, rows, config))
+
+
+_held: dict[str, stages.PipelineRun] = {}
+_MAPPED = ("panel", "context")  # what is large: written once and mapped by every process
+
+
+def _start(path: stages.PipelineRun, files: dict[str, str], threads: int) -> None:
+    import torch
+
+    os.environ["K4_THREADS"] = str(threads)
+    torch.set_num_threads(threads)
+    _held["path"] = dataclasses.replace(path, **{k: np.load(f, mmap_mode="r") for k, f in files.items()})
+
+
+def _in_process(as_of: str) -> Partition:
+    return run_partition(_held["path"], as_of)
+
+
+def _side_by_side(
+    path: stages.PipelineRun, dates: Sequence[str], workers: int, threads: int, add: Callable[[Partition], None]
+) -> None:
+    """Every partition in one of `workers` new processes."""
+    with tempfile.TemporaryDirectory(prefix="k4-walk-forward-") as folder:
+        files = {}
+        for name in _MAPPED:
+            if isinstance(getattr(path, name, None), np.ndarray):
+                files[name] = str(Path(folder) / f"{name}.npy")
+                np.save(files[name], getattr(path, name))
+        light = dataclasses.replace(path, **{name: np.empty(0, np.float32) for name in files}, _cache={})
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, context, initializer=_start, initargs=(light, files, threads)) as pool:
+            for partition in pool.map(_in_process, dates):
+                add(partition)
+
+
+def walk_forward(
+    config: PipelineConfig,
+    dates: Sequence[str],
+    *,
+    paths: Sequence[str] = (),
+    workers: int = 0,
+    progress_of: Callable[[str], Progress] | None = None,
+) -> dict[str, Any]:
+    """`partitions` (one dict per as-of date) and `pooled`: model, baselines, best possible, differences, intervals.
+
+    `workers` 0: as many as there are cores and dates. The spans to test on are those between two dates.
+    """
+    label = progress_of or (lambda _: None)
+    raw = read_sources(config.source, config, paths, label("reading bars"))
+    path = stages.build_from_raw(raw, config)
+    path.raw, path.rejects = None, None
+    cores = n_threads()
+    workers = min(workers or cores, len(dates), cores)
+    done = label("partitions")
+    found: list[Partition] = []
+
+    def add(partition: Partition) -> None:
+        found.append(partition)
+        if done is not None:
+            done(len(found), len(dates))
+
+    if workers > 1:
+        _side_by_side(path, dates, workers, max(1, cores // workers), add)
+    else:
+        for as_of in dates:
+            add(run_partition(path, as_of))
+    scored = pd.concat([p.scored for p in found], ignore_index=True)
+    beside = pd.concat([p.beside for p in found], ignore_index=True)
+    return {
+        "partitions": [{"as_of": p.as_of, **p.facts, **p.result} for p in found],
+        "pooled": evaluated(scored, beside, config.integrity),
+    }
