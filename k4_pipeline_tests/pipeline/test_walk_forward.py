@@ -78,7 +78,8 @@ def test_the_command_prints_partitions_and_pooled_rows_and_counts_its_trials(tmp
         "--bars",
         "1500",
     ]
-    arguments += ["--preset", "micro", "--epochs", "1", "--labels", "rare_30", "--home", str(tmp_path), "--json", "-q"]
+    arguments += ["--preset", "micro", "--epochs", "1"]
+    arguments += ["--labels", "rare_30", "--home", str(tmp_path), "--json", "-q"]
     arguments += ["--set", "integrity.bootstrap_draws=50"]
     for trial in (1, 2):
         done = CliRunner().invoke(app, arguments)
