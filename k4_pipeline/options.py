@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from k4_pipeline.config import LabelConfig, PatternConfig, PipelineConfig
+from k4_pipeline.config import LabelConfig, PatternConfig, PipelineConfig, model_preset
 from k4_pipeline.config.fields import converted
 from k4_pipeline.errors import ConfigError
 
@@ -41,6 +41,7 @@ OPTIONS: dict[str, Option] = {
     "labeling": Option("labels.labeling"),
     "patterns": Option(preset="patterns"),
     "test_months": Option("split.test_months"),
+    "model_preset": Option(preset="recipe"),
     "architecture": Option("model.architecture"),
     "preset": Option("model.preset"),
     "backend": Option("model.backend"),
@@ -65,6 +66,9 @@ def apply_options(config: PipelineConfig, options: Mapping[str, Any]) -> Pipelin
         raise ConfigError(f"there is no option {', '.join(unknown)}; there are {', '.join(OPTIONS)}")
     for name, value in sorted(given.items(), key=lambda item: not OPTIONS[item[0]].preset):
         option = OPTIONS[name]
+        if option.preset == "recipe":
+            config = dataclasses.replace(config, **model_preset(str(value), config.training))
+            continue
         if option.preset:
             section = _PRESETS[option.preset].preset(str(value))
             config = dataclasses.replace(config, **{option.preset: section})

@@ -41,6 +41,13 @@ def run(
     preset: Annotated[
         str | None, typer.Option(help="Size of the model: micro, tiny, small (default), base or large.")
     ] = None,
+    model_preset: Annotated[
+        str | None,
+        typer.Option(
+            "--model-preset",
+            help="Recipe of the model: default, original (the seed document's) or fast (two minutes a year of test).",
+        ),
+    ] = None,
     architecture: Annotated[str | None, typer.Option(help="mamba_attention (default) or bilstm.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Most epochs to train; early stopping may end sooner.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the training.")] = None,
@@ -96,6 +103,7 @@ def run(
         "source": source or ("table" if path and path.is_file() else "folder" if path else None),
         "path": path,
         "preset": preset,
+        "model_preset": model_preset,
         "architecture": architecture,
         "epochs": epochs,
         "seed": seed,

@@ -36,7 +36,9 @@ from k4_pipeline.config.data import (
 )
 from k4_pipeline.config.fields import converted
 from k4_pipeline.config.model import LossConfig, ModelConfig, ScalerConfig, SignalConfig, TrainConfig
+from k4_pipeline.config.presets import model_preset
 from k4_pipeline.config.proof import ControlsConfig, IntegrityConfig, ProofConfig
+from k4_pipeline.config.recipe import MODEL_PRESETS, RecipeConfig, WindowConfig
 from k4_pipeline.config.trading import TradingConfig
 from k4_pipeline.errors import ConfigError
 
@@ -50,6 +52,7 @@ __all__ = [
     "K5",
     "MEAN_VOLUME_BARS",
     "MIN_VALID_HISTORY_BARS",
+    "MODEL_PRESETS",
     "N_CLASSES",
     "N_FEATURES",
     "N_MARKET_FEATURES",
@@ -66,6 +69,7 @@ __all__ = [
     "PatternConfig",
     "PipelineConfig",
     "ProofConfig",
+    "RecipeConfig",
     "ScalerConfig",
     "SignalConfig",
     "SimulationConfig",
@@ -73,8 +77,10 @@ __all__ = [
     "SplitConfig",
     "TradingConfig",
     "TrainConfig",
+    "WindowConfig",
     "config_hash",
     "from_dict",
+    "model_preset",
     "to_dict",
 ]
 
@@ -93,8 +99,10 @@ class PipelineConfig:
     split: SplitConfig = field(default_factory=SplitConfig)
     scaler: ScalerConfig = field(default_factory=ScalerConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
-    loss: LossConfig = field(default_factory=LossConfig)
-    training: TrainConfig = field(default_factory=TrainConfig)
+    windows: WindowConfig = field(default_factory=WindowConfig)
+    recipe: RecipeConfig = field(default_factory=lambda: model_preset("default")["recipe"])
+    loss: LossConfig = field(default_factory=lambda: model_preset("default")["loss"])
+    training: TrainConfig = field(default_factory=lambda: model_preset("default")["training"])
     signals: SignalConfig = field(default_factory=SignalConfig)
     integrity: IntegrityConfig = field(default_factory=IntegrityConfig)
     controls: ControlsConfig = field(default_factory=ControlsConfig)

@@ -22,7 +22,7 @@ class ScalerConfig:
 class ModelConfig:
     """Architecture. `preset` fills the sizes (models/presets.py); `backend` picks the selective scan."""
 
-    architecture: Literal["mamba_attention", "bilstm"] = "mamba_attention"
+    architecture: Literal["mamba_attention", "bilstm", "no_sequence"] = "mamba_attention"
     preset: Literal["micro", "tiny", "small", "base", "large"] = "small"
     dropout: float = 0.1
     backend: Literal["auto", "naive", "cpu", "triton", "mamba_ssm"] = "auto"
@@ -36,6 +36,9 @@ class LossConfig:
     gamma_neg: float = 4.0
     label_smoothing: float = 0.1
     class_weights: tuple[float, ...] = CLASS_WEIGHTS
+    # "fixed": class_weights as they stand; "sqrt_inverse": square roots of the inverse class frequencies of the rows
+    # that are trained on, mean 1 over them; "none": all 1
+    balance: Literal["fixed", "sqrt_inverse", "none"] = "fixed"
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,12 @@ class TrainConfig:
     warmup_frac: float = 0.1
     grad_clip: float = 1.0
     patience: int = 6
-    monitor: Literal["k4_recall_at_budget", "k4_recall", "k4_average_precision", "loss"] = "k4_recall_at_budget"
+    monitor: Literal["k4_recall_at_budget", "k4_recall", "k4_average_precision", "loss", "log_loss"] = (
+        "k4_recall_at_budget"
+    )
     budget_frac: float = 0.05
+    ema_decay: float = 0.0  # of the exponential average of the weights that is validated and kept; 0: the last weights
+    prior_correction: bool = False  # take the class weights out of the probabilities again
     precision: Literal["fp32", "bf16"] = "fp32"
     device: str = "auto"
     compile: bool = False  # CUDA only: torch.compile and one captured graph per step; pays from some 10^6 rows on

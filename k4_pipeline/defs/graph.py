@@ -8,6 +8,8 @@ ASSET_ORDER = (
     "labeled_snapshots",
     "market_features",
     "sequences",
+    "context_features",
+    "training_windows",
     "dataset_split",
     "trained_model",
     "predictions",
@@ -23,6 +25,8 @@ GROUPS = {
     "labeled_snapshots": "patterns",
     "market_features": "features",
     "sequences": "features",
+    "context_features": "features",
+    "training_windows": "patterns",
     "dataset_split": "training",
     "trained_model": "training",
     "predictions": "evaluation",
@@ -32,5 +36,13 @@ GROUPS = {
     "signals": "serving",
 }
 # The champion is frozen and not among them; fresh labels are there for whoever looks, nothing is trained on them.
-NIGHTLY_ASSETS = ("daily_bars", "snapshots", "labeled_snapshots", "market_features", "sequences", "signals")
+NIGHTLY_ASSETS = (
+    "daily_bars",
+    "snapshots",
+    "labeled_snapshots",
+    "market_features",
+    "sequences",
+    "context_features",
+    "signals",
+)
 RETRAIN_ASSETS = tuple(name for name in ASSET_ORDER if name != "walk_forward_report")

@@ -22,7 +22,7 @@ from k4_pipeline.storage import ArtifactStore
 from k4_pipeline.storage.writer_lock import show_life
 
 # What must exist before the newest as_of with evidence can be named.
-DATA_ASSETS = tuple(name for name in ASSET_ORDER[:5])
+DATA_ASSETS = ASSET_ORDER[: ASSET_ORDER.index("dataset_split")]
 
 
 @dataclass(frozen=True)

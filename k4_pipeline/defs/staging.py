@@ -40,6 +40,8 @@ from k4_pipeline.storage.os_errors import in_words
 from k4_pipeline.storage.writer_lock import writer_of
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from k4_pipeline.features.panel import FeaturePanel
     from k4_pipeline.market.bars import Bars
 
@@ -63,6 +65,13 @@ def load_panel(ref: ArtifactRef) -> FeaturePanel:
     from k4_pipeline.features.panel import read_panel
 
     return read_panel(ref.dir)
+
+
+def load_context(ref: ArtifactRef) -> np.ndarray:
+    """The context (n_bars, N_CONTEXT) of a `context_features` version, mapped from disk."""
+    from k4_pipeline.features.context_table import read_context
+
+    return read_context(ref.dir).values
 
 
 def load_table(ref: ArtifactRef, name: str = "") -> pd.DataFrame:
@@ -110,6 +119,10 @@ class AssetRun:
     def panel(self) -> FeaturePanel:
         """The feature panel."""
         return load_panel(self.inputs["market_features"])
+
+    def bar_context(self) -> np.ndarray:
+        """The context of every bar, mapped from disk."""
+        return load_context(self.inputs["context_features"])
 
     def table(self, asset: str, name: str = "") -> pd.DataFrame:
         """A table of an input."""

@@ -14,9 +14,11 @@ with label smoothing.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -109,6 +111,20 @@ class AsymmetricLoss(nn.Module):
             k4_count=count,
             k4_accuracy=found / count,
         )
+
+
+def balanced(config: LossConfig, class_counts: Sequence[float] | np.ndarray) -> LossConfig:
+    """`config` with the class weights that its `balance` gives for rows with these class counts (classes,).
+
+    `sqrt_inverse`: one over the square root of the frequency (half a row added to each class), mean 1 over the rows.
+    """
+    if config.balance == "fixed":
+        return config
+    counts = np.asarray(class_counts, dtype=np.float64) + 0.5
+    frequency = counts / counts.sum()
+    weights = np.ones(len(counts)) if config.balance == "none" else frequency**-0.5
+    weights /= (weights * frequency).sum()
+    return dataclasses.replace(config, class_weights=tuple(weights.tolist()), balance="fixed")
 
 
 def weighted_log_prior(class_counts: Sequence[float], config: LossConfig) -> Tensor:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from k4_pipeline.kernels.dropout import Dropout
+from k4_pipeline.models.beside import BesideSequence
 from k4_pipeline.models.head import DenseHead, MaskedPool
 from k4_pipeline.models.input_layer import InputLayer
 from k4_pipeline.models.presets import Sizes
@@ -19,7 +20,9 @@ class BiLSTMClassifier(nn.Module):
     first valid bar meets a fresh state, in one fused call per layer.
     """
 
-    def __init__(self, sizes: Sizes, n_features: int, n_classes: int, *, dropout: float = 0.0) -> None:
+    def __init__(
+        self, sizes: Sizes, n_features: int, n_classes: int, *, dropout: float = 0.0, n_context: int = 0
+    ) -> None:
         super().__init__()
         d_model, hidden = sizes.d_model, sizes.lstm_hidden
         self.input = InputLayer(n_features, d_model)
@@ -30,7 +33,8 @@ class BiLSTMClassifier(nn.Module):
         self.dropout = Dropout(dropout)
         self.norm = nn.LayerNorm(2 * hidden)
         self.pool = MaskedPool(2 * hidden)
-        self.head = DenseHead(2 * hidden, sizes.head, n_classes, dropout)
+        self.beside = BesideSequence(n_features, n_context)
+        self.head = DenseHead(2 * hidden + self.beside.width, sizes.head, n_classes, dropout)
         self._open_forget_gates()
 
     @torch.no_grad()
@@ -43,11 +47,11 @@ class BiLSTMClassifier(nn.Module):
                     weight[:, -1] = 0.0
                     weight[hidden : 2 * hidden, -1] = 1.0
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Logits (batch, n_classes) of x (batch, length, n_features) and mask (batch, length) bool."""
+    def forward(self, x: Tensor, mask: Tensor, context: Tensor | None = None) -> Tensor:
+        """Logits (batch, n_classes) of x (batch, length, n_features), mask (batch, length) bool and the context."""
         valid = mask.unsqueeze(-1)  # (batch, length, 1)
         hidden = self.input(x, mask)
         for layer in self.layers:
             channel = valid.to(hidden.dtype)
             hidden, _ = layer(torch.cat([self.dropout(hidden) * channel, channel], dim=-1))
-        return self.head(self.pool(self.norm(hidden), mask))
+        return self.head(self.beside(self.pool(self.norm(hidden), mask), x, context))

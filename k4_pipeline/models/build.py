@@ -10,13 +10,20 @@ from k4_pipeline.config import N_CLASSES, N_FEATURES, SEQUENCE_BARS, ModelConfig
 from k4_pipeline.errors import BadInputError, ConfigError
 from k4_pipeline.models.bilstm import BiLSTMClassifier
 from k4_pipeline.models.classifier import MambaAttention
+from k4_pipeline.models.no_sequence import NoSequence
 from k4_pipeline.models.presets import sizes_of
 
 
 def build_model(
-    config: ModelConfig, n_features: int = N_FEATURES, n_classes: int = N_CLASSES, seq_len: int = SEQUENCE_BARS
+    config: ModelConfig,
+    n_features: int = N_FEATURES,
+    n_classes: int = N_CLASSES,
+    seq_len: int = SEQUENCE_BARS,
+    n_context: int = 0,
 ) -> nn.Module:
     """A module with `forward(x (batch, seq_len, n_features), mask (batch, seq_len) bool) -> logits (batch, n_classes)`.
+
+    With `n_context` a third argument (batch, n_context): the context, which meets the last bar before the dense layers.
 
     Random initialisation from torch's global generator (training/seeding.py fixes it). `seq_len` is recorded for the
     checkpoint; the architectures themselves take any length. Raises `ConfigError` for unknown names.
@@ -24,13 +31,20 @@ def build_model(
     sizes = sizes_of(config.preset)
     model: nn.Module
     if config.architecture == "mamba_attention":
-        model = MambaAttention(sizes, n_features, n_classes, dropout=config.dropout, backend=config.backend)
+        model = MambaAttention(
+            sizes, n_features, n_classes, dropout=config.dropout, backend=config.backend, n_context=n_context
+        )
     elif config.architecture == "bilstm":
-        model = BiLSTMClassifier(sizes, n_features, n_classes, dropout=config.dropout)
+        model = BiLSTMClassifier(sizes, n_features, n_classes, dropout=config.dropout, n_context=n_context)
+    elif config.architecture == "no_sequence":
+        model = NoSequence(sizes, n_features, n_classes, dropout=config.dropout, n_context=n_context)
     else:
-        raise ConfigError(f"architecture {config.architecture!r} is unknown; use mamba_attention or bilstm")
+        raise ConfigError(
+            f"architecture {config.architecture!r} is unknown; use mamba_attention, bilstm or no_sequence"
+        )
     model.config = config  # type: ignore[assignment]
     model.n_features, model.n_classes, model.seq_len = n_features, n_classes, seq_len  # type: ignore[assignment]
+    model.n_context = n_context  # type: ignore[assignment]
     return model
 
 

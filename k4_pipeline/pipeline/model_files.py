@@ -1,7 +1,7 @@
 """Training and scoring between files: `train_candidate` fills a model folder, `score_snapshots` reads one.
 
-What is fitted and how it is scored is `fitting/`, which the leakage audit goes through as well; predictions and signals
-go through the same function, so a served score is computed exactly as a validated one.
+What is fitted and how it is scored is `pipeline/fit.py`, which the leakage audit goes through as well; predictions and
+signals go through the same function, so a served score is computed exactly as a validated one.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
-from k4_pipeline.config import PipelineConfig, to_dict
+from k4_pipeline.config import K4, PipelineConfig, to_dict
 from k4_pipeline.errors import StaleArtifactError
 from k4_pipeline.storage import write_parquet
 from k4_pipeline.storage.code_version import code_fingerprint
@@ -24,17 +25,21 @@ if TYPE_CHECKING:
 
 CALIBRATOR = "calibrator.json"
 SEEN_ROWS = "seen_rows"
+CALIBRATION_ROWS = "calibration_rows"
 # Whose rows each fitted or chosen thing sees; the others are constants of the configuration and see none.
 SEES = {
     "scaler and its clipping bounds": "train",
-    "weights": "train",
-    "early stopping": "validation",
-    "calibration": "validation",
+    "weights": "train, and training windows known before validation",
+    "early stopping": "validation (recipe.stopping_frac of its tickers)",
+    "calibration": "validation (the other tickers)",
+    "weights of the refit": "every row known at as_of, where recipe.refit is set",
     "class weights": "none, constants",
     "missing values": "none, constants",
     "signal thresholds": "none, constants",
     "hyper-parameters": "none, constants",
 }
+# Parts of the configuration that a trained model depends on.
+SECTIONS = ("model", "recipe", "windows", "loss", "training")
 Progress = Callable[[int, int], None] | None
 
 
@@ -47,17 +52,24 @@ def train_candidate(
     scaler_json: str,
     config: PipelineConfig,
     fingerprints: dict[str, str],
+    as_of: str = "",
+    context: np.ndarray | None = None,
+    windows: pd.DataFrame | None = None,
     progress: Progress = None,
     unfinished: Path | None = None,
 ) -> dict[str, Any]:
     """Train on the train rows, stop early and calibrate on the validation rows; test rows are never read.
 
+    `context` has one row per row of the panel; `windows` is the `training_windows` table.
+
     `unfinished` is a folder that outlives a killed process: the state of the training is kept there after every epoch,
     and the same training (rows, settings, code) goes on from it. The caller removes it once the result is stored.
 
-    Writes the checkpoint, `calibrator.json` and `seen_rows.parquet` (member, keys and dates of every row that was
-    handed to a fit) into `folder` and returns the facts a report shows.
+    Writes the checkpoint, `calibrator.json`, `seen_rows.parquet` (member, keys and dates of every row that was handed
+    to a fit) and `calibration_rows.parquet` (raw scores and classes of the validation rows that no member was fitted or
+    stopped on, where recipe.stopping_frac is below 1) into `folder` and returns the facts a report shows.
     """
+    from k4_pipeline.features.context import context_list_hash
     from k4_pipeline.features.spec import feature_list_hash
     from k4_pipeline.pipeline import fit as candidate
     from k4_pipeline.pipeline.tables import Stored
@@ -67,24 +79,29 @@ def train_candidate(
     from k4_pipeline.training.resume import Resume
 
     scaler = Scaler.from_json(scaler_json)
-    tables = Stored(split, sequences, panel.values, SequenceIndex.from_frame(sequences, panel.close))
+    index = SequenceIndex.from_frame(sequences, panel.close)
+    tables = Stored(split, sequences, panel.values, index, context, windows, as_of)
     resume = None if unfinished is None else Resume(unfinished, _identity(config, fingerprints))
     made = candidate.fit(tables, scaler, config, progress=progress, resume=resume)
-    result, calibrator = made.training, made.calibrator
+    lead, calibrator = made.lead, made.calibrator
     facts = {
         "architecture": config.model.architecture,
         "preset": config.model.preset,
-        "parameters": int(sum(p.numel() for p in result.model.parameters())),
+        "kinds": made.model.kinds,
+        "parameters": int(sum(p.numel() for p in made.model.parameters())),
         "train_rows": made.seen["train"]["rows"],
         "validation_rows": made.seen["validation"]["rows"],
-        "best_epoch": int(result.best_epoch),
-        "monitor": f"validation_{result.monitor_name}",
-        "monitor_note": result.monitor_note,
-        "device": result.device,
-        "seed": result.seed,
-        "seconds": round(result.seconds, 1),
-        "history": result.history,
-        "class_counts": result.class_counts,
+        "best_epoch": int(lead.get("best_epoch", 0)),
+        "monitor": f"validation_{lead.get('monitor_name', 'none')}",
+        "monitor_note": lead.get("monitor_note", ""),
+        "device": made.device,
+        "seed": lead["seed"],
+        "seconds": round(made.seconds, 1),
+        "history": lead.get("history", []),
+        "members": made.members,
+        "class_counts": made.class_counts,
+        "train_k4": made.class_counts[K4],
+        "too_few_k4": candidate.too_few_k4(made.class_counts, config),
         "seen": made.seen,
         "sees": SEES,
         "calibration": calibrator.meta,
@@ -95,21 +112,23 @@ def train_candidate(
     }
     save_checkpoint(
         folder,
-        result.model,
+        made.model,
         {
-            "config": {name: to_dict(config)[name] for name in ("model", "loss", "training")},
+            "config": {name: to_dict(config)[name] for name in SECTIONS},
             "scaler_json": scaler_json,
             "scaler_hash": scaler.hash(),
             "feature_list_hash": feature_list_hash(),
             "split_fingerprint": fingerprints["dataset_split"],
             "fingerprints": fingerprints,
             "calibrator_hash": calibrator.hash(),
-            "history": result.history,
+            "context_list_hash": context_list_hash(),
+            "history": lead.get("history", []),
         },
     )
     (folder / CALIBRATOR).write_text(calibrator.to_json())
     rows = [table.assign(member=name).astype({"member": "str"}) for name, table in made.handed.items()]
     write_parquet(pd.concat(rows, ignore_index=True), folder / f"{SEEN_ROWS}.parquet")
+    write_parquet(made.p_calibration, folder / f"{CALIBRATION_ROWS}.parquet")
     return facts
 
 
@@ -126,14 +145,18 @@ def score_snapshots(
     sequences: pd.DataFrame,
     panel: FeaturePanel,
     config: PipelineConfig,
+    context: np.ndarray | None = None,
     progress: Progress = None,
 ) -> pd.DataFrame:
     """The predictions table of the snapshots in `wanted` (ticker, pattern_id, start_date, snapshot_date, split).
+
+    `context` has one row per row of the panel; a model without context does not read it.
 
     The model folder is taken as it is: weights, feature list and calibrator must be those its record names, else
     `StaleArtifactError`.
     """
     from k4_pipeline.evaluation.calibration import Calibrator
+    from k4_pipeline.features.context import context_list_hash
     from k4_pipeline.features.spec import feature_list_hash
     from k4_pipeline.pipeline.fit import score
     from k4_pipeline.pipeline.members import rows_of
@@ -148,6 +171,7 @@ def score_snapshots(
         ("feature list", meta["feature_list_hash"], feature_list_hash()),
         ("calibrator", calibrator.hash(), meta["calibrator_hash"]),
         ("scaler", scaler.hash(), meta["scaler_hash"]),
+        ("list of context features", meta["context_list_hash"], context_list_hash()),
     ):
         if stored != expected:
             raise StaleArtifactError(f"{folder}: {what} is {stored}, expected {expected}; train the model again")
@@ -161,5 +185,6 @@ def score_snapshots(
         model=model,
         calibrator=calibrator,
         config=config,
+        context=context,
         progress=progress,
     )

@@ -20,12 +20,15 @@ from k4_pipeline.config import PipelineConfig
 from k4_pipeline.errors import BadInputError
 from k4_pipeline.evaluation import calibration, validation
 from k4_pipeline.features import compute
+from k4_pipeline.features import context as features_context
 from k4_pipeline.market import cleaning, parsing
 from k4_pipeline.market.bars import Bars, DayLike, to_day, to_days
 from k4_pipeline.market.sources.base import RawBars
+from k4_pipeline.models.ensemble import Ensemble
 from k4_pipeline.patterns import labels, snapshots
 from k4_pipeline.pipeline import fit as candidate
 from k4_pipeline.pipeline import tables as stored_tables
+from k4_pipeline.pipeline import training_windows
 from k4_pipeline.pipeline.members import KEYS as KEYS
 from k4_pipeline.pipeline.members import member_of
 from k4_pipeline.pipeline.members import seen as seen
@@ -44,8 +47,14 @@ class Fitted:
     history: list[dict[str, Any]] = field(default_factory=list)
     best_epoch: int = 0
     monitor_name: str = ""
+    members: list[dict[str, Any]] = field(default_factory=list)  # the record of every member
     class_counts: list[int] = field(default_factory=list)
     record: dict[str, Any] = field(default_factory=dict)  # rows, key hashes and date ranges of train and validation
+
+    @property
+    def validated(self) -> nn.Module:
+        """The model that never saw a validation row: what validation rows are scored with."""
+        return self.model.validated() if isinstance(self.model, Ensemble) else self.model
 
 
 @dataclass
@@ -67,6 +76,8 @@ class PipelineRun:
     predictions: pd.DataFrame | None = None  # the test rows
     scored: pd.DataFrame | None = None  # test rows with a known label
     metrics: dict[str, Any] | None = None
+    context: np.ndarray | None = None  # (n_bars, N_CONTEXT) float32
+    windows: pd.DataFrame | None = None  # the training windows whose label is known
     given: pd.DataFrame | None = None  # snapshots read from a file; None: they are scanned from the bars
     _cache: dict[str, Any] = field(default_factory=dict, repr=False)
 
@@ -129,8 +140,9 @@ def build(
     raw: RawBars | None = None,
     rejects: Any = None,
     given: pd.DataFrame | None = None,
+    for_models: bool = True,
 ) -> PipelineRun:
-    """Everything up to the sequences, which needs no as-of date."""
+    """Everything up to the sequences, which needs no as-of date; `for_models`: context and training windows as well."""
     panel = compute.compute_market_features(bars)
     made = snapshots.make_snapshots(bars, config.patterns) if given is None else known_rows(given, bars)
     return PipelineRun(
@@ -143,29 +155,38 @@ def build(
         snapshots=made,
         labeled=label(bars, made, config),
         sequences=windows.index_sequences(bars, made),
+        context=features_context.compute_context(bars) if for_models else None,
+        windows=training_windows.index_windows(bars, config) if for_models else None,
         given=given,
     )
 
 
 def build_again(full: PipelineRun, bars: Bars) -> PipelineRun:
     """`build` on other bars with the settings (and the snapshot file) of `full`."""
-    return build(bars, full.config, given=full.given)
+    return build(bars, full.config, given=full.given, for_models=full.context is not None)
 
 
 def build_from_raw(
-    raw: RawBars | Bars, config: PipelineConfig, *, today: dt.date | None = None, given: pd.DataFrame | None = None
+    raw: RawBars | Bars,
+    config: PipelineConfig,
+    *,
+    today: dt.date | None = None,
+    given: pd.DataFrame | None = None,
+    for_models: bool = True,
 ) -> PipelineRun:
     """`build` after cleaning; `Bars` are taken as already clean."""
     if isinstance(raw, Bars):
-        return build(raw, config, given=given)
+        return build(raw, config, given=given, for_models=for_models)
     cleaned = clean(raw, config, today)
-    return build(cleaned.bars, config, raw=raw, rejects=cleaned.rejects, given=given)
+    return build(cleaned.bars, config, raw=raw, rejects=cleaned.rejects, given=given, for_models=for_models)
 
 
 def tables(path: PipelineRun) -> stored_tables.Stored:
     """What a fit reads of this path."""
     assert path.split is not None
-    return stored_tables.Stored(path.split, path.sequences, path.panel, path.index)
+    return stored_tables.Stored(
+        path.split, path.sequences, path.panel, path.index, path.context, path.windows, str(path.as_of)
+    )
 
 
 def members(path: PipelineRun, name: str) -> tuple[np.ndarray, pd.DataFrame]:
@@ -193,13 +214,14 @@ def fit(path: PipelineRun) -> Fitted:
     made = candidate.fit(stored, fitted_scaler, path.config)
     return Fitted(
         scaler=fitted_scaler,
-        model=made.training.model,
+        model=made.model,
         calibrator=made.calibrator,
         as_of=str(path.as_of),
-        history=made.training.history,
-        best_epoch=made.training.best_epoch,
-        monitor_name=made.training.monitor_name,
-        class_counts=made.training.class_counts,
+        history=made.lead.get("history", []),
+        best_epoch=made.lead.get("best_epoch", 0),
+        monitor_name=made.lead.get("monitor_name", ""),
+        members=made.members,
+        class_counts=made.class_counts,
         record=made.seen,
     )
 
@@ -215,6 +237,7 @@ def predict(path: PipelineRun, keys: pd.DataFrame, rows: np.ndarray, fitted: Fit
         model=fitted.model,
         calibrator=fitted.calibrator,
         config=path.config,
+        context=path.context,
     )
 
 

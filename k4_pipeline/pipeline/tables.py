@@ -21,6 +21,9 @@ class Stored:
     sequences: pd.DataFrame
     panel: np.ndarray  # (n_bars, 55) float32
     index: SequenceIndex
+    context: np.ndarray | None = None  # (n_bars, N_CONTEXT) float32, one row per row of `panel`
+    windows: pd.DataFrame | None = None  # the `training_windows` table
+    as_of: str = ""
 
 
 def fit_scaler(tables: Stored, config: PipelineConfig) -> scaler.Scaler:

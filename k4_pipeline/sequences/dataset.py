@@ -14,7 +14,7 @@ import torch
 
 from k4_pipeline.config import N_CLASSES, N_FEATURES, SEQUENCE_BARS
 from k4_pipeline.errors import BadInputError
-from k4_pipeline.sequences.assemble import SequenceIndex
+from k4_pipeline.sequences.assemble import END, SequenceIndex
 from k4_pipeline.sequences.model_inputs import assemble_inputs
 from k4_pipeline.sequences.scaler import Scaler
 
@@ -31,7 +31,8 @@ class Batch(NamedTuple):
 class SequenceDataset:
     """Some rows of a sequence index, with targets and weights in the same order.
 
-    `rows` (n,) positions in the index; `targets` (n,) classes 0..5 or None; `weights` (n,) positive or None. Positions
+    `rows` (n,) positions in the index; `targets` (n,) classes 0..5 or None; `weights` (n,) positive or None;
+    `context` (n_bars, k) one row per bar of the panel, or None. Positions
     passed to `batch` count in `rows`. Raises `BadInputError` when lengths differ or a target is no class.
     """
 
@@ -43,7 +44,9 @@ class SequenceDataset:
         scaler: Scaler,
         targets: np.ndarray | None = None,
         weights: np.ndarray | None = None,
+        context: np.ndarray | None = None,
     ) -> None:
+        self.context_values = context
         self.panel_values = panel_values
         self.index = index
         self.rows = np.ascontiguousarray(rows, dtype=np.int64)
@@ -65,6 +68,13 @@ class SequenceDataset:
     def n(self) -> int:
         """Number of sequences."""
         return len(self.rows)
+
+    def bar_context(self, positions: np.ndarray) -> torch.Tensor | None:
+        """The context (b, k) float32 of the last bar of the sequences at `positions` (b,), NaN where not available."""
+        if self.context_values is None:
+            return None
+        bars = self.index.rows[self.rows[np.asarray(positions, dtype=np.int64)], END]
+        return torch.from_numpy(np.array(self.context_values[bars], dtype=np.float32))
 
     def batch(self, positions: np.ndarray, out: Batch | None = None) -> Batch:
         """The sequences at `positions` (b,) of `rows`, in that order.

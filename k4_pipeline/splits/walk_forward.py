@@ -83,6 +83,19 @@ def assign_membership(labeled: pd.DataFrame, bounds: SplitBoundaries) -> tuple[n
     return names, reasons
 
 
+def known_before(table: pd.DataFrame, day: int, bounds: SplitBoundaries) -> np.ndarray:
+    """Rows (n,) bool of training windows whose label is known before `day`, in the train span where there is one."""
+    too_old = bounds.train_start is not None and day_numbers(table["snapshot_date"]) < bounds.train_start
+    return (known_label_end(table) < day) & ~np.broadcast_to(too_old, len(table))
+
+
+def known_at_as_of(split: pd.DataFrame, bounds: SplitBoundaries) -> np.ndarray:
+    """Rows (n,) bool of the split table that a model may be fitted on once validation has chosen: labels known before
+    as_of, no pattern that has a test row, and none from before the train span."""
+    tested = split.loc[split["split"] == "test", "pattern_id"].unique()
+    return known_before(split, bounds.as_of, bounds) & ~split["pattern_id"].isin(tested).to_numpy()
+
+
 def train_weights(split: pd.DataFrame, config: SplitConfig) -> np.ndarray:
     """Sample weights (n,) float64: 1 everywhere, or average uniqueness among the train rows, with mean 1 over them.
 

@@ -23,6 +23,7 @@ from k4_pipeline.config import ModelConfig, from_dict, to_dict
 from k4_pipeline.errors import StaleArtifactError
 from k4_pipeline.features.spec import feature_list_hash
 from k4_pipeline.models import build_model
+from k4_pipeline.models.ensemble import Ensemble, build_ensemble
 from k4_pipeline.storage import atomic_write_bytes, atomic_write_json
 
 WEIGHTS_FILE = "model.safetensors"
@@ -69,12 +70,7 @@ def save_checkpoint(folder: Path | str, model: nn.Module, meta: dict[str, Any]) 
         "format": FORMAT,
         "weights_sha256": hashlib.sha256(data).hexdigest(),
         "n_parameters": sum(value.numel() for value in weights.values()),
-        "model": {
-            "config": to_dict(model.config),
-            "n_features": model.n_features,
-            "n_classes": model.n_classes,
-            "seq_len": model.seq_len,
-        },
+        "model": _shape_of(model),
     }
     # Through JSON once, so that what is hashed here is what a reader will hash.
     record = json.loads(json.dumps(record, allow_nan=False))
@@ -84,6 +80,15 @@ def save_checkpoint(folder: Path | str, model: nn.Module, meta: dict[str, Any]) 
     atomic_write_bytes(folder / WEIGHTS_FILE, data)
     atomic_write_json(folder / META_FILE, record)
     return folder / META_FILE
+
+
+def _shape_of(model: nn.Module) -> dict[str, Any]:
+    """What `load_checkpoint` needs to build the module again."""
+    if isinstance(model, Ensemble):
+        refitted = model.validated_members is not None
+        return {"config": to_dict(model.config), "ensemble": model.describe(), "refitted": refitted}
+    names = ("n_features", "n_classes", "seq_len", "n_context")
+    return {"config": to_dict(model.config), **{name: getattr(model, name) for name in names}}
 
 
 def _compare(folder: Path, what: str, stored: Any, expected: Any, remedy: str) -> None:
@@ -148,7 +153,12 @@ def load_checkpoint(
 
     stored = meta["model"]
     config = from_dict(ModelConfig, {**stored["config"], "backend": "auto"})
-    model = build_model(config, stored["n_features"], stored["n_classes"], stored["seq_len"])
+    model: nn.Module
+    if "ensemble" in stored:
+        model = build_ensemble(config, stored["ensemble"], refitted=stored["refitted"])
+    else:
+        shape = (stored["n_features"], stored["n_classes"], stored["seq_len"], stored.get("n_context", 0))
+        model = build_model(config, *shape)
     try:
         model.load_state_dict(safetensors.torch.load(data), strict=True)
     except RuntimeError as error:

@@ -113,6 +113,7 @@ class DeviceBatches:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         compile: bool = False,
+        context: np.ndarray | Tensor | None = None,
     ) -> None:
         """Arguments as `sequences.dataset.SequenceDataset`; a panel that is a tensor on the device already is shared.
         `compile` is for devices without the kernel.
@@ -129,6 +130,11 @@ class DeviceBatches:
         self.geometry = torch.from_numpy(index.geometry[rows]).to(self.device)  # (n, 8) float64
         self.targets = None if targets is None else torch.as_tensor(targets).long().to(self.device)
         self.weights = None if weights is None else torch.as_tensor(weights).float().to(self.device)
+        self.context: Tensor | None = None
+        if context is not None:  # of the last bars alone
+            ends = index.rows[rows, END]
+            chosen = context[torch.as_tensor(ends)] if isinstance(context, Tensor) else torch.from_numpy(context[ends])
+            self.context = chosen.to(self.device, torch.float32)
         self._constants(scaler)
         self.tables: Any = None
         self._assemble: Callable[..., tuple[Tensor, Tensor]] = self._formula
@@ -229,6 +235,12 @@ class DeviceBatches:
     def _labels(self, at: Tensor) -> tuple[Tensor | None, Tensor | None]:
         y = None if self.targets is None else self.targets[at]
         return y, None if self.weights is None else self.weights[at]
+
+    def bar_context(self, i: np.ndarray | Tensor) -> Tensor | None:
+        """The context (b, k) float32 of the last bars of positions i, on the device."""
+        if self.context is None:
+            return None
+        return self.context[torch.as_tensor(i, dtype=torch.int64).to(self.device, non_blocking=True)]
 
     def wide_batch(self, at: Tensor) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
         """`batch` of positions on the device as bfloat16 with zeros behind the channels, up to a multiple of eight.

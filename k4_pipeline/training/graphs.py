@@ -33,7 +33,7 @@ class GraphedStep:
         """Captures; the weights and the optimiser are afterwards as if nothing had run. Needs `config.compile`."""
         self.step, self.batches = step, batches
         self.positions = torch.zeros(batch_size, dtype=torch.int64, device=step.device)
-        saved = copy.deepcopy(step.model.state_dict())
+        saved, averaged = copy.deepcopy(step.model.state_dict()), [a.clone() for a in step.average]
         stream = torch.cuda.Stream(step.device)
         stream.wait_stream(torch.cuda.current_stream(step.device))
         with torch.cuda.stream(stream):
@@ -46,6 +46,7 @@ class GraphedStep:
         with torch.cuda.graph(self.graph):
             self.result, self.norm = self._update()
         step.model.load_state_dict(saved)
+        step.restart_average(averaged)
         for state in step.optimiser.state.values():
             for value in state.values():
                 value.zero_()
@@ -53,12 +54,12 @@ class GraphedStep:
     def _update(self) -> tuple[LossResult, Tensor]:
         x, mask, y, weight = batch_for(self.batches, self.positions, self.step.config.precision)
         assert y is not None
-        return self.step.update(x, mask, y, weight)
+        return self.step.update(x, mask, y, weight, self.batches.bar_context(self.positions))
 
     def __call__(self, rows: np.ndarray | Tensor, learning_rate: float) -> tuple[LossResult, Tensor]:
         """One update on `rows` (batch_size,). The tensors returned are overwritten by the next call."""
         self.positions.copy_(torch.as_tensor(rows), non_blocking=True)
-        set_learning_rate(self.step.optimiser, learning_rate)
+        self.step.set_rates(learning_rate)
         self.graph.replay()
         return self.result, self.norm
 
@@ -83,7 +84,8 @@ class GraphedPrediction:
     def _logits(self) -> Tensor:
         with torch.no_grad(), autocast(self.batches.device, self.precision):
             x, mask, _, _ = batch_for(self.batches, self.positions, self.precision)
-            return self.forward(x, mask).float()
+            context = self.batches.bar_context(self.positions)
+            return self.forward(x, mask, *([] if context is None else [context])).float()
 
     def __call__(self, rows: np.ndarray | Tensor) -> Tensor:
         """Logits (batch_size, classes) float32 on the device, overwritten by the next call."""

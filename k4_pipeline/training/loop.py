@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -18,11 +18,12 @@ from torch import Tensor, nn
 
 from k4_pipeline.config import K4, N_CLASSES, LossConfig, ModelConfig, TrainConfig
 from k4_pipeline.errors import ConfigError, K4Error
-from k4_pipeline.losses import AsymmetricLoss, LossResult, weighted_log_prior
+from k4_pipeline.losses import AsymmetricLoss, LossResult, balanced, weighted_log_prior
 from k4_pipeline.models import build_model, check_mask
+from k4_pipeline.models.tabular import Standardiser
 from k4_pipeline.training.device_batches import DeviceBatches
 from k4_pipeline.training.graphs import GraphedStep
-from k4_pipeline.training.monitor import Monitor, validation_metrics
+from k4_pipeline.training.monitor import NO_MONITOR, Monitor, validation_metrics
 from k4_pipeline.training.optimiser import learning_rate_at
 from k4_pipeline.training.predict import predict_logits
 from k4_pipeline.training.resume import (
@@ -35,7 +36,7 @@ from k4_pipeline.training.resume import (
     unpacked,
 )
 from k4_pipeline.training.seeding import epoch_order, resolve_device, seeded
-from k4_pipeline.training.source import BatchSource, split_evenly, targets_of
+from k4_pipeline.training.source import BatchSource, context_of, split_evenly, targets_of
 from k4_pipeline.training.step import TrainStep
 
 
@@ -61,6 +62,7 @@ class TrainResult:
     train_rows: int
     validation_rows: int
     class_counts: list[int] = field(default_factory=list)  # of the train rows
+    class_weights: list[float] = field(default_factory=list)  # as the loss had them
 
     def summary(self) -> dict[str, Any]:
         """Everything but the model, JSON-safe."""
@@ -132,12 +134,15 @@ def train(
     train_config: TrainConfig,
     loss_config: LossConfig,
     train_set: BatchSource,
-    validation_set: BatchSource,
+    validation_set: BatchSource | None,
     *,
+    initial: Mapping[str, Tensor] | None = None,
     progress: Callable[[int, int], None] | None = None,
     resume: Resume | None = None,
 ) -> TrainResult:
-    """Train a fresh model; `progress(step, steps)` counts optimiser steps of all epochs.
+    """Train a fresh model, or go on from the state `initial`; `progress(step, steps)` counts steps of all epochs.
+
+    Without a validation set all `epochs` are run and the last weights (or their average) are kept.
 
     With `resume` the state is stored after every epoch and a stored one is continued, to the same bits on a CPU.
     The same settings, rows and seed give the same bits on a CPU with the same number of threads. Raises `BadInputError`
@@ -145,15 +150,28 @@ def train(
     finite, `ConfigError` for settings out of range.
     """
     _check(train_config)
-    y_train, y_validation = targets_of(train_set, "train"), targets_of(validation_set, "validation")
+    y_train = targets_of(train_set, "train")
+    y_validation = None if validation_set is None else targets_of(validation_set, "validation")
     device = resolve_device(train_config.device)
-    monitor = Monitor.choose(train_config, int((y_validation == K4).sum()))
-    n_features = train_set.batch(np.zeros(1, dtype=np.int64))[0].shape[-1]
+    monitor = NO_MONITOR
+    if y_validation is not None:
+        monitor = Monitor.choose(train_config, int((y_validation == K4).sum()))
+    first = np.zeros(1, dtype=np.int64)
+    n_features, context = train_set.batch(first)[0].shape[-1], context_of(train_set, first)
     with seeded(train_config.seed, device):
-        model = build_model(model_config, n_features=n_features).to(device)
-        loss = AsymmetricLoss(loss_config).to(device)
+        n_context = 0 if context is None else context.shape[-1]
+        model = build_model(model_config, n_features=n_features, n_context=n_context).to(device)
         counts = np.bincount(y_train, minlength=N_CLASSES)
-        model.head.start_at(weighted_log_prior(counts.tolist(), loss_config).to(device))  # type: ignore[operator,union-attr]
+        loss_config = balanced(loss_config, counts)
+        loss = AsymmetricLoss(loss_config).to(device)
+        if initial is not None:
+            model.load_state_dict(initial)
+        else:
+            if context is not None:
+                rows = context_of(train_set, np.arange(len(train_set)))
+                assert rows is not None
+                model.beside.fit(Standardiser.fit(rows.cpu().numpy()))  # type: ignore[operator,union-attr]
+            model.head.start_at(weighted_log_prior(counts.tolist(), loss_config).to(device))  # type: ignore[operator,union-attr]
         # The class weights put the mean loss at 2 to 20; the clip should see gradients of a loss of order one.
         mean_weight = float(counts @ np.asarray(loss_config.class_weights) / counts.sum())
         step = TrainStep(model, loss, train_config, loss_scale=1.0 / mean_weight)
@@ -169,8 +187,8 @@ class _Run:
         step: TrainStep,
         monitor: Monitor,
         train_set: BatchSource,
-        validation_set: BatchSource,
-        y_validation: np.ndarray,
+        validation_set: BatchSource | None,
+        y_validation: np.ndarray | None,
         progress: Callable[[int, int], None] | None,
         resume: Resume | None = None,
     ) -> None:
@@ -196,7 +214,8 @@ class _Run:
                 break
             sums, rate = self._epoch(epoch)
             state.rows += sums.rows
-            metrics = self._validate(epoch)
+            with self.step.averaged():
+                metrics = self._validate(epoch)
             state.history.append(
                 _json_safe(
                     {
@@ -207,17 +226,17 @@ class _Run:
                     }
                 )
             )
-            key = self.monitor.key(metrics)
+            key = self.monitor.key(metrics) if metrics else (float(epoch),)
             if state.best_key is None or key > state.best_key:
                 state.best_key, state.best_epoch = key, epoch
-                state.best_weights = copy.deepcopy(self.step.model.state_dict())
+                state.best_weights = self.step.kept_weights()
             self._keep(state)
         history, best_epoch, rows = state.history, state.best_epoch, state.rows
         model = self.step.model
         model.load_state_dict(state.best_weights)
         if self.progress is not None:
             self.progress(self.total_steps, self.total_steps)
-        value = history[best_epoch - 1][f"validation_{self.monitor.name}"]
+        value = history[best_epoch - 1].get(f"validation_{self.monitor.name}", math.nan)
         return TrainResult(
             model=model.eval(),
             history=history,
@@ -231,8 +250,9 @@ class _Run:
             device=str(self.step.device),
             seed=self.config.seed,
             train_rows=len(self.train_set),
-            validation_rows=len(self.validation_set),
+            validation_rows=0 if self.validation_set is None else len(self.validation_set),
             class_counts=class_counts.tolist(),
+            class_weights=self.step.loss.class_weights.cpu().tolist(),
         )
 
     def _keep(self, state: _State) -> None:
@@ -243,8 +263,9 @@ class _Run:
             **packed("best", state.best_weights),
             **packed("optimiser", optimiser_tensors(self.step.optimiser)),
             **packed("generator", generator_states(self.step.device)),
+            **packed("average", {str(i): value for i, value in enumerate(self.step.average)}),
         }
-        self.resume.save(tensors, {**state.facts(), "train_seconds": self.train_seconds})
+        self.resume.save(tensors, {**state.facts(), "train_seconds": self.train_seconds, "updates": self.step.updates})
 
     def _restored(self) -> _State | None:
         stored = self.resume.load() if self.resume is not None else None
@@ -255,6 +276,9 @@ class _Run:
         self.step.model.load_state_dict(unpacked("model", tensors))
         restore_optimiser(self.step.optimiser, unpacked("optimiser", tensors))
         restore_generators(self.step.device, unpacked("generator", tensors))
+        average = unpacked("average", tensors)
+        self.step.restart_average([average[str(i)] for i in range(len(average))])
+        self.step.updates = facts.pop("updates")
         facts["best_key"] = tuple(facts["best_key"])
         return _State(**facts, best_weights=unpacked("best", tensors))
 
@@ -286,18 +310,24 @@ class _Run:
             check_mask(mask)
         assert y is not None  # targets_of has seen them
         x, mask, y = (t.to(device, non_blocking=True) for t in (x, mask, y))
-        result, norm = self.step(x, mask, y, None if weight is None else weight.to(device), rate)
+        context = context_of(self.train_set, rows)
+        extra = () if context is None else (context.to(device, non_blocking=True),)
+        result, norm = self.step(x, mask, y, None if weight is None else weight.to(device), rate, *extra)
         # Reading a value waits for a GPU: there the check comes once an epoch.
         if device.type == "cpu" and not math.isfinite(float(result.loss)):
             self._diverged(epoch, i + 1, rows, rate)
         return result, norm
 
     def _validate(self, epoch: int) -> dict[str, float]:
+        if self.validation_set is None or self.y_validation is None:
+            return {}
         logits = predict_logits(self.step.model, self.validation_set, precision=self.config.precision)
         if not torch.isfinite(logits).all():
             self._diverged(epoch, self.steps_per_epoch, None, self.config.learning_rate)
         target = torch.from_numpy(self.y_validation)
         loss = float(copy.deepcopy(self.step.loss).cpu()(logits, target).loss)
+        if self.config.prior_correction:
+            logits = logits - torch.log(self.step.loss.class_weights.cpu())
         p = torch.softmax(logits.double(), dim=-1).numpy()
         return validation_metrics(p, self.y_validation, loss, self.config.budget_frac)
 

@@ -22,7 +22,9 @@ ORDER_OF = {
     "k4_recall": ("k4_recall", "k4_average_precision", "loss"),
     "k4_average_precision": ("k4_average_precision", "loss"),
     "loss": ("loss",),
+    "log_loss": ("log_loss",),
 }
+_LOWER_IS_BETTER = ("loss", "log_loss")
 
 
 def _blocks(score: np.ndarray, positive: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -55,6 +57,7 @@ def validation_metrics(p: np.ndarray, y: np.ndarray, loss: float, budget_frac: f
     predicted = p.argmax(axis=1)
     return {
         "loss": loss,
+        "log_loss": float(-np.log(np.maximum(p[np.arange(len(y)), y], 1e-12)).mean()),
         "accuracy": float((predicted == y).mean()),
         "k4_count": int(is_k4.sum()),
         "k4_recall": float((predicted[is_k4] == K4).mean()) if is_k4.any() else math.nan,
@@ -77,8 +80,8 @@ class Monitor:
         if config.monitor not in ORDER_OF:
             raise ConfigError(f"monitor {config.monitor!r} is unknown; use one of {', '.join(ORDER_OF)}")
         order = ORDER_OF[config.monitor]
-        if config.monitor == "loss":
-            return cls("loss", order, "")
+        if config.monitor in _LOWER_IS_BETTER:
+            return cls(config.monitor, order, "")
         if k4_count == 0:
             note = f"validation holds no K4 row, so {config.monitor} is not defined; the loss decides instead"
             return cls("loss", ORDER_OF["loss"], note)
@@ -92,4 +95,7 @@ class Monitor:
 
     def key(self, metrics: dict[str, float]) -> tuple[float, ...]:
         """Compares epochs: a larger tuple is better."""
-        return tuple(-metrics[name] if name == "loss" else metrics[name] for name in self.order)
+        return tuple(-metrics[name] if name in _LOWER_IS_BETTER else metrics[name] for name in self.order)
+
+
+NO_MONITOR = Monitor("none", (), "no validation rows were given, so every epoch was run")

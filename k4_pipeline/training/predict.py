@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from k4_pipeline.models import check_mask
-from k4_pipeline.training.source import BatchSource
+from k4_pipeline.training.source import BatchSource, context_of
 from k4_pipeline.training.step import autocast
 
 PREDICT_BATCH = 256
@@ -30,7 +30,10 @@ def predict_logits(
     results are dropped): matrix libraries choose their kernels by the shape, so a row's bits would otherwise depend on
     how many rows came with it. Bits may still differ between machines, thread counts and batch sizes.
     """
-    device = next(model.parameters()).device if device is None else torch.device(device)
+    if device is None:
+        first = next(model.parameters(), None)  # trees and a logit have none
+        device = torch.device("cpu") if first is None else first.device
+    device = torch.device(device)
     model.to(device)
     n = len(source)
     parts: list[Tensor] = []
@@ -45,7 +48,9 @@ def predict_logits(
                 x, mask, _, _ = source.batch(rows)
                 if mask.device.type == "cpu":  # device batches were checked when they were made
                     check_mask(mask)
-                logits = model(x.to(device, non_blocking=True), mask.to(device, non_blocking=True))
+                context = context_of(source, rows)
+                extra = [] if context is None else [context.to(device, non_blocking=True)]
+                logits = model(x.to(device, non_blocking=True), mask.to(device, non_blocking=True), *extra)
                 parts.append(logits[: stop - start].float())
                 if progress is not None:
                     progress(stop, n)

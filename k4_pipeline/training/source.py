@@ -29,6 +29,12 @@ class BatchSource(Protocol):
         ...
 
 
+def context_of(source: BatchSource, i: Any) -> Tensor | None:
+    """Context (b, k) of the last bars, from a source that has any (`bar_context`); else None."""
+    found = getattr(source, "bar_context", None)
+    return None if found is None else found(i)
+
+
 def targets_of(source: BatchSource, what: str) -> np.ndarray:
     """The classes of all rows, (n,) int64; `BadInputError` when there is no row, or a row without a known class."""
     if len(source) == 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -30,25 +31,80 @@ class TrainStep:
         (AdamW does not see the scale of its gradients)."""
         self.model, self.loss, self.config, self.loss_scale = model, loss, config, loss_scale
         self.device = next(model.parameters()).device
-        self.fast = config.compile and self.device.type == "cuda"
-        self.forward = torch.compile(model, dynamic=False) if self.fast else model
+        # On a GPU the step can be captured as a graph: the optimiser keeps its rate on the device.
+        self.fast = self.device.type == "cuda"
+        self.forward = torch.compile(model, dynamic=False) if self.fast and config.compile else model
         self.optimiser = build_optimiser(model, config, capturable=self.fast)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
+        # Exponential average of the weights: decay rises to its limit as (1 + t) / (10 + t), t the updates so far.
+        self.average = [p.detach().clone() for p in self.parameters] if config.ema_decay else []
+        self.average_share = torch.zeros((), device=self.device)  # what the next update counts in the average
+        self.updates = 0
 
     def __call__(
-        self, x: Tensor, mask: Tensor, y: Tensor, weight: Tensor | None, learning_rate: float
+        self,
+        x: Tensor,
+        mask: Tensor,
+        y: Tensor,
+        weight: Tensor | None,
+        learning_rate: float,
+        context: Tensor | None = None,
     ) -> tuple[LossResult, Tensor]:
-        """One update on x (b, bars, features), mask (b, bars), y (b,), weight (b,) or None."""
-        set_learning_rate(self.optimiser, learning_rate)
-        return self.update(x, mask, y, weight)
+        """One update on x (b, bars, features), mask (b, bars), y (b,), weight (b,) or None, context (b, k) or None."""
+        self.set_rates(learning_rate)
+        return self.update(x, mask, y, weight, context)
 
-    def update(self, x: Tensor, mask: Tensor, y: Tensor, weight: Tensor | None) -> tuple[LossResult, Tensor]:
+    def set_rates(self, learning_rate: float) -> None:
+        """Before every update: the learning rate, and the share of the coming weights in their average."""
+        set_learning_rate(self.optimiser, learning_rate)
+        self.average_share.fill_(1.0 - min(self.config.ema_decay, (1.0 + self.updates) / (10.0 + self.updates)))
+        self.updates += 1
+
+    @torch.no_grad()
+    def restart_average(self, values: list[Tensor]) -> None:
+        """Set the average, in place: a captured graph reads its addresses."""
+        for mine, value in zip(self.average, values):
+            mine.copy_(value)
+
+    def kept_weights(self) -> dict[str, Tensor]:
+        """A copy of the state of the model, with the averaged weights where there is an average."""
+        state = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        if self.average:
+            names = [name for name, p in self.model.named_parameters() if p.requires_grad]
+            state |= {name: value.clone() for name, value in zip(names, self.average)}
+        return state
+
+    @contextlib.contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Inside, the model has the averaged weights."""
+        if not self.average:
+            yield
+            return
+        own = [p.detach().clone() for p in self.parameters]
+        with torch.no_grad():
+            for p, mean in zip(self.parameters, self.average):
+                p.copy_(mean)
+        try:
+            yield
+        finally:
+            with torch.no_grad():
+                for p, value in zip(self.parameters, own):
+                    p.copy_(value)
+
+    def update(
+        self, x: Tensor, mask: Tensor, y: Tensor, weight: Tensor | None, context: Tensor | None = None
+    ) -> tuple[LossResult, Tensor]:
         """The step at the rate that is set: what a CUDA graph captures."""
         with autocast(self.device, self.config.precision):
-            logits = self.forward(x, mask)
+            logits = self.forward(x, mask, *([] if context is None else [context]))
         result = self.loss(logits, y, weight)
         self.optimiser.zero_grad(set_to_none=True)
         (result.loss * self.loss_scale).backward()
         norm = nn.utils.clip_grad_norm_(self.parameters, self.config.grad_clip, foreach=True)
         self.optimiser.step()
+        if self.average:
+            with torch.no_grad():
+                change = torch._foreach_sub(self.parameters, self.average)
+                torch._foreach_mul_(change, self.average_share)
+                torch._foreach_add_(self.average, change)
         return result._replace(loss=result.loss.detach()), norm

@@ -22,9 +22,11 @@ DEPS = {
     "labeled_snapshots": {"daily_bars", "snapshots"},
     "market_features": {"daily_bars"},
     "sequences": {"daily_bars", "snapshots"},
+    "context_features": {"daily_bars"},
+    "training_windows": {"daily_bars"},
     "dataset_split": {"labeled_snapshots", "sequences", "market_features"},
-    "trained_model": {"dataset_split", "sequences", "market_features"},
-    "predictions": {"trained_model", "dataset_split", "sequences", "market_features"},
+    "trained_model": {"dataset_split", "sequences", "market_features", "context_features", "training_windows"},
+    "predictions": {"trained_model", "dataset_split", "sequences", "market_features", "context_features"},
     "validation_report": {
         "predictions",
         "trained_model",
@@ -36,7 +38,7 @@ DEPS = {
     },
     "walk_forward_report": {"validation_report"},
     "champion_model": {"trained_model", "validation_report"},
-    "signals": {"daily_bars", "market_features", "champion_model"},
+    "signals": {"daily_bars", "market_features", "context_features", "champion_model"},
 }
 CHECKS = {
     "daily_bars": {
@@ -70,6 +72,14 @@ CHECKS = {
         "sequences_are_the_snapshots_row_for_row",
         "every_sequence_ends_at_its_snapshot",
         "sequences_do_not_depend_on_later_bars",
+    },
+    "context_features": {
+        "every_context_row_is_its_bar",
+        "no_context_feature_changes_when_later_bars_are_cut",
+    },
+    "training_windows": {
+        "training_windows_match_their_schema",
+        "training_windows_do_not_depend_on_later_bars",
     },
     "dataset_split": {
         "dataset_split_matches_its_schema",

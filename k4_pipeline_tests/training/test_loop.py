@@ -192,6 +192,7 @@ def test_the_run_holds_no_third_set() -> None:
         "loss_config",
         "train_set",
         "validation_set",
+        "initial",
         "progress",
         "resume",
     ]

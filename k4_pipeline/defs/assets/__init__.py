@@ -1,6 +1,7 @@
 """All assets of the graph, one per file."""
 
 from k4_pipeline.defs.assets.champion_model import champion_model
+from k4_pipeline.defs.assets.context_features import context_features
 from k4_pipeline.defs.assets.daily_bars import daily_bars
 from k4_pipeline.defs.assets.dataset_split import dataset_split
 from k4_pipeline.defs.assets.labeled_snapshots import labeled_snapshots
@@ -10,6 +11,7 @@ from k4_pipeline.defs.assets.sequences import sequences
 from k4_pipeline.defs.assets.signals import signals
 from k4_pipeline.defs.assets.snapshots import snapshots
 from k4_pipeline.defs.assets.trained_model import trained_model
+from k4_pipeline.defs.assets.training_windows import training_windows
 from k4_pipeline.defs.assets.validation_report import validation_report
 from k4_pipeline.defs.assets.walk_forward_report import walk_forward_report
 
@@ -19,6 +21,8 @@ ASSETS = [
     labeled_snapshots,
     market_features,
     sequences,
+    context_features,
+    training_windows,
     dataset_split,
     trained_model,
     predictions,

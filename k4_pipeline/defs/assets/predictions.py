@@ -11,7 +11,7 @@ from k4_pipeline.defs.staging import produce
 
 
 @k4_asset(
-    deps=("trained_model", "dataset_split", "sequences", "market_features"),
+    deps=("trained_model", "dataset_split", "sequences", "market_features", "context_features"),
     kinds={"pytorch", "parquet"},
     description="Probabilities of the six classes for every snapshot after the as-of date, raw and calibrated, with "
     "expected value and signal.",
@@ -24,7 +24,7 @@ def predictions(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Materia
         context,
         k4,
         "predictions",
-        inputs=("trained_model", "dataset_split", "sequences", "market_features"),
+        inputs=("trained_model", "dataset_split", "sequences", "market_features", "context_features"),
         sections=("signals",),
     ) as work:
         split = work.table("dataset_split")
@@ -33,6 +33,7 @@ def predictions(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Materia
             wanted=split[split["split"] == "test"],
             sequences=work.table("sequences"),
             panel=work.panel(),
+            context=work.bar_context(),
             config=work.config,
             progress=work.progress("scoring"),
         )

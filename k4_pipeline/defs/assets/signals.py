@@ -11,7 +11,7 @@ from k4_pipeline.defs.staging import produce
 
 
 @k4_asset(
-    deps=("daily_bars", "market_features", "champion_model"),
+    deps=("daily_bars", "market_features", "context_features", "champion_model"),
     kinds={"pytorch", "parquet"},
     description="Today's open consolidations, scored by the champion: probabilities, expected value, signal. The "
     "champion is taken frozen: its feature list and the sha256 of its weights must be those of its record.",
@@ -23,7 +23,7 @@ def signals(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Materialize
     from k4_pipeline.pipeline.model_files import score_snapshots
     from k4_pipeline.sequences.windows import index_sequences
 
-    inputs = ("daily_bars", "market_features", "champion_model")
+    inputs = ("daily_bars", "market_features", "context_features", "champion_model")
     with produce(context, k4, "signals", inputs=inputs, sections=("patterns", "signals")) as work:
         bars = work.bars()
         open_now = active_snapshots(bars, work.config.patterns, progress=work.progress("finding open patterns"))
@@ -32,6 +32,7 @@ def signals(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Materialize
             wanted=open_now.assign(split="open"),
             sequences=index_sequences(bars, open_now),
             panel=work.panel(),
+            context=work.bar_context(),
             config=work.config,
             progress=work.progress("scoring"),
         )

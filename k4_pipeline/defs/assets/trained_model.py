@@ -10,21 +10,21 @@ from k4_pipeline.defs.staging import produce
 
 
 @k4_asset(
-    deps=("dataset_split", "sequences", "market_features"),
+    deps=("dataset_split", "sequences", "market_features", "context_features", "training_windows"),
     kinds={"pytorch", "safetensors"},
-    description="The classifier of one as-of date: safetensors weights, configuration, feature list, scaler and split "
+    description="The models of an as-of date, averaged: safetensors weights, configuration, features, scaler and split "
     "hashes, history by epoch; and the calibrator fitted on validation rows.",
 )
 def trained_model(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.MaterializeResult:
     """Train on train, stop early and calibrate on validation."""
-    from k4_pipeline.pipeline.model_files import train_candidate
+    from k4_pipeline.pipeline.model_files import SECTIONS, train_candidate
 
     with produce(
         context,
         k4,
         "trained_model",
-        inputs=("dataset_split", "sequences", "market_features"),
-        sections=("model", "loss", "training"),
+        inputs=("dataset_split", "sequences", "market_features", "context_features", "training_windows"),
+        sections=SECTIONS,
     ) as work:
         facts = train_candidate(
             work.dir,
@@ -33,6 +33,9 @@ def trained_model(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Mater
             panel=work.panel(),
             scaler_json=work.inputs["dataset_split"].path("scaler.json").read_text(),
             config=work.config,
+            as_of=context.partition_key,
+            context=work.bar_context(),
+            windows=work.table("training_windows"),
             fingerprints={name: ref.fingerprint for name, ref in work.inputs.items()},
             progress=work.progress("training"),
             unfinished=work.unfinished_dir,
@@ -46,7 +49,9 @@ def trained_model(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Mater
     losses = [float(h.get("train_loss", float("nan"))) for h in history]
     return dg.MaterializeResult(
         metadata={
-            "architecture": f"{facts['architecture']}, preset {facts['preset']}",
+            "architecture": f"{', '.join(facts['kinds'])}; preset {facts['preset']}",
+            "train_k4": facts["train_k4"],
+            "too_few_k4": facts["too_few_k4"] or "no",
             "parameters": facts["parameters"],
             "train_rows": facts["train_rows"],
             "validation_rows": facts["validation_rows"],

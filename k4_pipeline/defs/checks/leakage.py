@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from k4_pipeline.pipeline.stages import PipelineRun
 
 DATA = ("daily_bars", "snapshots", "labeled_snapshots", "market_features", "sequences")
+FOR_MODELS = ("context_features", "training_windows")
 
 
 def _refs(evidence: Evidence, *names: str) -> dict[str, ArtifactRef]:
     """The data assets and, of the same partition, `names`; the version under test is the newest, not yet promoted."""
-    refs = {name: evidence.store.current(name) for name in DATA}
+    fitted = evidence.ref.asset in ("trained_model", "predictions")
+    refs = {name: evidence.store.current(name) for name in (*DATA, *(FOR_MODELS if fitted else ()))}
     refs |= {name: evidence.input(name) for name in names if name != evidence.ref.asset}
     return {**refs, evidence.ref.asset: evidence.ref}
 

@@ -13,6 +13,8 @@ from k4_pipeline.defs.checks.leakage import MODEL_PROOF, PREDICTION_PROOF, SPLIT
 from k4_pipeline.defs.staging import load_json, load_panel, load_table
 from k4_pipeline.verdict import Verdict
 
+MODEL_INPUTS = ("sequences", "market_features", "context_features", "training_windows")
+
 
 def _split_schema(evidence: Evidence) -> Any:
     from k4_pipeline.schemas.dataset_split import DATASET_SPLIT
@@ -74,13 +76,13 @@ def _fingerprints(evidence: Evidence) -> Verdict:
     scaler = Scaler.from_json(split.path("scaler.json").read_text())
     recorded = {
         "dataset_split": meta["split_fingerprint"],
-        **{name: meta["fingerprints"][name] for name in ("sequences", "market_features")},
+        **{name: meta["fingerprints"][name] for name in MODEL_INPUTS},
         "scaler": meta["scaler_hash"],
         "features": meta["feature_list_hash"],
     }
     actual = {
         "dataset_split": split.fingerprint,
-        **{name: evidence.input(name).fingerprint for name in ("sequences", "market_features")},
+        **{name: evidence.input(name).fingerprint for name in MODEL_INPUTS},
         "scaler": scaler.hash(),
         "features": feature_list_hash(),
     }
@@ -97,9 +99,11 @@ def _rows_seen(evidence: Evidence) -> Verdict:
 
 def _calibrated_on_validation(evidence: Evidence) -> Verdict:
     from k4_pipeline.evaluation.calibration import Calibrator, keys_hash
+    from k4_pipeline.pipeline.fit import calibration_rows
 
     split = evidence.input_table("dataset_split")
     rows = split[split["split"] == "validation"]
+    rows = rows[calibration_rows(rows, float(evidence.json("config.json")["recipe"]["stopping_frac"]))]
     calibrator = Calibrator.from_json(evidence.ref.path("calibrator.json").read_text())
     expected, stored = keys_hash(rows), calibrator.meta["keys_hash"]
     findings = []

@@ -20,6 +20,8 @@ from k4_pipeline.leakage.engine.audit import AuditContext, check, day_text
 from k4_pipeline.leakage.engine.compare import Comparison, shown
 from k4_pipeline.leakage.engine.corruptions import SPOILERS, spoil_after
 from k4_pipeline.leakage.oracles.metrics import average_precision, k4_recall_in_top
+from k4_pipeline.models.ensemble import Ensemble
+from k4_pipeline.pipeline import fit as candidate
 from k4_pipeline.pipeline import stages as production
 from k4_pipeline.pipeline.stages import KEYS, Fitted, PipelineRun
 from k4_pipeline.sequences import scaler
@@ -48,10 +50,16 @@ def compare_fitted(stored: Fitted, again: Fitted, *, when: str) -> Comparison:
         out.add(len(a), len(wrong), [line] * bool(len(wrong)))
     expect("scaler: rows it saw", stored.scaler.meta["keys_hash"], again.scaler.meta["keys_hash"])
     expect("model: classes of the train rows", list(stored.class_counts), list(again.class_counts))
-    for a, b in zip(_without_times(stored.history), _without_times(again.history)):
-        for key in sorted(set(a) | set(b)):
-            expect(f"model: epoch {a.get('epoch')}, {key}", a.get(key), b.get(key))
-    expect("model: epochs", len(stored.history), len(again.history))
+    expect("model: members", [m["kind"] for m in stored.members], [m["kind"] for m in again.members])
+    for mine, other in zip(stored.members, again.members):
+        who = f"model: {mine['kind']}"
+        before, after = _without_times(mine.get("history", [])), _without_times(other.get("history", []))
+        for a, b in zip(before, after):
+            for key in sorted(set(a) | set(b)):
+                expect(f"{who}, epoch {a.get('epoch')}, {key}", a.get(key), b.get(key))
+        expect(f"{who}, epochs", len(before), len(after))
+        for key in ("best_epoch", "window_rows", "class_counts", "train_rows"):
+            expect(f"{who}, {key}", mine.get(key), other.get(key))
     expect("model: best epoch", stored.best_epoch, again.best_epoch)
     expect("model: sha256 of the weights", weights_fingerprint(stored.model), weights_fingerprint(again.model))
     for name in ("scale", "bias"):
@@ -62,16 +70,32 @@ def compare_fitted(stored: Fitted, again: Fitted, *, when: str) -> Comparison:
 
 
 def permitted_only(full: PipelineRun) -> PipelineRun:
-    """The path with train and validation rows alone, and NaN for every bar dated as_of or later."""
-    split = full.split[full.split["split"].isin(["train", "validation"])].reset_index(drop=True)  # type: ignore[index]
+    """The path with the rows and windows alone that may be fitted on, and NaN for every bar dated as_of or later.
+
+    These are the train and validation rows, and those of patterns without test rows whose label is known before as_of.
+    """
+    whole, as_of = full.split, pd.Timestamp(str(full.as_of))
+    assert whole is not None
+    tested = whole["pattern_id"].isin(whole.loc[whole["split"] == "test", "pattern_id"])
+    known = whole["outcome_class"].notna() & (whole["label_end_date"] < as_of) & ~tested
+    split = whole[whole["split"].isin(["train", "validation"]) | known].reset_index(drop=True)
     kept = pd.MultiIndex.from_frame(split[KEYS])
 
     def part(table: pd.DataFrame) -> pd.DataFrame:
         return table[pd.MultiIndex.from_frame(table[KEYS]).isin(kept)].reset_index(drop=True)
 
     panel = np.array(full.panel)
-    panel[full.bars.date >= np.datetime64(str(full.as_of), "D").astype(np.int64)] = np.nan
+    late = full.bars.date >= np.datetime64(str(full.as_of), "D").astype(np.int64)
+    panel[late] = np.nan
+    context = windows = None
+    if full.context is not None:
+        context = np.array(full.context)
+        context[late] = np.nan
+    if full.windows is not None:
+        windows = full.windows[full.windows["label_end_date"] < as_of].reset_index(drop=True)
     return full.unfitted(
+        context=context,
+        windows=windows,
         raw=None,
         panel=panel,
         snapshots=part(full.snapshots),
@@ -191,6 +215,7 @@ def monitor_order(name: str) -> tuple[str, ...]:
         "k4_recall": ("k4_recall", "k4_average_precision", "loss"),
         "k4_average_precision": ("k4_average_precision", "loss"),
         "loss": ("loss",),
+        "log_loss": ("log_loss",),
     }[name]
 
 
@@ -204,40 +229,53 @@ def monitor_order(name: str) -> tuple[str, ...]:
     tampers=(_other_best_epoch,),
 )
 def the_best_epoch_was_chosen_on_validation_rows(context: AuditContext) -> Verdict:
-    """Choose the epoch again, and measure it again."""
+    """Choose the epoch of every network again, and measure it again."""
     name = "the_best_epoch_was_chosen_on_validation_rows"
-    fitted, out = context.full.need_fitted(), Comparison()
-    best, best_rank = 0, None
-    for epoch, values in enumerate(fitted.history, start=1):
-        order = monitor_order(fitted.monitor_name)
-        rank = tuple((-1 if m == "loss" else 1) * values[f"validation_{m}"] for m in order)
-        if best_rank is None or rank > best_rank:
-            best, best_rank = epoch, rank
-    wrong = best != fitted.best_epoch
-    out.add(
-        len(fitted.history), int(wrong), [f"model: epoch {fitted.best_epoch} was kept, the history says {best}"] * wrong
-    )
-    if 1 <= fitted.best_epoch <= len(fitted.history):
-        kept = fitted.history[fitted.best_epoch - 1]
-        rows, table = production.members(context.full, "validation")
-        data = production.member_dataset(context.full, "validation", fitted.scaler)
-        # In double precision, as training measures: rounded, close scores of a weak model tie and change their ranks.
-        p = torch.softmax(prediction.predict_logits(fitted.model, data).double(), dim=-1).numpy()
-        is_k4 = table["outcome_class"].to_numpy(dtype=np.int64) == 4
-        measured = {"validation_k4_count": float(is_k4.sum())}
-        if is_k4.any():
-            budget = context.config.training.budget_frac
-            measured["validation_k4_average_precision"] = average_precision(p[:, 4], is_k4)
-            measured["validation_k4_recall_at_budget"] = k4_recall_in_top(p[:, 4], is_k4, budget)
-        for key, value in measured.items():
-            stored = kept.get(key)
-            off = stored is None or not abs(float(stored) - value) <= 1e-3 * max(1.0, abs(value))
-            text = (
-                f"model: epoch {fitted.best_epoch} records {key} {stored}, the stored weights give "
-                f"{value:.6g} on validation"
-            )
-            out.add(len(rows), int(off), [text + "; it was measured on other rows"] * off)
-    return Verdict.of(name, out.cases, out.findings, epochs=len(fitted.history), differing=out.differing)
+    full, fitted, out, epochs = context.full, context.full.need_fitted(), Comparison(), 0
+    for i, member in enumerate(fitted.members):
+        history = member.get("history", [])
+        if not history:
+            continue
+        epochs += len(history)
+        best, best_rank = 0, None
+        for epoch, values in enumerate(history, start=1):
+            order = monitor_order(member["monitor_name"])
+            rank = tuple((-1 if m in ("loss", "log_loss") else 1) * values[f"validation_{m}"] for m in order)
+            if best_rank is None or rank > best_rank:
+                best, best_rank = epoch, rank
+        # The lead's epoch is on record twice.
+        chosen = fitted.best_epoch if history == fitted.history else int(member["best_epoch"])
+        wrong = best != chosen
+        out.add(len(history), int(wrong), [f"model: epoch {chosen} was kept, the history says {best}"] * wrong)
+        if 1 <= chosen <= len(history):
+            out.merge(_measured_again(full, fitted, i, history[chosen - 1], chosen))
+    return Verdict.of(name, out.cases, out.findings, epochs=epochs, differing=out.differing)
+
+
+def _measured_again(full: PipelineRun, fitted: Fitted, i: int, kept: dict[str, Any], epoch: int) -> Comparison:
+    """The stored weights of network i, as validation saw them, on the rows it was stopped on."""
+    out, model = Comparison(), fitted.validated
+    rows, table = production.members(full, "validation")
+    stopping = candidate.for_stopping(table, full.config.recipe.stopping_frac)
+    stopping = stopping if stopping.any() else ~stopping
+    table = table[stopping]
+    use = {"context": full.context is not None}
+    data = candidate.rows_for(production.tables(full), rows[stopping], table, fitted.scaler, **use).sequences()
+    # In double precision, as training measures: rounded, close scores of a weak model tie and change their ranks.
+    network = model.member(i) if isinstance(model, Ensemble) else model
+    p = torch.softmax(prediction.predict_logits(network, data).double(), dim=-1).numpy()
+    is_k4 = table["outcome_class"].to_numpy(dtype=np.int64) == 4
+    measured = {"validation_k4_count": float(is_k4.sum())}
+    if is_k4.any():
+        budget = full.config.training.budget_frac
+        measured["validation_k4_average_precision"] = average_precision(p[:, 4], is_k4)
+        measured["validation_k4_recall_at_budget"] = k4_recall_in_top(p[:, 4], is_k4, budget)
+    for key, value in measured.items():
+        stored = kept.get(key)
+        off = stored is None or not abs(float(stored) - value) <= 1e-3 * max(1.0, abs(value))
+        text = f"model: epoch {epoch} records {key} {stored}, the stored weights give {value:.6g} on validation"
+        out.add(int(stopping.sum()), int(off), [text + "; it was measured on other rows"] * off)
+    return out
 
 
 @check(
@@ -251,9 +289,12 @@ def the_calibrator_comes_from_validation_rows_alone(context: AuditContext) -> Ve
     """Score the validation rows and fit again."""
     name = "the_calibrator_comes_from_validation_rows_alone"
     full, fitted, out = context.full, context.full.need_fitted(), Comparison()
-    _, table = production.members(full, "validation")
     reduced = dataclasses.replace(permitted_only(full), fitted=fitted)
-    p = prediction.predict_probabilities(fitted.model, production.member_dataset(reduced, "validation", fitted.scaler))
+    rows, table = production.members(reduced, "validation")
+    held = candidate.calibration_rows(table, full.config.recipe.stopping_frac)
+    table, use = table[held].reset_index(drop=True), {"context": full.context is not None}
+    data = candidate.rows_for(production.tables(reduced), rows[held], table, fitted.scaler, **use).sequences()
+    p = prediction.predict_probabilities(fitted.validated, data)
     labels = table.merge(
         full.labeled[[*KEYS, "outcome_class"]], on=KEYS, how="left", validate="1:1", suffixes=("", "_own")
     )
@@ -268,6 +309,13 @@ def the_calibrator_comes_from_validation_rows_alone(context: AuditContext) -> Ve
         a, b = fitted.calibrator.meta.get(key), again.meta[key]
         out.add(1, int(a != b), [f"calibrator: it records {key} {a}, the validation rows have {b}"] * (a != b))
     return Verdict.of(name, out.cases, out.findings, rows=len(y), differing=out.differing)
+
+
+def _train_end(full: PipelineRun) -> pd.Timestamp:
+    """Labels known before this day may be trained on, before validation chooses."""
+    split = full.config.split
+    start = pd.Timestamp(str(full.as_of)) - pd.DateOffset(months=split.validation_months)
+    return start - pd.Timedelta(days=split.embargo_days)
 
 
 def _wrong_record(context: AuditContext) -> AuditContext:
@@ -299,8 +347,13 @@ def what_was_seen_is_what_was_permitted(context: AuditContext) -> Verdict:
     def expect(what: str, a: Any, b: Any) -> None:
         out.add(1, int(a != b), [f"{what}: recorded {a}, the split has {b}; other rows were used"] * (a != b))
 
-    for member in ("train", "validation"):
-        rows = full.split[full.split["split"] == member]  # type: ignore[index]
+    allowed = permitted_only(full)
+    assert allowed.split is not None
+    members = {m: full.split[full.split["split"] == m] for m in ("train", "validation")}  # type: ignore[index]
+    if full.config.recipe.refit and "refit" in fitted.record:
+        known = allowed.split["outcome_class"].notna() & (allowed.split["label_end_date"] < as_of)
+        members["refit"] = allowed.split[known]
+    for member, rows in members.items():
         seen = fitted.record.get(member)
         if seen is None:
             out.add(1, 1, [f"model: nothing is recorded of the {member} rows it saw"])
@@ -311,6 +364,12 @@ def what_was_seen_is_what_was_permitted(context: AuditContext) -> Verdict:
         out.add(
             1, int(late), [f"model: a {member} label ends {seen['last_label_end']}, not before {as_of.date()}"] * late
         )
+    for member, day in (("windows", _train_end(full)), ("refit windows", as_of)):
+        seen = fitted.record.get(member)
+        if seen is not None:
+            late = not pd.Timestamp(seen["last_label_end"]) < day
+            text = f"model: a label of the {member} ends {seen['last_label_end']}, not before {day.date()}"
+            out.add(1, int(late), [text] * late)
     train = full.split[full.split["split"] == "train"]  # type: ignore[index]
     counts = np.bincount(train["outcome_class"].dropna().to_numpy(dtype=np.int64), minlength=N_CLASSES).tolist()
     expect("model: train classes", list(fitted.class_counts), counts)

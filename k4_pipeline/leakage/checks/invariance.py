@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 
 from k4_pipeline.features import proofs
+from k4_pipeline.features.context import CONTEXT_FEATURES
 from k4_pipeline.features.proof_tools import ProofResult
 from k4_pipeline.features.spec import FEATURE_NAMES
 from k4_pipeline.leakage.checks.replay_at_cutoffs import LABELS, compare_paths
@@ -75,16 +78,29 @@ def nothing_depends_on_other_tickers(context: AuditContext) -> Verdict:
     day, runs, size = int(full.bars.last_day), 0, context.sample.tensor_rows
     for half in halves:
         again = production.build_again(full, full.bars.subset(half))
-        known = part_of(full, half)
+        known, again = own_context(part_of(full, half)), own_context(again)
         out.merge(compare_paths(known, again, day, when="with half of the tickers", rows_after=True, tensor_rows=size))
         out.merge(_same_membership(context, known, again))
         runs += 1
     if context.sample.tickers is None:
         again = production.build_again(full, with_stranger(full.bars, order[0], 4.0, "!STRANGER"))
-        again = scoped(again, names)
-        out.merge(compare_paths(full, again, day, when="with a stranger in front", rows_after=True, tensor_rows=size))
+        again = own_context(scoped(again, names))
+        out.merge(
+            compare_paths(
+                own_context(full), again, day, when="with a stranger in front", rows_after=True, tensor_rows=size
+            )
+        )
         runs += 1
     return Verdict.of(name, out.cases, out.findings, runs=runs, tickers=len(halves[0]), differing=out.differing)
+
+
+def own_context(path: PipelineRun) -> PipelineRun:
+    """The path without the context features that compare within a date: by their declaration they see other tickers."""
+    if path.context is None:
+        return path
+    values = np.array(path.context)
+    values[:, [spec.scope == "date" for spec in CONTEXT_FEATURES]] = 0.0
+    return dataclasses.replace(path, context=values, _cache={})
 
 
 def _same_membership(context: AuditContext, known: PipelineRun, again: PipelineRun) -> Comparison:

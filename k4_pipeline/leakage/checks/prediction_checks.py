@@ -12,6 +12,7 @@ from k4_pipeline.config import CLASS_VALUES, N_CLASSES
 from k4_pipeline.leakage.engine.audit import AuditContext, check
 from k4_pipeline.leakage.engine.compare import Comparison, compare_tables, key_text, shown
 from k4_pipeline.leakage.oracles.inputs import InputOracle
+from k4_pipeline.market.bars import to_days
 from k4_pipeline.pipeline import stages as production
 from k4_pipeline.pipeline.stages import KEYS
 from k4_pipeline.verdict import Verdict
@@ -172,10 +173,15 @@ def predictions_follow_from_the_stored_model(context: AuditContext) -> Verdict:
     windows = [oracle.canonical(row) for _, row in wanted.iterrows()]
     x = np.stack([oracle.inputs(window, center, scale, s.clip_sigmas) for window in windows])
     mask = np.stack([window[1] for window in windows])
-    device = next(fitted.model.parameters()).device
+    first = next(fitted.model.parameters(), None)
+    device = torch.device("cpu") if first is None else first.device
+    extra = []
+    if full.context is not None:
+        ends = full.bars.locate(wanted["ticker"], to_days(wanted["snapshot_date"]))
+        extra = [torch.tensor(np.asarray(full.context[ends]), dtype=torch.float32, device=device)]
     with torch.inference_mode():
         logits = fitted.model.eval()(
-            torch.tensor(x, dtype=torch.float32, device=device), torch.tensor(mask, device=device)
+            torch.tensor(x, dtype=torch.float32, device=device), torch.tensor(mask, device=device), *extra
         )
     e = np.exp(logits.double().cpu().numpy())
     p = e / e.sum(axis=1, keepdims=True)

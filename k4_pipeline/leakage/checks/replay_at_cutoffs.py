@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from k4_pipeline.features.context import CONTEXT_NAMES
 from k4_pipeline.features.spec import FEATURE_NAMES, MARKET_NAMES
 from k4_pipeline.leakage.engine.audit import AuditContext, check, day_text
 from k4_pipeline.leakage.engine.compare import (
@@ -89,6 +90,16 @@ def compare_bars(known: PipelineRun, again: PipelineRun, day: int, *, when: str)
                     key_columns=("ticker", "date"),
                 )
             )
+        if known.context is not None and again.context is not None:
+            mine, theirs = np.asarray(known.context)[keep], again.context[again.bars.date <= day]
+            wrong = differ(mine, theirs)
+            out.add(wrong.size, 0)
+            if wrong.any():
+                bad, keys = wrong.any(axis=1), past.to_frame()[["ticker", "date"]]
+                cause = "the context reads bars after its own date, or tickers that were not listed by then"
+                pair = (keys[bad], mine[bad], theirs[bad], CONTEXT_NAMES)
+                at = ("ticker", "date")
+                out.merge(compare_arrays("context_features", *pair, when=when, cause=cause, key_columns=at))
     return out, same
 
 
@@ -115,6 +126,14 @@ def compare_paths(
     out.merge(_compare_rows("labeled_snapshots", *pair, LABELS, when=when, cause=cause))
     if not rows_after:
         out.merge(nothing_after(again, day, when=when))
+
+    if known.windows is not None and again.windows is not None and same_bars:
+        # A window enters the table when its label is known.
+        rows, rows_again = _dated(known.windows, "label_end_date", day), _dated(again.windows, "label_end_date", day)
+        columns = [c for c in known.windows.columns if c not in KEYS]
+        cause = "a training window, its geometry or its label depends on later bars"
+        pair = (known.windows, rows, again.windows, rows_again)
+        out.merge(_compare_rows("training_windows", *pair, columns, when=when, cause=cause, counted=True))
 
     rows, rows_again = _dated(known.sequences, "snapshot_date", day), _dated(again.sequences, "snapshot_date", day)
     columns = [c for c in SEQUENCE_COLUMNS if c not in KEYS]
@@ -232,7 +251,9 @@ def rebuilt_at(context: AuditContext, day: int) -> PipelineRun:
     full = context.full
     if full.raw is not None:
         cut = production.cut_raw(full.raw, day)
-        return production.build_from_raw(cut, full.config, today=context.today, given=full.given)
+        return production.build_from_raw(
+            cut, full.config, today=context.today, given=full.given, for_models=full.context is not None
+        )
     return production.build_again(full, full.bars.until(day))
 
 

@@ -170,6 +170,7 @@ def scoped(full: PipelineRun, tickers: list[str]) -> PipelineRun:
         bars=full.bars.subset(tickers),
         rejects=None,
         panel=np.ascontiguousarray(full.panel[kept]),
+        context=None if full.context is None else np.ascontiguousarray(full.context[kept]),
         snapshots=part(full.snapshots),
         labeled=part(full.labeled),
         sequences=sequences,

@@ -51,12 +51,15 @@ def compare_training(stored: Fitted, again: Fitted) -> Comparison:
 
     expect("scaler: hash", stored.scaler.hash(), again.scaler.hash())
     expect("model: classes of the train rows", list(stored.class_counts), list(again.class_counts))
-    for a, b in zip(stored.history, again.history):
+    pairs = zip(stored.members, again.members)
+    epochs = [e for m, n in pairs for e in zip(m.get("history", []), n.get("history", []))]
+    for a, b in [*zip(stored.history, again.history), *epochs]:
         mine, other = _of_training(a), _of_training(b)
         for key in sorted(set(mine) | set(other)):
             expect(f"model: epoch {a.get('epoch')}, {key}", mine.get(key), other.get(key))
-    if stored.best_epoch == again.best_epoch:
-        expect("model: sha256 of the weights", weights_fingerprint(stored.model), weights_fingerprint(again.model))
+    if [m.get("best_epoch") for m in stored.members] == [m.get("best_epoch") for m in again.members]:
+        pair = weights_fingerprint(stored.validated), weights_fingerprint(again.validated)
+        expect("model: sha256 of the weights", *pair)
     return out
 
 

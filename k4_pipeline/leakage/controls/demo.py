@@ -16,9 +16,11 @@ import pandas as pd
 
 from k4_pipeline.config import (
     CleaningConfig,
+    LossConfig,
     ModelConfig,
     PatternConfig,
     PipelineConfig,
+    RecipeConfig,
     SimulationConfig,
     SplitConfig,
     TrainConfig,
@@ -47,6 +49,8 @@ def demo_config(seed: int = 0) -> PipelineConfig:
         patterns=PatternConfig(),
         split=SplitConfig(test_months=12, validation_months=12),
         model=ModelConfig(preset="tiny", dropout=0.0),
+        recipe=RecipeConfig(),
+        loss=LossConfig(),
         training=TrainConfig(
             seed=seed, epochs=12, batch_size=128, patience=12, device="cpu", monitor="k4_average_precision"
         ),

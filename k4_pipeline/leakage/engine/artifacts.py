@@ -16,6 +16,7 @@ import pandas as pd
 from k4_pipeline.config import PipelineConfig, from_dict
 from k4_pipeline.errors import BadInputError, K4Error
 from k4_pipeline.evaluation.calibration import Calibrator
+from k4_pipeline.features.context_table import read_context
 from k4_pipeline.features.panel import read_panel
 from k4_pipeline.leakage.checks.provenance import code_fingerprint
 from k4_pipeline.leakage.engine.audit import AuditContext, AuditSample
@@ -32,7 +33,15 @@ from k4_pipeline.storage.code_version import described
 from k4_pipeline.training.checkpoint import load_checkpoint
 from k4_pipeline.verdict import Verdict
 
-DATA = ("daily_bars", "snapshots", "labeled_snapshots", "market_features", "sequences")
+DATA = (
+    "daily_bars",
+    "snapshots",
+    "labeled_snapshots",
+    "market_features",
+    "sequences",
+    "context_features",
+    "training_windows",
+)
 OF_AS_OF = ("dataset_split", "trained_model", "predictions")
 REPORT = "validation_report"
 
@@ -97,6 +106,7 @@ def stored_fitted(refs: dict[str, ArtifactRef]) -> Fitted:
         history=facts["history"],
         best_epoch=int(facts["best_epoch"]),
         monitor_name=str(facts["monitor"]).removeprefix("validation_"),
+        members=facts["members"],
         class_counts=list(facts.get("class_counts", [])),
         record=dict(facts.get("seen", {})),
     )
@@ -132,6 +142,8 @@ def path_of(
         manifest=SplitManifest.from_json(refs["dataset_split"].path("split.json").read_text()) if split else None,
         fitted=stored_fitted(refs) if "trained_model" in has else None,
         predictions=table("predictions") if "predictions" in has else None,
+        context=np.asarray(read_context(refs["context_features"].dir).values) if "context_features" in has else None,
+        windows=table("training_windows") if "training_windows" in has else None,
         metrics=_report_metrics(refs.get(REPORT)),
         given=made if "snapshots" in has and "counts" in refs["snapshots"].meta else None,
     )

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from k4_pipeline.config import LossConfig, ModelConfig, PipelineConfig, TrainConfig
+from k4_pipeline.config import LossConfig, ModelConfig, PipelineConfig, RecipeConfig, TrainConfig
 from k4_pipeline.errors import BadInputError
 from k4_pipeline.market.bars import Bars
 from k4_pipeline.pipeline import stages as production
@@ -29,6 +29,7 @@ def cheap_config(config: PipelineConfig, *, epochs: int, seed: int) -> PipelineC
     return dataclasses.replace(
         config,
         model=ModelConfig(preset="tiny", dropout=0.0),
+        recipe=RecipeConfig(),
         loss=LossConfig(gamma_neg=0.0, label_smoothing=0.0, class_weights=(1.0,) * 6),
         training=TrainConfig(
             seed=seed,

@@ -13,9 +13,11 @@ from pathlib import Path
 from k4_pipeline.config import (
     IntegrityConfig,
     LabelConfig,
+    LossConfig,
     ModelConfig,
     PatternConfig,
     PipelineConfig,
+    RecipeConfig,
     SimulationConfig,
     SplitConfig,
     TrainConfig,
@@ -52,6 +54,8 @@ def small_config(seed: int = 0, **simulation: object) -> PipelineConfig:
         labels=LabelConfig(horizon_bars=30, gain_thresholds=(0.02, 0.04, 0.06, 0.09), stop_loss=0.05),
         split=SplitConfig(validation_months=7, test_months=6, min_train_rows=30),
         model=ModelConfig(preset="tiny"),
+        recipe=RecipeConfig(),
+        loss=LossConfig(),
         training=TrainConfig(epochs=2, batch_size=128, patience=2, device="cpu", monitor="k4_average_precision"),
         integrity=IntegrityConfig(bootstrap_draws=100),
     )

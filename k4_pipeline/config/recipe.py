@@ -1,0 +1,44 @@
+"""The recipe of a model as a whole: which members are averaged, in which phases they are trained, on what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+MemberKind = Literal["network", "mamba_attention", "bilstm", "no_sequence", "gradient_boosting", "logit"]
+MODEL_PRESETS = ("default", "original", "fast")
+
+
+@dataclass(frozen=True)
+class WindowConfig:
+    """Training windows: any bar with the box of its last bars, labelled by the same race; for pre-training only."""
+
+    box_bars: int = 10
+    min_history_bars: int = 260
+    sample_probability: float = 0.05  # of each bar of a box after its first one
+    density: float = 1.0  # share of the windows that is kept
+    seed: int = 1
+    max_rows: int = 300_000  # of one fit, for the network without a sequence
+    max_sequence_rows: int = 60_000  # of one fit, for the networks that read a sequence
+
+
+@dataclass(frozen=True)
+class RecipeConfig:
+    """Members are averaged kind by kind. `network` is `model.architecture`."""
+
+    members: tuple[MemberKind, ...] = ("network",)
+    seeds: int = 1  # of each network; they are averaged
+    context: bool = False  # the context of the last bar is fed to the heads, beside the sequence
+    pretrain_epochs: int = 0  # on the training windows, before the snapshots; 0: none
+    pretrain_learning_rate: float = 1e-3
+    pretrain_batch_size: int = 512
+    refit: bool = False  # fit once more on every row known at as_of, for the epochs that validation chose
+    # Share of the validation tickers that early stopping looks at; the calibrator is fitted on the others. 1: both on
+    # all of them.
+    stopping_frac: float = 1.0
+    min_train_k4: int = 10  # fewer K4 rows to train on: no tier above AVOID, no champion
+    logit_c: float = 0.01
+    boosting_leaves: int = 8
+    boosting_rounds: int = 120
+    boosting_learning_rate: float = 0.05
+    boosting_min_leaf_rows: int = 20

@@ -1,0 +1,139 @@
+"""Fitting the members of a recipe: two phases for a network, one fit for trees and a logit.
+
+The first time every network is stopped on validation rows; with `recipe.refit` it is fitted once more on every row
+known at as_of, for as many epochs as the first time chose. Trees and logit are fitted on the train rows alone.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import nn
+
+from k4_pipeline.config import PipelineConfig, RecipeConfig, TrainConfig
+from k4_pipeline.models.ensemble import TABULAR_KINDS, Corrected, TextModel, network_config
+from k4_pipeline.models.tabular import GradientBoosting, Logit
+from k4_pipeline.pipeline.sources import Rows
+from k4_pipeline.training import loop
+from k4_pipeline.training.resume import Resume
+from k4_pipeline.training.seeding import resolve_device
+
+Progress = Callable[[int, int], None] | None
+_SEEDS_APART = 1000
+_PARTS = 1000  # progress of one stage
+
+
+@dataclass(frozen=True)
+class Member:
+    """One fitted member, and how it came about (JSON-able)."""
+
+    kind: str
+    module: nn.Module
+    record: dict[str, Any]
+
+
+def planned(config: PipelineConfig) -> list[tuple[str, int]]:
+    """(kind, seed) of every member, in order; `network` is the architecture of the configuration."""
+    out = []
+    for name in config.recipe.members:
+        kind = config.model.architecture if name == "network" else name
+        for i in range(1 if kind in TABULAR_KINDS else max(1, config.recipe.seeds)):
+            pair = (kind, config.training.seed + _SEEDS_APART * i)
+            if pair not in out:
+                out.append(pair)
+    return out
+
+
+def shares(progress: Progress, stages: int) -> list[Progress]:
+    """One progress callback for each of `stages` equal parts of the whole."""
+    if progress is None:
+        return [None] * stages
+
+    def of(i: int) -> Callable[[int, int], None]:
+        return lambda done, total: progress(i * _PARTS + _PARTS * done // max(total, 1), stages * _PARTS)
+
+    return [of(i) for i in range(stages)]
+
+
+def fit_network(
+    kind: str,
+    seed: int,
+    config: PipelineConfig,
+    snapshots: Rows,
+    windows: Rows | None,
+    stopping: Rows | None,
+    *,
+    epochs: int | None = None,
+    panel: torch.Tensor | None = None,
+    progress: Progress = None,
+    resume: Resume | None = None,
+) -> Member:
+    """Trained on the windows, where there are any, then on the snapshots, stopped on the rows of `stopping`.
+
+    Without `stopping` the second phase runs for `epochs`.
+    """
+    model, recipe = network_config(config.model, kind), config.recipe
+    device = resolve_device(config.training.device)
+    one = dataclasses.replace(config.training, seed=seed)
+    first, second = shares(progress, 2)
+    initial = None
+    if windows is not None and recipe.pretrain_epochs and len(windows):
+        found = loop.train(
+            model,
+            _pretraining(one, recipe),
+            config.loss,
+            windows.source(kind, device, panel),
+            None,
+            progress=first,
+            resume=None if resume is None else resume.phase("windows"),
+        )
+        initial = found.model.state_dict()
+    if epochs is not None:
+        one = dataclasses.replace(one, epochs=epochs)
+    result = loop.train(
+        model,
+        one,
+        config.loss,
+        snapshots.source(kind, device, panel),
+        None if stopping is None else stopping.source(kind, device, panel),
+        initial=initial,
+        progress=second,
+        resume=None if resume is None else resume.phase("snapshots"),
+    )
+    weights = torch.log(torch.tensor(result.class_weights)) if config.training.prior_correction else None
+    record = {
+        "kind": kind,
+        "seed": seed,
+        "window_rows": 0 if initial is None or windows is None else len(windows),
+        **{k: v for k, v in result.summary().items() if k not in ("seconds", "samples_per_s")},
+    }
+    return Member(kind, Corrected(result.model, weights).to(device), record)
+
+
+def _pretraining(config: TrainConfig, recipe: RecipeConfig) -> TrainConfig:
+    return dataclasses.replace(
+        config,
+        epochs=recipe.pretrain_epochs,
+        batch_size=recipe.pretrain_batch_size,
+        learning_rate=recipe.pretrain_learning_rate,
+        ema_decay=0.0,
+    )
+
+
+def fit_tabular(kind: str, seed: int, config: PipelineConfig, snapshots: Rows) -> Member:
+    """Trees or a logit on the last bars and their context."""
+    recipe = config.recipe
+    model: Any = Logit(recipe.logit_c)
+    if kind == "gradient_boosting":
+        model = GradientBoosting(
+            recipe.boosting_leaves,
+            recipe.boosting_rounds,
+            recipe.boosting_learning_rate,
+            recipe.boosting_min_leaf_rows,
+        )
+    model.fit(snapshots.tabular(), snapshots.targets, snapshots.weights, seed)
+    return Member(kind, TextModel(kind, model.to_json()), {"kind": kind, "seed": seed, "train_rows": len(snapshots)})
