@@ -34,7 +34,7 @@ class RecipeConfig:
     pretrain_batch_size: int = 512
     refit: bool = False  # fit once more on every row known at as_of, for the epochs that validation chose
     # Share of the validation tickers that early stopping looks at; the calibrator is fitted on the others. 1: both on
-    # all of them.
+    # all of them; 0: no early stopping, training.epochs are run and all validation rows are left to the calibrator.
     stopping_frac: float = 1.0
     min_train_k4: int = 10  # fewer K4 rows to train on: no tier above AVOID, no champion
     logit_c: float = 0.01

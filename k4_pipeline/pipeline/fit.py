@@ -90,7 +90,7 @@ def member_dataset(
 def for_stopping(table: pd.DataFrame, frac: float) -> np.ndarray:
     """Rows (n,) bool of a validation table that early stopping looks at: whole tickers, chosen by the hash of the name.
 
-    The others are for the calibrator. With `frac` 1 all rows are for both.
+    The others are for the calibrator. With `frac` 1 all rows are for both, with 0 none is for stopping.
     """
     if frac >= 1.0:
         return np.ones(len(table), dtype=bool)
@@ -154,9 +154,9 @@ def fit(
     use = {"context": recipe.context}
     train_set = rows_for(tables, train_rows, train_table, fitted_scaler, **use)
     stopping = for_stopping(validation_table, recipe.stopping_frac)
-    if not stopping.any():
-        stopping[:] = True
-    stop_set = rows_for(tables, rows[stopping], validation_table[stopping], fitted_scaler, **use)
+    stop_set = None
+    if stopping.any():
+        stop_set = rows_for(tables, rows[stopping], validation_table[stopping], fitted_scaler, **use)
     plan = ensemble.planned(config)
     turns = iter(ensemble.shares(progress, len(plan) * (1 + recipe.refit)))
     device = resolve_device(config.training.device)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from k4_pipeline.cli.run import resolve
-from k4_pipeline.config import LabelConfig, PipelineConfig
+from k4_pipeline.config import LabelConfig, LossConfig, PipelineConfig, RecipeConfig, TrainConfig
 from k4_pipeline.defs.resources import K4Resource
 from k4_pipeline.errors import ConfigError
 from k4_pipeline.options import OPTIONS, apply_assignments, apply_options, options_from_environment, set_field
@@ -110,7 +110,13 @@ def test_a_damaged_settings_file_is_named_with_a_remedy(tmp_path, content):
 
 def test_every_option_reaches_a_field_and_has_a_variable_of_its_name():
     examples = {"labels": "rare_30", "patterns": "strict", "world": "null", "source": "table", "preset": "tiny"}
-    examples |= {"missing_tickers": "filter", "labeling": "first_breach", "architecture": "bilstm", "backend": "naive"}
+    examples |= {
+        "model_preset": "fast",
+        "missing_tickers": "filter",
+        "labeling": "first_breach",
+        "architecture": "bilstm",
+        "backend": "naive",
+    }
     for name, option in OPTIONS.items():
         value = examples.get(name, "7" if not option.is_path else "x.csv")
         changed = apply_options(PipelineConfig(), options_from_environment({f"K4_{name.upper()}": value}))
@@ -193,3 +199,23 @@ def test_no_open_pattern_is_said_in_one_kind_sentence():
     text = _no_signal({"bars_to": "2024-12-31"})
     assert "No pattern was open on the last day (2024-12-31)" in text
     assert "nothing is wrong" in text
+
+
+def test_a_model_preset_sets_recipe_loss_and_training_and_single_fields_refine_it():
+    fast = apply_options(PipelineConfig(), {"model_preset": "fast", "epochs": "3", "seed": "5"})
+    assert fast.recipe.members == ("no_sequence", "gradient_boosting", "logit")
+    assert (fast.training.epochs, fast.training.seed, fast.training.monitor) == (3, 5, "log_loss")
+    original = apply_options(fast, {"model_preset": "original"})
+    assert original.recipe == RecipeConfig()
+    assert original.loss == LossConfig()
+    assert original.training == TrainConfig(seed=5)
+    assert apply_options(original, {"model_preset": "default", "seed": 0}) == PipelineConfig()
+    with pytest.raises(ConfigError, match="original"):
+        apply_options(PipelineConfig(), {"model_preset": "best"})
+
+
+def test_members_are_checked_by_name():
+    found = apply_assignments(PipelineConfig(), ["recipe.members=logit,bilstm", "recipe.seeds=2"])
+    assert found.recipe.members == ("logit", "bilstm")
+    with pytest.raises(ConfigError, match="gradient_boosting"):
+        apply_assignments(PipelineConfig(), ["recipe.members=forest"])

@@ -80,6 +80,9 @@ def fitting_reads_only_rows_known_at_as_of(context: AuditContext) -> Verdict:
     )
     allowed = keyed["_merge"] == "both"
     permitted = set(map(tuple, keyed.loc[allowed, ["end_row", "start_row"]].to_numpy().tolist()))
+    if full.windows is not None:
+        early = to_days(full.windows["label_end_date"]) < context.as_of_day
+        permitted |= set(map(tuple, full.windows.loc[early, ["end_row", "start_row"]].to_numpy().tolist()))
     named = {
         (row.end_row, row.start_row): f"{row.ticker} start_date={row.start_date:%Y-%m-%d} "
         f"snapshot_date={row.snapshot_date:%Y-%m-%d}"

@@ -237,6 +237,12 @@ def the_best_epoch_was_chosen_on_validation_rows(context: AuditContext) -> Verdi
         if not history:
             continue
         epochs += len(history)
+        if member["monitor_name"] == "none":  # nothing was chosen: all epochs were run
+            fixed = int(member["best_epoch"]) == len(history)
+            out.add(
+                len(history), int(not fixed), [f"model: epoch {member['best_epoch']} of {len(history)}"] * (not fixed)
+            )
+            continue
         best, best_rank = 0, None
         for epoch, values in enumerate(history, start=1):
             order = monitor_order(member["monitor_name"])
@@ -257,7 +263,6 @@ def _measured_again(full: PipelineRun, fitted: Fitted, i: int, kept: dict[str, A
     out, model = Comparison(), fitted.validated
     rows, table = production.members(full, "validation")
     stopping = candidate.for_stopping(table, full.config.recipe.stopping_frac)
-    stopping = stopping if stopping.any() else ~stopping
     table = table[stopping]
     use = {"context": full.context is not None}
     data = candidate.rows_for(production.tables(full), rows[stopping], table, fitted.scaler, **use).sequences()

@@ -55,7 +55,7 @@ def no_context_feature_changes_when_later_bars_are_cut(bars: Bars, stored: np.nd
 def training_windows_do_not_depend_on_later_bars(
     bars: Bars, stored: pd.DataFrame, config: PipelineConfig, *, seed: int = 0
 ) -> Verdict:
-    """Windows of a few tickers made again on bars cut at sampled dates: those whose label was known by then, no more."""
+    """Windows of a few tickers made again on bars cut at sampled dates: those whose label was known then, no more."""
     names = bars.tickers.astype(str)
     some = sorted(np.random.default_rng(seed).choice(names, min(TICKERS, len(names)), replace=False).tolist())
     mine, few, out = stored[stored["ticker"].isin(some)], bars.subset(some), Comparison()
