@@ -67,7 +67,7 @@ def apply_options(config: PipelineConfig, options: Mapping[str, Any]) -> Pipelin
     for name, value in sorted(given.items(), key=lambda item: not OPTIONS[item[0]].preset):
         option = OPTIONS[name]
         if option.preset == "recipe":
-            config = dataclasses.replace(config, **model_preset(str(value), config.training))
+            config = dataclasses.replace(config, **model_preset(str(value), config.training, config.model))
             continue
         if option.preset:
             section = _PRESETS[option.preset].preset(str(value))

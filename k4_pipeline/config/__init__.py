@@ -98,7 +98,7 @@ class PipelineConfig:
     labels: LabelConfig = field(default_factory=LabelConfig)
     split: SplitConfig = field(default_factory=SplitConfig)
     scaler: ScalerConfig = field(default_factory=ScalerConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: ModelConfig = field(default_factory=lambda: model_preset("default")["model"])
     windows: WindowConfig = field(default_factory=WindowConfig)
     recipe: RecipeConfig = field(default_factory=lambda: model_preset("default")["recipe"])
     loss: LossConfig = field(default_factory=lambda: model_preset("default")["loss"])

@@ -22,9 +22,10 @@ class ScalerConfig:
 class ModelConfig:
     """Architecture. `preset` fills the sizes (models/presets.py); `backend` picks the selective scan."""
 
-    architecture: Literal["mamba_attention", "bilstm", "no_sequence"] = "mamba_attention"
-    preset: Literal["micro", "tiny", "small", "base", "large"] = "small"
+    architecture: Literal["mamba_attention", "bilstm", "no_sequence", "tabm"] = "mamba_attention"
+    preset: Literal["micro", "tiny", "compact", "small", "base", "large"] = "small"
     dropout: float = 0.1
+    head_dropout: float = -1.0  # of the dense layers; negative: as dropout
     backend: Literal["auto", "naive", "cpu", "triton", "mamba_ssm"] = "auto"
 
 

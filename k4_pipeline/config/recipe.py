@@ -5,7 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-MemberKind = Literal["network", "mamba_attention", "bilstm", "no_sequence", "gradient_boosting", "logit"]
+MemberKind = Literal[
+    "network",
+    "network_without_context",
+    "mamba_attention",
+    "bilstm",
+    "no_sequence",
+    "tabm",
+    "extra_trees",
+    "gradient_boosting",
+    "logit",
+]
 MODEL_PRESETS = ("default", "original", "fast")
 
 
@@ -15,16 +25,16 @@ class WindowConfig:
 
     box_bars: int = 10
     min_history_bars: int = 260
-    sample_probability: float = 0.05  # of each bar of a box after its first one
-    density: float = 1.0  # share of the windows that is kept
+    sample_probability: float = 0.16  # of each bar of a box after its first one
+    density: float = 0.25  # share of the windows that is kept
     seed: int = 1
-    max_rows: int = 300_000  # of one fit, for the network without a sequence
-    max_sequence_rows: int = 60_000  # of one fit, for the networks that read a sequence
+    max_rows: int = 300_000  # of one fit, for networks and trees without a sequence
+    max_sequence_rows: int = 100_000  # of one fit, for the networks that read a sequence
 
 
 @dataclass(frozen=True)
 class RecipeConfig:
-    """Members are averaged kind by kind. `network` is `model.architecture`."""
+    """Members are averaged kind by kind. `network` is `model.architecture`, with the context where `context` is set."""
 
     members: tuple[MemberKind, ...] = ("network",)
     seeds: int = 1  # of each network; they are averaged
@@ -32,12 +42,18 @@ class RecipeConfig:
     pretrain_epochs: int = 0  # on the training windows, before the snapshots; 0: none
     pretrain_learning_rate: float = 1e-3
     pretrain_batch_size: int = 512
+    market_context: bool = True  # whether models read the means over the date among the context features
     refit: bool = False  # fit once more on every row known at as_of, for the epochs that validation chose
+    average_refit: bool = False  # average the first fit and the refit, a hedge; else the refit alone serves
     # Share of the validation tickers that early stopping looks at; the calibrator is fitted on the others. 1: both on
     # all of them; 0: no early stopping, training.epochs are run and all validation rows are left to the calibrator.
     stopping_frac: float = 1.0
     min_train_k4: int = 10  # fewer K4 rows to train on: no tier above AVOID, no champion
     logit_c: float = 0.01
+    forest_trees: int = 150
+    forest_min_leaf_rows: int = 40
+    forest_window_frac: float = 0.3  # share of the training windows that extremely randomised trees learn from
+    forest_window_weight: float = 4.0  # of those windows together, in units of the snapshots together
     boosting_leaves: int = 8
     boosting_rounds: int = 120
     boosting_learning_rate: float = 0.05

@@ -95,6 +95,7 @@ N_CONTEXT = len(CONTEXT_FEATURES)
 _AT = {name: i for i, name in enumerate(CONTEXT_NAMES)}
 _MEANS_OF = np.array([_AT[name] for name in ("log_volatility_20", "log_volatility_60", "return_20", "return_60")])
 _MEANS_TO = np.array([_AT[s.name] for s in _DATE[1:]])
+MARKET_MEANS: tuple[int, ...] = tuple(_MEANS_TO.tolist())  # columns that are the same for all tickers of a date
 _RANKS_OF = np.array([_AT[name] for name in _RANKED])
 _DOLLAR_VOLUME = _AT["relative_dollar_volume"]
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor, nn
 
 from k4_pipeline.errors import BadInputError
-from k4_pipeline.models.tabular import Standardiser
+
+if TYPE_CHECKING:
+    from k4_pipeline.models.tabular import Standardiser
 
 _BOUND = 5.0  # standard deviations
 

@@ -21,7 +21,14 @@ class BiLSTMClassifier(nn.Module):
     """
 
     def __init__(
-        self, sizes: Sizes, n_features: int, n_classes: int, *, dropout: float = 0.0, n_context: int = 0
+        self,
+        sizes: Sizes,
+        n_features: int,
+        n_classes: int,
+        *,
+        dropout: float = 0.0,
+        head_dropout: float = 0.0,
+        n_context: int = 0,
     ) -> None:
         super().__init__()
         d_model, hidden = sizes.d_model, sizes.lstm_hidden
@@ -34,7 +41,7 @@ class BiLSTMClassifier(nn.Module):
         self.norm = nn.LayerNorm(2 * hidden)
         self.pool = MaskedPool(2 * hidden)
         self.beside = BesideSequence(n_features, n_context)
-        self.head = DenseHead(2 * hidden + self.beside.width, sizes.head, n_classes, dropout)
+        self.head = DenseHead(2 * hidden + self.beside.width, sizes.head, n_classes, head_dropout)
         self._open_forget_gates()
 
     @torch.no_grad()

@@ -12,6 +12,7 @@ from k4_pipeline.models.bilstm import BiLSTMClassifier
 from k4_pipeline.models.classifier import MambaAttention
 from k4_pipeline.models.no_sequence import NoSequence
 from k4_pipeline.models.presets import sizes_of
+from k4_pipeline.models.tabm import TabM
 
 
 def build_model(
@@ -29,18 +30,29 @@ def build_model(
     checkpoint; the architectures themselves take any length. Raises `ConfigError` for unknown names.
     """
     sizes = sizes_of(config.preset)
+    head_dropout = config.dropout if config.head_dropout < 0 else config.head_dropout
     model: nn.Module
     if config.architecture == "mamba_attention":
         model = MambaAttention(
-            sizes, n_features, n_classes, dropout=config.dropout, backend=config.backend, n_context=n_context
+            sizes,
+            n_features,
+            n_classes,
+            dropout=config.dropout,
+            head_dropout=head_dropout,
+            backend=config.backend,
+            n_context=n_context,
         )
     elif config.architecture == "bilstm":
-        model = BiLSTMClassifier(sizes, n_features, n_classes, dropout=config.dropout, n_context=n_context)
+        model = BiLSTMClassifier(
+            sizes, n_features, n_classes, dropout=config.dropout, head_dropout=head_dropout, n_context=n_context
+        )
     elif config.architecture == "no_sequence":
-        model = NoSequence(sizes, n_features, n_classes, dropout=config.dropout, n_context=n_context)
+        model = NoSequence(sizes, n_features, n_classes, dropout=head_dropout, n_context=n_context)
+    elif config.architecture == "tabm":
+        model = TabM(sizes.head[0], n_features, n_classes, dropout=head_dropout, n_context=n_context)
     else:
         raise ConfigError(
-            f"architecture {config.architecture!r} is unknown; use mamba_attention, bilstm or no_sequence"
+            f"architecture {config.architecture!r} is unknown; use mamba_attention, bilstm, no_sequence or tabm"
         )
     model.config = config  # type: ignore[assignment]
     model.n_features, model.n_classes, model.seq_len = n_features, n_classes, seq_len  # type: ignore[assignment]

@@ -23,6 +23,7 @@ class MambaAttention(nn.Module):
         n_classes: int,
         *,
         dropout: float = 0.0,
+        head_dropout: float = 0.0,
         backend: str = "auto",
         n_context: int = 0,
     ) -> None:
@@ -38,7 +39,7 @@ class MambaAttention(nn.Module):
         self.norm = nn.LayerNorm(d_model)
         self.pool = MaskedPool(d_model)
         self.beside = BesideSequence(n_features, n_context)
-        self.head = DenseHead(d_model + self.beside.width, sizes.head, n_classes, dropout, backend)
+        self.head = DenseHead(d_model + self.beside.width, sizes.head, n_classes, head_dropout, backend)
         rescale_residual_projections(self.blocks)
 
     def _pooled_on_cpu(self, x: Tensor, first_valid: Tensor) -> Tensor:

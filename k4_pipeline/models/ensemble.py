@@ -7,6 +7,7 @@ everything, and its hash covers everything.
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,11 @@ from torch import Tensor, nn
 from k4_pipeline.config import N_CLASSES, ModelConfig
 from k4_pipeline.errors import StaleArtifactError
 from k4_pipeline.models.build import build_model
+from k4_pipeline.models.forest import ExtraTrees
 from k4_pipeline.models.tabular import GradientBoosting, Logit
 
-TABULAR_KINDS: dict[str, Any] = {"gradient_boosting": GradientBoosting, "logit": Logit}
+TABULAR_KINDS: dict[str, Any] = {"gradient_boosting": GradientBoosting, "logit": Logit, "extra_trees": ExtraTrees}
+WITHOUT_CONTEXT = "_without_context"  # ends the kind of a network that reads the sequence alone
 
 
 class Corrected(nn.Module):
@@ -38,7 +41,12 @@ class Corrected(nn.Module):
 
 def row_of(x: np.ndarray, context: np.ndarray) -> np.ndarray:
     """What trees and logit read: the last bar of x (batch, length, features) and the context (batch, k), float32."""
-    return np.concatenate([x[:, -1].astype(np.float32), context.astype(np.float32)], axis=1)
+    return with_origin(np.concatenate([x[:, -1].astype(np.float32), context.astype(np.float32)], axis=1), 1.0)
+
+
+def with_origin(rows: np.ndarray, origin: float) -> np.ndarray:
+    """`rows` (n, d) with one more column: 1 for a snapshot, 0 for a training window."""
+    return np.concatenate([rows, np.full((len(rows), 1), origin, np.float32)], axis=1)
 
 
 class TextModel(nn.Module):
@@ -69,7 +77,8 @@ class TextModel(nn.Module):
 class Ensemble(nn.Module):
     """Members (kind, module), averaged within a kind and then over the kinds; a single one is passed on as it is.
 
-    `validated` are the members as validation saw them, where the others were fitted once more on all rows known.
+    `validated` are the members as validation saw them, where the others were fitted once more on all rows known;
+    with `both` the two are averaged.
     """
 
     def __init__(
@@ -78,8 +87,11 @@ class Ensemble(nn.Module):
         members: list[nn.Module],
         validated: list[nn.Module] | None = None,
         config: ModelConfig | None = None,
+        *,
+        both: bool = False,
     ) -> None:
         super().__init__()
+        self.both = both
         self.config = config or ModelConfig()
         self.kinds = list(kinds)
         self.members = nn.ModuleList(members)
@@ -98,10 +110,13 @@ class Ensemble(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor, context: Tensor | None = None) -> Tensor:
         """Log-probabilities (batch, classes) of x (batch, length, features), mask and context (batch, n_context)."""
-        if len(self.members) == 1:
+        if len(self.members) == 1 and not self.both:
             return self.members[0](x, mask, context)
         by_kind: dict[str, list[Tensor]] = {}
-        for kind, member in zip(self.kinds, self.members):
+        pairs = list(zip(self.kinds, self.members))
+        if self.both and self.validated_members is not None:
+            pairs += zip(self.kinds, self.validated_members)
+        for kind, member in pairs:
             by_kind.setdefault(kind, []).append(torch.softmax(member(x, mask, context).double(), dim=-1))
         means = [torch.stack(parts).mean(dim=0) for parts in by_kind.values()]
         return torch.log(torch.stack(means).mean(dim=0).clamp(min=1e-12)).float()
@@ -119,7 +134,7 @@ class Ensemble(nn.Module):
         return out
 
 
-def build_ensemble(config: ModelConfig, description: list[dict[str, Any]], *, refitted: bool) -> Ensemble:
+def build_ensemble(config: ModelConfig, description: list[dict[str, Any]], *, refitted: bool, both: bool) -> Ensemble:
     """An ensemble of that shape, to load a state into."""
 
     def module(entry: dict[str, Any], which: int) -> nn.Module:
@@ -133,9 +148,11 @@ def build_ensemble(config: ModelConfig, description: list[dict[str, Any]], *, re
         sets = [[module(entry, which) for entry in description] for which in range(2 if refitted else 1)]
     except (KeyError, IndexError, TypeError) as problem:
         raise StaleArtifactError(f"the stored ensemble is not described as expected ({problem}); train again") from None
-    return Ensemble(kinds, sets[0], sets[1] if refitted else None, config)
+    return Ensemble(kinds, sets[0], sets[1] if refitted else None, config, both=both)
 
 
 def network_config(config: ModelConfig, kind: str) -> ModelConfig:
-    """The settings of a network of that kind."""
-    return ModelConfig(architecture=kind, preset=config.preset, dropout=config.dropout, backend=config.backend)  # type: ignore[arg-type]
+    """The settings of a network of that kind; TabM and one without context take half of the head's dropout."""
+    architecture = kind.removesuffix(WITHOUT_CONTEXT)
+    share = 0.5 if kind != architecture or kind == "tabm" else 1.0
+    return dataclasses.replace(config, architecture=architecture, head_dropout=config.head_dropout * share)  # type: ignore[arg-type]

@@ -20,7 +20,7 @@ class NoSequence(nn.Module):
         if not n_context:
             raise ConfigError("the network without a sequence reads the context; set recipe.context=true")
         self.beside = BesideSequence(n_features, n_context)
-        self.head = DenseHead(self.beside.width, sizes.head[1:], n_classes, dropout)
+        self.head = DenseHead(self.beside.width, sizes.head[-2:], n_classes, dropout)
 
     def forward(self, x: Tensor, mask: Tensor, context: Tensor | None = None) -> Tensor:
         """Logits (batch, n_classes) of x (batch, length, n_features) and context (batch, n_context)."""

@@ -29,6 +29,9 @@ PRESETS: dict[str, Sizes] = {
         d_model=16, n_mamba_blocks=1, head=(32, 16), lstm_hidden=10, target_parameters=7_000, n_attention_heads=1
     ),
     "tiny": Sizes(d_model=32, n_mamba_blocks=2, head=(128, 64, 32), lstm_hidden=24, target_parameters=41_000),
+    "compact": Sizes(
+        d_model=64, n_mamba_blocks=2, head=(256, 128), lstm_hidden=40, target_parameters=137_000, n_attention_heads=4
+    ),
     "small": Sizes(d_model=128, n_mamba_blocks=2, head=(512, 256, 128), lstm_hidden=80, target_parameters=500_000),
     "base": Sizes(d_model=256, n_mamba_blocks=3, head=(512, 256, 128), lstm_hidden=192, target_parameters=2_000_000),
     "large": Sizes(d_model=512, n_mamba_blocks=4, head=(512, 256, 128), lstm_hidden=432, target_parameters=8_000_000),

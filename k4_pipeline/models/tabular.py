@@ -66,7 +66,8 @@ class Standardiser:
         )
 
 
-def _checked(x: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def checked_rows(x: np.ndarray, y: np.ndarray, weights: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The rows of a fit as float32, int64 and float64; `BadInputError` when they do not match."""
     x, y = np.asarray(x, dtype=np.float32), np.asarray(y, dtype=np.int64)
     w = np.ones(len(y)) if weights is None else np.asarray(weights, dtype=np.float64)
     if x.ndim != 2 or len(x) == 0 or len(x) != len(y) or len(w) != len(y):
@@ -99,7 +100,7 @@ class Logit:
         """Fit in place and return self; `seed` changes nothing, the problem is convex."""
         from sklearn.linear_model import LogisticRegression
 
-        x, y, w = _checked(x, y, weights)
+        x, y, w = checked_rows(x, y, weights)
         self.standardiser, self.n_rows = Standardiser.fit(x), len(y)
         self.present = np.unique(y)
         if len(self.present) == 1:
@@ -147,7 +148,7 @@ class Logit:
     @classmethod
     def from_json(cls, text: str) -> Logit:
         """The inverse of `to_json`."""
-        v = _read(text, "logit")
+        v = read_text(text, "logit")
         return cls(
             v["c"],
             v["max_iterations"],
@@ -177,7 +178,7 @@ class GradientBoosting:
         """Fit in place and return self; the seed matters where features are drawn (`feature_frac` below 1)."""
         import lightgbm
 
-        x, y, w = _checked(x, y, weights)
+        x, y, w = checked_rows(x, y, weights)
         self.present, self.n_rows = np.unique(y), len(y)
         if len(self.present) == 1:
             return self
@@ -232,7 +233,7 @@ class GradientBoosting:
     @classmethod
     def from_json(cls, text: str) -> GradientBoosting:
         """The inverse of `to_json`."""
-        v = _read(text, "gradient_boosting")
+        v = read_text(text, "gradient_boosting")
         booster = None
         if v["model"] is not None:
             import lightgbm
@@ -243,7 +244,8 @@ class GradientBoosting:
         return cls(**fields, present=np.array(v["present"], np.int64), n_rows=v["n_rows"], booster=booster)
 
 
-def _read(text: str, kind: str) -> dict[str, Any]:
+def read_text(text: str, kind: str) -> dict[str, Any]:
+    """The JSON object of a stored model; `StaleArtifactError` when it is none of that kind."""
     try:
         values = json.loads(text)
     except ValueError as problem:

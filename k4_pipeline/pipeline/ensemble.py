@@ -1,7 +1,8 @@
 """Fitting the members of a recipe: two phases for a network, one fit for trees and a logit.
 
 The first time every network is stopped on validation rows; with `recipe.refit` it is fitted once more on every row
-known at as_of, for as many epochs as the first time chose. Trees and logit are fitted on the train rows alone.
+known at as_of, for as many epochs as the first time chose. So are a logit and extremely randomised trees; gradient
+boosting is fitted on the train rows alone, where it was better.
 """
 
 from __future__ import annotations
@@ -11,11 +12,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
 from k4_pipeline.config import PipelineConfig, RecipeConfig, TrainConfig
-from k4_pipeline.models.ensemble import TABULAR_KINDS, Corrected, TextModel, network_config
+from k4_pipeline.models.ensemble import (
+    TABULAR_KINDS,
+    WITHOUT_CONTEXT,
+    Corrected,
+    TextModel,
+    network_config,
+    with_origin,
+)
+from k4_pipeline.models.forest import ExtraTrees
 from k4_pipeline.models.tabular import GradientBoosting, Logit
 from k4_pipeline.pipeline.sources import Rows
 from k4_pipeline.training import loop
@@ -40,7 +50,7 @@ def planned(config: PipelineConfig) -> list[tuple[str, int]]:
     """(kind, seed) of every member, in order; `network` is the architecture of the configuration."""
     out = []
     for name in config.recipe.members:
-        kind = config.model.architecture if name == "network" else name
+        kind = str(name).replace("network", config.model.architecture) if "network" in name else name
         for i in range(1 if kind in TABULAR_KINDS else max(1, config.recipe.seeds)):
             pair = (kind, config.training.seed + _SEEDS_APART * i)
             if pair not in out:
@@ -77,6 +87,9 @@ def fit_network(
     Without `stopping` the second phase runs for `epochs`.
     """
     model, recipe = network_config(config.model, kind), config.recipe
+    if kind.endswith(WITHOUT_CONTEXT):
+        sets = (None if rows is None else rows.without_context() for rows in (snapshots, windows, stopping))
+        snapshots, windows, stopping = sets  # type: ignore[assignment]
     device = resolve_device(config.training.device)
     one = dataclasses.replace(config.training, seed=seed)
     first, second = shares(progress, 2)
@@ -124,8 +137,8 @@ def _pretraining(config: TrainConfig, recipe: RecipeConfig) -> TrainConfig:
     )
 
 
-def fit_tabular(kind: str, seed: int, config: PipelineConfig, snapshots: Rows) -> Member:
-    """Trees or a logit on the last bars and their context."""
+def fit_tabular(kind: str, seed: int, config: PipelineConfig, snapshots: Rows, windows: Rows | None = None) -> Member:
+    """Trees or a logit on the last bars and their context; extremely randomised trees on some windows as well."""
     recipe = config.recipe
     model: Any = Logit(recipe.logit_c)
     if kind == "gradient_boosting":
@@ -135,5 +148,16 @@ def fit_tabular(kind: str, seed: int, config: PipelineConfig, snapshots: Rows) -
             recipe.boosting_learning_rate,
             recipe.boosting_min_leaf_rows,
         )
-    model.fit(snapshots.tabular(), snapshots.targets, snapshots.weights, seed)
+    x, y = with_origin(snapshots.tabular(), 1.0), snapshots.targets
+    assert y is not None
+    w = np.ones(len(y)) if snapshots.weights is None else snapshots.weights.astype(np.float64)
+    if kind == "extra_trees":
+        model = ExtraTrees(recipe.forest_trees, recipe.forest_min_leaf_rows)
+        if windows is not None and len(windows) and recipe.forest_window_frac > 0:
+            some = windows.some(recipe.forest_window_frac)
+            assert some.targets is not None
+            share = recipe.forest_window_weight * w.sum() / len(some)
+            x = np.concatenate([x, with_origin(some.tabular(), 0.0)])
+            y, w = np.concatenate([y, some.targets]), np.concatenate([w, np.full(len(some), share)])
+    model.fit(x, y, w, seed)
     return Member(kind, TextModel(kind, model.to_json()), {"kind": kind, "seed": seed, "train_rows": len(snapshots)})

@@ -21,11 +21,12 @@ from torch import nn
 from k4_pipeline.config import K4, N_CLASSES, SPLIT_NAMES, PipelineConfig
 from k4_pipeline.errors import ConfigError
 from k4_pipeline.evaluation import calibration, predict_table
+from k4_pipeline.features.context import MARKET_MEANS
 from k4_pipeline.models.ensemble import TABULAR_KINDS, Ensemble, TextModel
 from k4_pipeline.patterns import training_windows
 from k4_pipeline.pipeline import ensemble
 from k4_pipeline.pipeline.members import KEYS, member_of, rows_of, seen
-from k4_pipeline.pipeline.sources import Rows
+from k4_pipeline.pipeline.sources import LAST_BAR_KINDS, Rows
 from k4_pipeline.pipeline.tables import Stored
 from k4_pipeline.sequences import dataset, scaler
 from k4_pipeline.sequences.assemble import SequenceIndex
@@ -36,6 +37,7 @@ from k4_pipeline.training.resume import Resume
 from k4_pipeline.training.seeding import resolve_device
 
 Progress = Callable[[int, int], None] | None
+ONCE = ("gradient_boosting",)  # fitted on the train rows alone: a refit made it worse
 PREDICTED_KEYS = ["ticker", "pattern_id", "start_date", "snapshot_date", "split"]
 
 
@@ -65,7 +67,13 @@ def lead_of(members: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def rows_for(
-    tables: Stored, rows: np.ndarray, table: pd.DataFrame, fitted_scaler: scaler.Scaler, *, context: bool
+    tables: Stored,
+    rows: np.ndarray,
+    table: pd.DataFrame,
+    fitted_scaler: scaler.Scaler,
+    *,
+    context: bool,
+    market: bool = True,
 ) -> Rows:
     """Rows of the sequence table, which all need a known class, with the columns of their split rows."""
     return Rows(
@@ -76,6 +84,7 @@ def rows_for(
         table["outcome_class"].to_numpy(dtype=np.int64),
         table["weight"].to_numpy(dtype=np.float32),
         tables.context if context else None,
+        () if market else MARKET_MEANS,
     )
 
 
@@ -122,7 +131,16 @@ def _windows(
         rows = training_windows.thinned(table, known, limit, limits.seed)
         most = rows if len(rows) > len(most) else most
         context = tables.context if config.recipe.context else None
-        out[sequence] = Rows(tables.panel, index, rows, fitted_scaler, y[rows], None, context)
+        out[sequence] = Rows(
+            tables.panel,
+            index,
+            rows,
+            fitted_scaler,
+            y[rows],
+            None,
+            context,
+            () if config.recipe.market_context else MARKET_MEANS,
+        )
     return out, table.iloc[most]
 
 
@@ -151,7 +169,7 @@ def fit(
     begin, recipe = time.perf_counter(), config.recipe
     train_rows, train_table = member_of(tables.split, tables.sequences, SPLIT_NAMES[0])
     rows, validation_table = member_of(tables.split, tables.sequences, SPLIT_NAMES[1])
-    use = {"context": recipe.context}
+    use = {"context": recipe.context, "market": recipe.market_context}
     train_set = rows_for(tables, train_rows, train_table, fitted_scaler, **use)
     stopping = for_stopping(validation_table, recipe.stopping_frac)
     stop_set = None
@@ -171,11 +189,11 @@ def fit(
     for kind, seed in plan:
         turn = next(turns)
         if kind in TABULAR_KINDS:
-            first.append(ensemble.fit_tabular(kind, seed, config, train_set))
+            first.append(ensemble.fit_tabular(kind, seed, config, train_set, windows.get(False)))
             if turn is not None:
                 turn(1, 1)
         else:
-            phase = windows.get(kind != "no_sequence")
+            phase = windows.get(kind not in LAST_BAR_KINDS)
             first.append(
                 ensemble.fit_network(
                     kind,
@@ -191,7 +209,7 @@ def fit(
             )
     kinds, members = [m.kind for m in first], [m.module for m in first]
     model = Ensemble(kinds, members, config=config.model)
-    if recipe.refit and any(kind not in TABULAR_KINDS for kind in kinds):
+    if recipe.refit and any(kind not in ONCE for kind in kinds):
         assert bounds is not None
         table = _refit_table(tables, config, bounds)
         again_rows, table = rows_of(tables.sequences, table)
@@ -204,9 +222,15 @@ def fit(
         for member in first:
             turn = next(turns)
             if isinstance(member.module, TextModel):
-                final.append(TextModel(member.kind, member.module.fitted().to_json()))
+                again = TextModel(member.kind, member.module.fitted().to_json())
+                if member.kind not in ONCE:
+                    seed = int(member.record["seed"])
+                    again = ensemble.fit_tabular(member.kind, seed, config, again_set, windows.get(False)).module  # type: ignore[assignment]
+                final.append(again)
+                if turn is not None:
+                    turn(1, 1)
                 continue
-            phase, epochs = windows.get(member.kind != "no_sequence"), int(member.record["best_epoch"])
+            phase, epochs = windows.get(member.kind not in LAST_BAR_KINDS), int(member.record["best_epoch"])
             seed = int(member.record["seed"])
             made = ensemble.fit_network(
                 member.kind,
@@ -221,7 +245,7 @@ def fit(
                 resume=None if resume is None else resume.phase(f"{member.kind}-{seed}-refit".replace("_", "-")),
             )
             final.append(made.module)
-        model = Ensemble(kinds, final, members, config.model)
+        model = Ensemble(kinds, final, members, config.model, both=recipe.average_refit)
     model.eval()
     held = calibration_rows(validation_table, recipe.stopping_frac)
     held_rows, held_table = rows[held], validation_table[held].reset_index(drop=True)
@@ -273,6 +297,6 @@ def score(
 
     `context` (n_bars, k) has one row per row of `panel`; models without context leave it alone.
     """
-    data = dataset.SequenceDataset(panel, index, rows, fitted_scaler, context=context)
+    data = Rows(panel, index, rows, fitted_scaler, context=context).sequences()
     p_raw = prediction.predict_probabilities(model, data, progress=progress)
     return predict_table.build_predictions(keys[PREDICTED_KEYS], p_raw, calibrator, config.signals)

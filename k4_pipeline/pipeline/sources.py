@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from k4_pipeline.sequences.scaler import Scaler
 from k4_pipeline.training.device_batches import DeviceBatches
 from k4_pipeline.training.source import Batch, BatchSource
 
+LAST_BAR_KINDS = ("no_sequence", "tabm")  # networks that read the last bar alone
 _CHUNK = 2048
 
 
@@ -28,6 +29,7 @@ class Rows:
     targets: np.ndarray | None = None
     weights: np.ndarray | None = None
     context: np.ndarray | None = None  # (n_bars, k)
+    unread: tuple[int, ...] = ()  # columns of the context that count as not available
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -35,7 +37,7 @@ class Rows:
     def sequences(self) -> dataset.SequenceDataset:
         """Whole sequences, assembled when a batch is read."""
         return dataset.SequenceDataset(
-            self.panel, self.index, self.rows, self.scaler, self.targets, self.weights, self.context
+            self.panel, self.index, self.rows, self.scaler, self.targets, self.weights, self.contexts()
         )
 
     def last_bars(self) -> np.ndarray:
@@ -49,18 +51,34 @@ class Rows:
             ]
         return out
 
-    def contexts(self) -> np.ndarray:
-        """The context (n, k) float32 of the last bars."""
-        assert self.context is not None
-        return np.asarray(self.context[self.index.rows[self.rows, END]], dtype=np.float32)
+    def contexts(self) -> np.ndarray | None:
+        """The context (n, k) float32 of the last bars, NaN where not available; None without context."""
+        if self.context is None:
+            return None
+        values = np.array(self.context[self.index.rows[self.rows, END]], dtype=np.float32)
+        values[:, list(self.unread)] = np.nan
+        return values
+
+    def without_context(self) -> Rows:
+        """The same rows for a network that reads the sequence alone."""
+        return replace(self, context=None)
+
+    def some(self, frac: float) -> Rows:
+        """Every 1 / frac-th row, evenly spaced."""
+        n = max(1, round(frac * len(self.rows)))
+        at = np.arange(n) * len(self.rows) // n
+        y, w = (None if a is None else a[at] for a in (self.targets, self.weights))
+        return replace(self, rows=self.rows[at], targets=y, weights=w)
 
     def tabular(self) -> np.ndarray:
         """What trees and a logit are fitted on: (n, 69 + k) float32."""
-        return np.concatenate([self.last_bars(), self.contexts()], axis=1)
+        context = self.contexts()
+        assert context is not None
+        return np.concatenate([self.last_bars(), context], axis=1)
 
     def source(self, kind: str, device: torch.device, panel: torch.Tensor | None = None) -> BatchSource:
         """The rows as a network of that kind reads them, on its device; `panel` is one that is there already."""
-        if kind == "no_sequence":
+        if kind in LAST_BAR_KINDS:
             return LastBars(self, device)
         if device.type == "cpu":
             return self.sequences()
@@ -72,7 +90,7 @@ class Rows:
             self.targets,
             self.weights,
             device=device,
-            context=self.context,
+            context=self.contexts(),
         )
 
 
@@ -81,7 +99,9 @@ class LastBars:
 
     def __init__(self, rows: Rows, device: torch.device) -> None:
         self.x = torch.from_numpy(rows.last_bars()).unsqueeze(1).to(device)  # (n, 1, 69)
-        self.context = torch.from_numpy(rows.contexts()).to(device)
+        context = rows.contexts()
+        assert context is not None
+        self.context = torch.from_numpy(context).to(device)
         self.targets = None if rows.targets is None else torch.as_tensor(rows.targets).long().to(device)
         self.weights = None if rows.weights is None else torch.as_tensor(rows.weights).float().to(device)
 

@@ -14,7 +14,7 @@ import torch
 
 from k4_pipeline.config import N_CLASSES, N_FEATURES, SEQUENCE_BARS
 from k4_pipeline.errors import BadInputError
-from k4_pipeline.sequences.assemble import END, SequenceIndex
+from k4_pipeline.sequences.assemble import SequenceIndex
 from k4_pipeline.sequences.model_inputs import assemble_inputs
 from k4_pipeline.sequences.scaler import Scaler
 
@@ -32,7 +32,7 @@ class SequenceDataset:
     """Some rows of a sequence index, with targets and weights in the same order.
 
     `rows` (n,) positions in the index; `targets` (n,) classes 0..5 or None; `weights` (n,) positive or None;
-    `context` (n_bars, k) one row per bar of the panel, or None. Positions
+    `context` (n, k) or None. Positions
     passed to `batch` count in `rows`. Raises `BadInputError` when lengths differ or a target is no class.
     """
 
@@ -46,7 +46,7 @@ class SequenceDataset:
         weights: np.ndarray | None = None,
         context: np.ndarray | None = None,
     ) -> None:
-        self.context_values = context
+        self.context_values = None if context is None else np.ascontiguousarray(context, dtype=np.float32)
         self.panel_values = panel_values
         self.index = index
         self.rows = np.ascontiguousarray(rows, dtype=np.int64)
@@ -73,8 +73,7 @@ class SequenceDataset:
         """The context (b, k) float32 of the last bar of the sequences at `positions` (b,), NaN where not available."""
         if self.context_values is None:
             return None
-        bars = self.index.rows[self.rows[np.asarray(positions, dtype=np.int64)], END]
-        return torch.from_numpy(np.array(self.context_values[bars], dtype=np.float32))
+        return torch.from_numpy(self.context_values[np.asarray(positions, dtype=np.int64)])
 
     def batch(self, positions: np.ndarray, out: Batch | None = None) -> Batch:
         """The sequences at `positions` (b,) of `rows`, in that order.

@@ -86,7 +86,8 @@ def _shape_of(model: nn.Module) -> dict[str, Any]:
     """What `load_checkpoint` needs to build the module again."""
     if isinstance(model, Ensemble):
         refitted = model.validated_members is not None
-        return {"config": to_dict(model.config), "ensemble": model.describe(), "refitted": refitted}
+        shape = {"ensemble": model.describe(), "refitted": refitted, "both": model.both}
+        return {"config": to_dict(model.config), **shape}
     names = ("n_features", "n_classes", "seq_len", "n_context")
     return {"config": to_dict(model.config), **{name: getattr(model, name) for name in names}}
 
@@ -155,7 +156,7 @@ def load_checkpoint(
     config = from_dict(ModelConfig, {**stored["config"], "backend": "auto"})
     model: nn.Module
     if "ensemble" in stored:
-        model = build_ensemble(config, stored["ensemble"], refitted=stored["refitted"])
+        model = build_ensemble(config, stored["ensemble"], refitted=stored["refitted"], both=stored["both"])
     else:
         shape = (stored["n_features"], stored["n_classes"], stored["seq_len"], stored.get("n_context", 0))
         model = build_model(config, *shape)

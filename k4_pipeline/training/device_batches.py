@@ -131,10 +131,8 @@ class DeviceBatches:
         self.targets = None if targets is None else torch.as_tensor(targets).long().to(self.device)
         self.weights = None if weights is None else torch.as_tensor(weights).float().to(self.device)
         self.context: Tensor | None = None
-        if context is not None:  # of the last bars alone
-            ends = index.rows[rows, END]
-            chosen = context[torch.as_tensor(ends)] if isinstance(context, Tensor) else torch.from_numpy(context[ends])
-            self.context = chosen.to(self.device, torch.float32)
+        if context is not None:  # (n, k), of the last bars
+            self.context = torch.as_tensor(context).to(self.device, torch.float32)
         self._constants(scaler)
         self.tables: Any = None
         self._assemble: Callable[..., tuple[Tensor, Tensor]] = self._formula

@@ -97,6 +97,10 @@ class TrainStep:
         """The step at the rate that is set: what a CUDA graph captures."""
         with autocast(self.device, self.config.precision):
             logits = self.forward(x, mask, *([] if context is None else [context]))
+        if logits.dim() == 3:  # (batch, members, classes): the mean of the members' losses
+            members = logits.shape[1]
+            logits, y = logits.flatten(0, 1), y.repeat_interleave(members)
+            weight = None if weight is None else weight.repeat_interleave(members)
         result = self.loss(logits, y, weight)
         self.optimiser.zero_grad(set_to_none=True)
         (result.loss * self.loss_scale).backward()

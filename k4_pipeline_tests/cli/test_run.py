@@ -183,7 +183,7 @@ def test_sequences_as_csv_hold_the_same_rows(home, tmp_path):
         (["export", "predictions", "--out", "x.csv", "--as-of", "1999-01-01"], "there are 20"),
         (["run", "--source", "table", "--path", "nosuch.parquet"], "nosuch.parquet"),
         (["run", "--source", "folder"], "needs --path"),
-        (["run", "--preset", "huge"], "use one of micro, tiny, small"),
+        (["run", "--preset", "huge"], "use one of micro, tiny, compact, small"),
         (["champion", "rollback"], "no earlier champion"),
     ],
 )

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from k4_pipeline.cli.run import resolve
-from k4_pipeline.config import LabelConfig, LossConfig, PipelineConfig, RecipeConfig, TrainConfig
+from k4_pipeline.config import LabelConfig, LossConfig, ModelConfig, PipelineConfig, RecipeConfig, TrainConfig
 from k4_pipeline.defs.resources import K4Resource
 from k4_pipeline.errors import ConfigError
 from k4_pipeline.options import OPTIONS, apply_assignments, apply_options, options_from_environment, set_field
@@ -140,7 +140,7 @@ def test_a_preset_is_refined_by_single_options_whatever_their_order():
 @pytest.mark.parametrize(
     "dotted, value, message",
     [
-        ("model.preset", "huge", r"'huge'; use one of micro, tiny, small"),
+        ("model.preset", "huge", r"'huge'; use one of micro, tiny, compact, small"),
         ("model.nosuch", "1", "model has no setting 'nosuch'"),
         ("nosuch.x", "1", "there is no section 'nosuch'"),
         ("training.epochs", "many", "expected int"),
@@ -203,11 +203,12 @@ def test_no_open_pattern_is_said_in_one_kind_sentence():
 
 def test_a_model_preset_sets_recipe_loss_and_training_and_single_fields_refine_it():
     fast = apply_options(PipelineConfig(), {"model_preset": "fast", "epochs": "3", "seed": "5"})
-    assert fast.recipe.members == ("no_sequence", "gradient_boosting", "logit")
+    assert fast.recipe.members == ("tabm", "no_sequence", "extra_trees", "logit")
     assert (fast.training.epochs, fast.training.seed, fast.training.monitor) == (3, 5, "log_loss")
     original = apply_options(fast, {"model_preset": "original"})
     assert original.recipe == RecipeConfig()
     assert original.loss == LossConfig()
+    assert original.model == ModelConfig()
     assert original.training == TrainConfig(seed=5)
     assert apply_options(original, {"model_preset": "default", "seed": 0}) == PipelineConfig()
     with pytest.raises(ConfigError, match="original"):

@@ -20,7 +20,7 @@ from k4_pipeline.pipeline.training_windows import LABEL_COLUMNS, index_windows
 from k4_pipeline.schemas import validate
 from k4_pipeline.schemas.training_windows import TRAINING_WINDOWS
 
-CONFIG = dataclasses.replace(small_config(1), windows=WindowConfig(sample_probability=0.2))
+CONFIG = dataclasses.replace(small_config(1), windows=WindowConfig(sample_probability=0.2, density=1.0))
 
 
 @pytest.fixture(scope="module")

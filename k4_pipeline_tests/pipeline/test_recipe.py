@@ -21,7 +21,16 @@ from k4_pipeline.pipeline.members import member_of
 from k4_pipeline.training.checkpoint import load_checkpoint, save_checkpoint
 from k4_pipeline.training.predict import predict_probabilities
 
-KINDS = ["mamba_attention", "bilstm", "no_sequence", "gradient_boosting", "logit"]
+KINDS = [
+    "mamba_attention",
+    "mamba_attention_without_context",
+    "bilstm",
+    "no_sequence",
+    "tabm",
+    "extra_trees",
+    "gradient_boosting",
+    "logit",
+]
 
 
 def small_ensemble() -> PipelineConfig:
@@ -29,8 +38,9 @@ def small_ensemble() -> PipelineConfig:
     made = model_preset("default")
     recipe = dataclasses.replace(
         made["recipe"],
-        members=("network", "bilstm", "no_sequence", "gradient_boosting", "logit"),
+        members=("network", "network_without_context", *KINDS[2:]),
         boosting_rounds=5,
+        forest_trees=10,
         pretrain_epochs=1,
         stopping_frac=0.5,
     )
@@ -64,8 +74,8 @@ def test_every_kind_is_fitted_and_the_networks_twice(made):
     assert made.model.validated_members is not None
     for kind, first, final in zip(KINDS, made.model.validated_members, made.model.members):
         same = all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), final.state_dict().values()))
-        assert same == (kind in ("gradient_boosting", "logit")), kind
-    assert all(m["window_rows"] > 50 for m in made.members[:3])
+        assert same == (kind == "gradient_boosting"), kind
+    assert all(m["window_rows"] > 50 for m in made.members[:5])
 
 
 def test_the_same_fit_gives_the_same_bits(audited, made):
@@ -113,7 +123,8 @@ def test_an_ensemble_survives_its_checkpoint(audited, made, tmp_path):
 
 def test_the_average_is_that_of_the_members_kind_by_kind(audited, made):
     data, _ = candidate.member_dataset(stages.tables(audited.full), "validation", audited.full.need_fitted().scaler)
-    parts = [predict_probabilities(member, data) for member in made.model.members]
+    modules = [*made.model.members, *made.model.validated_members]
+    parts = [predict_probabilities(member, data) for member in modules]
     assert np.allclose(predict_probabilities(made.model, data), np.mean(parts, axis=0), atol=1e-6)
 
 
@@ -149,7 +160,8 @@ def test_the_audit_notices_spoilt_context_windows_and_members(audited, spoil):
         changed, names = {"windows": table}, ["everything_is_reproduced_from_bars_cut_at_a_date"]
     else:
         fitted = full.need_fitted()
-        model = Ensemble(KINDS, list(fitted.model.members)[::-1], list(fitted.model.validated_members), ModelConfig())
+        members = [fitted.model.members[i] for i in (0, 0, *range(2, len(KINDS)))]
+        model = Ensemble(KINDS, members, list(fitted.model.validated_members), ModelConfig())
         changed = {"fitted": dataclasses.replace(fitted, model=model)}
         names = ["everything_fitted_comes_from_the_permitted_rows_alone"]
     report = audit.run_checks(audited.with_full(**changed), names)
