@@ -41,3 +41,10 @@ def sampling_uniform(seed: int, tickers: np.ndarray, days: np.ndarray) -> np.nda
     day_bits = np.asarray(days).astype(np.int64).view(np.uint64)
     bits = _splitmix(per_ticker[codes] ^ day_bits)
     return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def thinned(seed: int, tickers: np.ndarray, days: np.ndarray, rows: np.ndarray, limit: int) -> np.ndarray:
+    """At most `limit` of `rows` (n,), ascending: those whose (ticker, day), each (n,), have the smallest hash."""
+    if len(rows) <= limit:
+        return rows
+    return np.sort(rows[np.argsort(sampling_uniform(seed, tickers, days), kind="stable")[:limit]])

@@ -10,7 +10,6 @@ from __future__ import annotations
 import dataclasses
 import math
 
-import numpy as np
 import pandas as pd
 
 from k4_pipeline.config import LabelConfig, PatternConfig, WindowConfig
@@ -66,12 +65,3 @@ def make_training_windows(
     made["pattern_id"] = ("window|" + made["pattern_id"]).astype("str")
     labeled = label_snapshots(bars, made, labels, default_exchange=default_exchange)
     return labeled[labeled["outcome_class"].notna()].reset_index(drop=True)
-
-
-def thinned(table: pd.DataFrame, rows: np.ndarray, limit: int, seed: int) -> np.ndarray:
-    """At most `limit` of `rows` (n,) of the windows, ascending: those with the smallest hash of (ticker, date)."""
-    if len(rows) <= limit:
-        return rows
-    part = table.iloc[rows]
-    uniform = sampling_uniform(seed, part["ticker"].to_numpy(dtype=object), to_days(part["snapshot_date"].to_numpy()))
-    return np.sort(rows[np.argsort(uniform, kind="stable")[:limit]])

@@ -22,8 +22,9 @@ from k4_pipeline.config import K4, N_CLASSES, SPLIT_NAMES, PipelineConfig
 from k4_pipeline.errors import ConfigError
 from k4_pipeline.evaluation import calibration, predict_table
 from k4_pipeline.features.context import MARKET_MEANS
+from k4_pipeline.market.bars import to_days
 from k4_pipeline.models.ensemble import TABULAR_KINDS, Ensemble, TextModel
-from k4_pipeline.patterns import training_windows
+from k4_pipeline.patterns import sampling
 from k4_pipeline.pipeline import ensemble
 from k4_pipeline.pipeline.members import KEYS, member_of, rows_of, seen
 from k4_pipeline.pipeline.sources import LAST_BAR_KINDS, Rows
@@ -126,9 +127,11 @@ def _windows(
     known = np.flatnonzero(walk_forward.known_before(table, day, bounds))
     index = SequenceIndex.from_frame(table, tables.index.close)
     y = table["outcome_class"].to_numpy(dtype=np.int64, na_value=-1)
+    tickers = table["ticker"].to_numpy(dtype=object)[known]
+    days = to_days(table["snapshot_date"].to_numpy())[known]
     out, most = {}, np.zeros(0, dtype=np.int64)
     for sequence, limit in ((False, limits.max_rows), (True, limits.max_sequence_rows)):
-        rows = training_windows.thinned(table, known, limit, limits.seed)
+        rows = sampling.thinned(limits.seed, tickers, days, known, limit)
         most = rows if len(rows) > len(most) else most
         context = tables.context if config.recipe.context else None
         out[sequence] = Rows(

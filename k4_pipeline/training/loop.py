@@ -52,7 +52,7 @@ class TrainResult:
     history: list[dict[str, Any]]
     best_epoch: int  # 1-based
     monitor_name: str  # the quantity that chose the epoch
-    monitor_value: float
+    monitor_value: float | None  # None: nothing was measured
     monitor_note: str  # why it is not the one asked for, or why it is coarse; "" otherwise
     stopped_early: bool
     seconds: float
@@ -236,7 +236,7 @@ class _Run:
         model.load_state_dict(state.best_weights)
         if self.progress is not None:
             self.progress(self.total_steps, self.total_steps)
-        value = history[best_epoch - 1].get(f"validation_{self.monitor.name}", math.nan)
+        value = history[best_epoch - 1].get(f"validation_{self.monitor.name}")
         return TrainResult(
             model=model.eval(),
             history=history,

@@ -15,7 +15,8 @@ from k4_pipeline.market.bars import to_days
 from k4_pipeline.market.cleaning import clean_bars
 from k4_pipeline.market.sources import read_bars
 from k4_pipeline.patterns.labels import label_snapshots
-from k4_pipeline.patterns.training_windows import any_bar, make_training_windows, thinned
+from k4_pipeline.patterns.sampling import thinned
+from k4_pipeline.patterns.training_windows import any_bar, make_training_windows
 from k4_pipeline.pipeline.training_windows import LABEL_COLUMNS, index_windows
 from k4_pipeline.schemas import validate
 from k4_pipeline.schemas.training_windows import TRAINING_WINDOWS
@@ -71,12 +72,13 @@ def test_density_and_limits_keep_nested_subsets(bars, table):
     keys = ["ticker", "start_date", "snapshot_date"]
     assert 0.35 < len(half) / len(table) < 0.65
     assert len(half.merge(table, on=keys)) == len(half)
-    rows = np.arange(len(table))
-    few, more = thinned(table, rows, 20, 1), thinned(table, rows, 60, 1)
+    rows = np.arange(len(table)) + 7
+    names, days = table["ticker"].to_numpy(dtype=object), to_days(table["snapshot_date"].to_numpy())
+    few, more = thinned(1, names, days, rows, 20), thinned(1, names, days, rows, 60)
     assert len(few) == 20
     assert set(few) < set(more)
-    assert thinned(table, rows, len(table), 1) is rows
-    assert thinned(table, rows[::2], 20, 1).max() < len(table)
+    assert thinned(1, names, days, rows, len(table)) is rows
+    assert few.min() >= 7
 
 
 def test_no_window_bears_the_name_of_a_pattern(table):

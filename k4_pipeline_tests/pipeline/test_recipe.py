@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import numpy as np
 import pandas as pd
@@ -177,6 +178,7 @@ def test_without_stopping_all_epochs_are_run_and_all_validation_rows_calibrate(a
     assert [m["seed"] for m in found.members] == [0, 1000]
     assert found.seen["validation"]["rows"] == len(found.p_calibration)
     assert found.model.validated() is found.model
+    assert json.dumps(found.members, allow_nan=False)
 
 
 def test_too_few_k4_rows_are_said_in_one_line(audited, made):
