@@ -25,7 +25,7 @@ class ModelConfig:
     architecture: Literal["mamba_attention", "bilstm", "no_sequence", "tabm"] = "mamba_attention"
     preset: Literal["micro", "tiny", "compact", "small", "base", "large"] = "small"
     dropout: float = 0.1
-    head_dropout: float = -1.0  # of the dense layers; negative: as dropout
+    head_dropout: float | None = None  # of the dense layers; None: as dropout
     backend: Literal["auto", "naive", "cpu", "triton", "mamba_ssm"] = "auto"
 
 

@@ -30,7 +30,7 @@ def build_model(
     checkpoint; the architectures themselves take any length. Raises `ConfigError` for unknown names.
     """
     sizes = sizes_of(config.preset)
-    head_dropout = config.dropout if config.head_dropout < 0 else config.head_dropout
+    head_dropout = config.dropout if config.head_dropout is None else config.head_dropout
     model: nn.Module
     if config.architecture == "mamba_attention":
         model = MambaAttention(

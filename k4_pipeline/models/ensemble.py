@@ -155,4 +155,5 @@ def network_config(config: ModelConfig, kind: str) -> ModelConfig:
     """The settings of a network of that kind; TabM and one without context take half of the head's dropout."""
     architecture = kind.removesuffix(WITHOUT_CONTEXT)
     share = 0.5 if kind != architecture or kind == "tabm" else 1.0
-    return dataclasses.replace(config, architecture=architecture, head_dropout=config.head_dropout * share)  # type: ignore[arg-type]
+    head = None if config.head_dropout is None else config.head_dropout * share
+    return dataclasses.replace(config, architecture=architecture, head_dropout=head)  # type: ignore[arg-type]
