@@ -8,13 +8,14 @@ DEV_STAMP := $(VENV)/.installed-dev
 PYTEST_ARGS ?= -n auto --dist loadfile --durations=15
 export DAGSTER_DISABLE_TELEMETRY := 1
 
-.PHONY: setup run test ui lint help
+.PHONY: setup run test faults ui lint help
 
 help:
 	@echo "make setup   create .venv with the pinned packages, and the home folder"
 	@echo "make run     setup, then the whole pipeline on the embedded simulated market"
 	@echo "make ui      setup, then the Dagster UI on http://localhost:3000"
 	@echo "make test    setup with test packages, then all tests"
+	@echo "make faults  kills, damaged bits, disk errors and crowds at every point (an hour)"
 	@echo "make lint    style, formatting and types"
 
 setup: $(STAMP)
@@ -39,6 +40,9 @@ ui: setup
 
 test: $(DEV_STAMP)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+faults: $(DEV_STAMP)
+	K4_FAULTS=all $(BIN)/python -m pytest $(PYTEST_ARGS) k4_pipeline_tests/faults k4_pipeline_tests/training/test_resume.py
 
 lint: $(DEV_STAMP)
 	$(BIN)/ruff check .
