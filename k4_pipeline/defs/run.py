@@ -99,15 +99,21 @@ def run_graph(
     run_id = str(uuid.uuid4())
     show_life(settings.home, run_id)
     with open_instance(settings) as instance, showing(progress):
-        result = job.execute_in_process(
-            instance=instance,
-            partition_key=as_of if partitioned else None,
-            run_config={"loggers": {"file": {"config": {"path": str(log)}}}},
-            asset_selection=[dg.AssetKey(name) for name in assets],
-            raise_on_error=False,
-            tags={"k4/started_by": "k4 run"},
-            run_id=run_id,
-        )
+        try:
+            result = job.execute_in_process(
+                instance=instance,
+                partition_key=as_of if partitioned else None,
+                run_config={"loggers": {"file": {"config": {"path": str(log)}}}},
+                asset_selection=[dg.AssetKey(name) for name in assets],
+                raise_on_error=False,
+                tags={"k4/started_by": "k4 run"},
+                run_id=run_id,
+            )
+        except BaseException:  # Ctrl-C: Dagster leaves such a run as started
+            run = instance.get_run_by_id(run_id)
+            if run is not None and not run.is_finished:
+                instance.report_run_canceled(run, message="Interrupted from the shell.")
+            raise
     return _outcome(result)
 
 
