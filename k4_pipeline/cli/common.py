@@ -51,6 +51,32 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(json_safe(value), indent=1, default=str, allow_nan=False) + "\n")
 
 
+def stored_as_of(store: Any, asset: str, wanted: str | None) -> str:
+    """The as-of date to look at: `wanted` where `asset` has it, else the newest; a clear error names the choices."""
+    from k4_pipeline.errors import BadInputError, StaleArtifactError
+
+    known = store.partitions(asset)
+    if not known:
+        raise StaleArtifactError(f"there is no {asset} below {store.root} yet; run `k4 run` first")
+    if wanted is not None and wanted not in known:
+        raise BadInputError(f"--as-of {wanted}: {asset} has no such date; there are {', '.join(known)}")
+    return wanted or known[-1]
+
+
+def as_day(text: str) -> Any:
+    """A date given on the command line as a pandas Timestamp; `BadInputError` says how to write it."""
+    import datetime as dt
+
+    import pandas as pd
+
+    from k4_pipeline.errors import BadInputError
+
+    try:
+        return pd.Timestamp(dt.date.fromisoformat(text))
+    except ValueError:
+        raise BadInputError(f"--date {text!r} is no date; write it as YYYY-MM-DD") from None
+
+
 def settings_for(home: Path | None) -> Settings:
     """Stored settings and environment, below `home`."""
     return load_settings(home)

@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from k4_pipeline.cli.common import JsonOption, explained, out_console, print_json
+from k4_pipeline.errors import ConfigError
 
 
 @explained
@@ -21,6 +22,9 @@ def features(
     from k4_pipeline.features.spec import FEATURES, feature_list_hash
     from k4_pipeline.features.table import markdown
 
+    groups = list(dict.fromkeys(spec.group for spec in FEATURES))
+    if group is not None and group not in groups:
+        raise ConfigError(f"--group {group!r}: there is no such group; use one of {', '.join(groups)}")
     if page:
         typer.echo(markdown(), nl=False)
         return

@@ -9,10 +9,7 @@ from typing import Annotated
 
 import typer
 
-from k4_pipeline.cli.common import HomeOption, JsonOption, explained, print_json, settings_for
-from k4_pipeline.defs.json_values import with_nan
-from k4_pipeline.errors import StaleArtifactError
-from k4_pipeline.storage import ArtifactStore, atomic_write_bytes, sha256_file
+from k4_pipeline.cli.common import HomeOption, JsonOption, explained, print_json, settings_for, stored_as_of
 
 
 @explained
@@ -22,27 +19,32 @@ def report(
     ] = None,
     open_: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
     render: Annotated[bool, typer.Option("--render", help="Render it again from its stored content.")] = False,
+    single_file: Annotated[
+        bool, typer.Option("--single-file", help="Also write one page that holds everything (5 MB), to send on.")
+    ] = False,
     json_: bool = JsonOption,
     home: Path | None = HomeOption,
 ) -> None:
     """Print the path of a validation report (HTML); with --json its whole content."""
-    from k4_pipeline.report.render import render_report
+    from k4_pipeline.report.render import render_html, render_report, share_plotly
+    from k4_pipeline.storage import ArtifactStore, atomic_write_bytes, atomic_write_text, sha256_file
 
     settings = settings_for(home)
     store = ArtifactStore(settings.artifacts_dir)
-    known = store.partitions("validation_report")
-    as_of = as_of or (known[-1] if known else None)
-    if as_of is None:
-        raise StaleArtifactError(f"there is no report below {settings.home} yet; run `k4 run` first")
+    as_of = stored_as_of(store, "validation_report", as_of)
     ref = store.last_good("validation_report", as_of)
     ref.verify()
     content = json.loads(ref.path("report.json").read_text())
     path = settings.reports_dir / as_of / "report.html"
     if render:
-        render_report({**content, **{part: with_nan(content[part]) for part in ("metrics", "integrity")}}, path.parent)
+        render_report(content, path.parent)
     elif not path.is_file() or sha256_file(path) != ref.files["report.html"]["sha256"]:
         # What lies in reports/ is a copy: shown is what the checks of the artifact have seen.
         atomic_write_bytes(path, ref.path("report.html").read_bytes())
+    share_plotly(settings.reports_dir)
+    if single_file:
+        path = path.with_name("report-single.html")
+        atomic_write_text(path, render_html(content, single_file=True))
     if json_:
         print_json(content)
     else:

@@ -1,31 +1,30 @@
-"""The result of a run: collected from the store as plain JSON, and shown as tables."""
+"""The result of a run: collected from the store as plain JSON, and shown in a dozen lines that fit 80 columns."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
-from k4_pipeline.defs.run import RunOutcome
+from k4_pipeline.report import summary
+from k4_pipeline.report.numbers import METRICS, baselines, finite, number, titled
 from k4_pipeline.settings import Settings
 from k4_pipeline.storage import ArtifactStore, read_parquet
 
-SHOWN_METRICS = {
-    "k4_auc": "K4 AUC",
-    "k4_average_precision": "K4 average precision",
-    "k4_recall_top_5pct": "K4 recall in the top 5%",
-    "k4_recall_top_10pct": "K4 recall in the top 10%",
-    "ev_correlation_pearson": "EV correlation (Pearson)",
-    "ev_correlation_spearman": "EV correlation (Spearman)",
-    "log_loss": "log loss (lower is better)",
-}
+if TYPE_CHECKING:
+    from k4_pipeline.defs.run import CheckOutcome, RunOutcome
+
+SIGNAL_COLUMNS = ("signal", "tier", "ticker", "snapshot_date", "ev", "p_4", "p_5", "power", "lower")
+BUYS = ("STRONG", "GOOD", "MODERATE")
 
 
 def collect_result(settings: Settings, as_of: str | None, outcome: RunOutcome, log: Path) -> dict[str, Any]:
     """Everything a program may want to know of the run; metrics and signals only when it succeeded."""
+    missed = [c for c in outcome.checks if not c.passed]
     result: dict[str, Any] = {
         "success": outcome.success,
         "as_of": as_of,
@@ -34,7 +33,9 @@ def collect_result(settings: Settings, as_of: str | None, outcome: RunOutcome, l
         "errors": outcome.errors,
         "checks": {
             "passed": sum(c.passed for c in outcome.checks),
-            "failed": [f"{c.asset}: {c.check}" for c in outcome.checks if not c.passed],
+            "failed": [f"{c.asset}: {c.check}" for c in missed if not without_evidence(c)],
+            "not_enough_evidence": [f"{c.asset}: {c.check}" for c in missed if without_evidence(c)],
+            "reasons": {f"{c.asset}: {c.check}": c.description for c in missed},
         },
         "log": str(log),
     }
@@ -43,104 +44,126 @@ def collect_result(settings: Settings, as_of: str | None, outcome: RunOutcome, l
     store = ArtifactStore(settings.artifacts_dir)
     report = json.loads(store.current("validation_report", as_of).path("report.json").read_text())
     champion = store.current("champion_model")
-    signals = read_parquet(store.current("signals").path("signals.parquet"))
-    keep = ("signal", "ticker", "snapshot_date", "ev", "p_4", "p_5", "power", "lower")
     return {
         **result,
         "data": report["data"],
         "classes": report["classes"],
         "metrics": report["metrics"],
         "integrity": report["integrity"],
+        "trading": {k: v for k, v in (report.get("trading") or {}).items() if k != "curves"},
+        "headline": summary.headline_lines(report),
+        "next": summary.next_steps(report),
         "champion": {
             **json.loads(champion.path("champion.json").read_text()),
             "why": champion.meta["history"][-1]["why"],
         },
-        "signals": json.loads(signals[list(keep)].to_json(orient="records", date_format="iso")),
+        "signals": read_signals(store),
         "report": str(settings.reports_dir / as_of / "report.html"),
     }
 
 
+def without_evidence(check: CheckOutcome) -> bool:
+    """The check did not fail: it had too little to look at."""
+    return check.description.lower().startswith(("not enough evidence", "no evidence", "too few", "too little"))
+
+
+def read_signals(store: ArtifactStore) -> list[dict[str, Any]]:
+    """Today's signals, best first, as plain JSON."""
+    table = read_parquet(store.current("signals").path("signals.parquet"))
+    columns = [c for c in SIGNAL_COLUMNS if c in table]
+    return json.loads(table[columns].to_json(orient="records", date_format="iso"))
+
+
 def show_result(result: dict[str, Any], console: Console) -> None:
-    """Tables: classes, metrics beside their base rates, integrity tests, signals; then the path of the report."""
-    data = result["data"]
-    console.print(
-        f"\n[bold]As of {result['as_of']}[/]: {data['bars']:,} bars of {data['tickers']:,} tickers, "
-        f"{data['bars_from']} to {data['bars_to']}"
+    """Data, model against baselines, trading, tiers, today, checks, what to do next; then the report's path."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for title, text, style in _lines(result):
+        grid.add_row(title, Text(text, style=style))
+    console.print()
+    console.print(grid)
+    # Alone on its line and never folded, so that it can be copied.
+    console.print(f"Report: {result['report']}", soft_wrap=True, highlight=False, markup=False)
+
+
+def _lines(result: dict[str, Any]) -> list[tuple[str, str, str]]:
+    data, metrics, checks = result["data"], result["metrics"], result["checks"]
+    counts = ", ".join(f"{s['signal']} {s['count']:,}" for s in metrics["signals"])
+    lines = [
+        (
+            "Data",
+            f"{data['bars']:,} bars of {data['tickers']:,} tickers, {data['bars_from']} to {data['bars_to']}; "
+            f"as of {result['as_of']}",
+            "",
+        ),
+        ("Test", summary.evidence(result), ""),
+        ("Model", f"{summary.against_baselines(result)} {summary.judgement(result)}".strip(), ""),
+        ("Budget", _budget(metrics), ""),
+        ("Warning", summary.worse_than_class_mix(result), "yellow"),
+        ("Trading", summary.money(result), ""),
+        ("Tiers", f"of the test rows: {counts}", ""),
+        ("Today", _today(result), ""),
+        ("Checks", _checks(checks), ""),
+        ("Champion", _champion(result["champion"]), ""),
+        ("Next", " ".join(f"{i}. {step}" for i, step in enumerate(result["next"], 1)), "cyan"),
+    ]
+    return [line for line in lines if line[1]]
+
+
+def _budget(metrics: dict[str, Any]) -> str:
+    key = "k4_recall_top_5pct"
+    recall = metrics["model"].get(key)
+    if not recall or not finite(recall["value"]):
+        return ""
+    title, form = METRICS[key]
+    others = [f"{titled(n)} {number(m[key]['value'], form)}" for n, m in baselines(metrics).items() if key in m]
+    return f"{title}: {number(recall['value'], form)}, chance {number(recall['base_rate'], form)}, {', '.join(others)}"
+
+
+def _today(result: dict[str, Any]) -> str:
+    rows, day = result["signals"], result["data"]["bars_to"]
+    if not rows:
+        return f"no pattern was open on {day}, so there is no signal: nothing is wrong"
+    good = [r for r in rows if r["signal"] in BUYS]
+    best = good[0] if good else rows[0]
+    words = f"{len(good)} above AVOID" if good else "none above AVOID"
+    return (
+        f"{len(rows)} open patterns on {day}, {words}; first {best['ticker']} (EV {best['ev']:+.2f}, P(K4) "
+        f"{best['p_4']:.1%}, buy above {best['power']:.4g}). `k4 signals` lists them"
     )
-    console.print(_class_table(result["classes"]))
-    console.print(_metric_table(result["metrics"]))
-    console.print(_integrity_table(result["integrity"]))
-    console.print(_signal_table(result["signals"]) if result["signals"] else _no_signal(data))
-    failed = result["checks"]["failed"]
-    console.print(f"Checks: {result['checks']['passed']} passed, {len(failed)} failed")
-    for name in failed:
-        console.print(f"  not passed (not blocking): {name}")
-    champion = result["champion"]
-    state = "provisional, see its failed checks above" if champion["failed"] else "validated"
-    console.print(f"Champion: as of {champion['as_of']} ({state})")
-    console.print(f"Time: {result['seconds']} s")
-    console.print(f"\nReport: {result['report']}", soft_wrap=True)
 
 
-def _number(value: float | None, form: str = ".3f") -> str:
-    return "-" if value is None else format(value, form)
+def _checks(checks: dict[str, Any]) -> str:
+    failed, thin = checks["failed"], checks["not_enough_evidence"]
+    text = f"{checks['passed']} passed, {len(failed)} failed, {len(thin)} without enough evidence"
+    for word, names in (("failed", failed), ("without enough evidence", thin)):
+        if names:
+            text += f"\n{word}: " + "; ".join(name.partition(": ")[2].replace("_", " ") for name in names[:4])
+            text += f" and {len(names) - 4} more" if len(names) > 4 else ""
+    return text
 
 
-def _class_table(classes: list[dict[str, Any]]) -> Table:
-    table = Table("split", "from", "to", title="Snapshots", title_justify="left")
-    names = list(classes[0]["shares"])
-    for name in ("rows", "labelled", *names):
-        table.add_column(name if name in ("rows", "labelled") else name.partition("_")[0], justify="right")
-    for row in classes:
-        shares = [f"{row['shares'][name]:.1%}" for name in names]
-        table.add_row(row["split"], row["first"], row["last"], f"{row['rows']:,}", f"{row['labelled']:,}", *shares)
-    return table
+def _champion(champion: dict[str, Any]) -> str:
+    state = "provisional: some of its checks did not pass" if champion["failed"] else "validated"
+    return f"as of {champion['as_of']} ({state})"
 
 
-def _metric_table(metrics: dict[str, Any]) -> Table:
-    table = Table(
-        title=f"Test: {metrics['n']:,} labelled snapshots, {metrics['n_k4']} of them K4", title_justify="left"
-    )
-    for name in ("metric", "model", "95% interval", "base rate", "volatility ranking"):
-        table.add_column(name, justify="left" if name == "metric" else "right")
-    for key, label in SHOWN_METRICS.items():
-        model = metrics["model"].get(key)
-        if model is None:
-            continue
-        baseline = metrics["baselines"]["volatility_20"].get(key) or {"value": None}
-        interval = f"{_number(model['low'])} .. {_number(model['high'])}"
-        table.add_row(label, _number(model["value"]), interval, _number(model["base_rate"]), _number(baseline["value"]))
-    return table
-
-
-def _integrity_table(tests: list[dict[str, Any]]) -> Table:
-    table = Table("integrity test", "verdict", "value", "n", "limit", title="Integrity", title_justify="left")
-    for test in tests:
-        colour = "green" if test["passed"] else "yellow"
-        table.add_row(
-            test["name"], f"[{colour}]{test['status']}[/]", _number(test["value"]), f"{test['n']:,}", test["limit"]
-        )
-    return table
-
-
-def _no_signal(data: dict[str, Any]) -> str:
-    return f"\nNo pattern was open on the last day ({data['bars_to']}), so there is no signal today: nothing is wrong."
-
-
-def _signal_table(signals: list[dict[str, Any]], most: int = 10) -> Table:
+def signal_table(signals: list[dict[str, Any]], most: int) -> Table:
+    """Today's open patterns, best first; 80 columns."""
     shown = f"best {most} of {len(signals)}" if len(signals) > most else f"{len(signals)}"
-    table = Table(title=f"Signals of the last day: {shown} open patterns", title_justify="left")
-    for name in ("ticker", "day", "signal", "EV", "P(K4)", "P(K5)", "buy above", "stop below"):
-        table.add_column(name, justify="left" if name in ("ticker", "day", "signal") else "right")
+    table = Table(title=f"{shown} open patterns", title_justify="left", box=None, pad_edge=False)
+    for name in ("ticker", "day", "signal", "EV", "P(K4)", "P(K5)", "buy above", "box ends"):
+        table.add_column(name, justify="left" if name in ("ticker", "day", "signal") else "right", no_wrap=True)
     for row in signals[:most]:
         table.add_row(
-            row["ticker"],
+            Text(row["ticker"]),
             row["snapshot_date"][:10],
-            row["signal"],
-            _number(row["ev"], ".2f"),
-            _number(row["p_4"], ".2%"),
-            _number(row["p_5"], ".2%"),
-            _number(row["power"], ".4g"),
-            _number(row["lower"], ".4g"),
+            row.get("tier") or row["signal"],
+            number(row["ev"], "{:+.2f}"),
+            number(row["p_4"], "{:.1%}"),
+            number(row["p_5"], "{:.1%}"),
+            number(row["power"], "{:.4g}"),
+            number(row["lower"], "{:.4g}"),
         )
     return table

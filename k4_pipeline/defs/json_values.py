@@ -15,12 +15,3 @@ def json_safe(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def with_nan(value: Any) -> Any:
-    """The way back where every null stood for NaN."""
-    if isinstance(value, dict):
-        return {k: with_nan(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [with_nan(v) for v in value]
-    return math.nan if value is None else value

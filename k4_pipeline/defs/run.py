@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import logging
 import uuid
 from dataclasses import dataclass, field
@@ -56,9 +57,9 @@ class RunOutcome:
 
 
 def choose_as_of(settings: Settings, wanted: str | None) -> str:
-    """The partition key of `wanted`, or the newest quarter start whose test span is labelled.
+    """The newest quarter start up to `wanted`, or without it the newest one whose test span is labelled.
 
-    Raises `ConfigError` for a date that begins no quarter.
+    An earlier split knows less, so any date may be given. Raises `ConfigError` for what is no date, or too early.
     """
     from k4_pipeline.splits.as_of import default_as_of
 
@@ -66,10 +67,14 @@ def choose_as_of(settings: Settings, wanted: str | None) -> str:
         ref = ArtifactStore(settings.artifacts_dir).current("labeled_snapshots")
         return default_as_of(load_table(ref), settings.config.split).isoformat()
     keys = as_of_partitions.get_partition_keys()
-    if wanted not in keys:
-        near = [key for key in keys if key <= wanted][-1:] + [key for key in keys if key > wanted][:1]
-        raise ConfigError(f"--as-of {wanted} begins no quarter; near it are {' and '.join(near) or 'none'}")
-    return wanted
+    try:
+        day = dt.date.fromisoformat(wanted).isoformat()
+    except ValueError:
+        raise ConfigError(f"--as-of {wanted!r} is no date; write it as YYYY-MM-DD") from None
+    before = [key for key in keys if key <= day]
+    if not before:
+        raise ConfigError(f"--as-of {wanted} lies before the first quarter, {keys[0]}")
+    return before[-1]
 
 
 @dg.logger(config_schema={"path": str}, description="Everything Dagster says, into one file.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import io
 import json
 import os
 import pty
@@ -18,11 +19,13 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from click.testing import Result
+from rich.console import Console
 from typer.testing import CliRunner
 
 from k4_pipeline.cli import app
 from k4_pipeline.cli.progress import readable
-from k4_pipeline.defs.export import EXPORTS
+from k4_pipeline.cli.results import show_result
+from k4_pipeline.defs.export import EXPORTS, inert
 from k4_pipeline.defs.graph import ASSET_ORDER
 from k4_pipeline.defs.instance import create_home, open_instance
 from k4_pipeline.defs.run import DATA_ASSETS, RunOutcome, run_graph
@@ -185,6 +188,12 @@ def test_sequences_as_csv_hold_the_same_rows(home, tmp_path):
         (["run", "--source", "folder"], "needs --path"),
         (["run", "--preset", "huge"], "use one of micro, tiny, compact, small"),
         (["champion", "rollback"], "no earlier champion"),
+        (["report", "--as-of", "garbage"], "no such date; there are 20"),
+        (["backtest", "--as-of", "garbage"], "no such date; there are 20"),
+        (["features", "--group", "nope"], "use one of core"),
+        (["chart", "S000"], "near it are S00"),
+        (["explain", "S0001", "--date", "yesterday"], "write it as YYYY-MM-DD"),
+        (["run", *TINY, "--as-of", "soon"], "is no date"),
     ],
 )
 def test_a_mistake_ends_with_status_1_and_one_clear_message(home, tmp_path, arguments, message):
@@ -286,3 +295,60 @@ def test_a_few_missing_tickers_fail_by_default_and_can_be_filtered(home, tmp_pat
     assert outcome.errors[0].startswith("check universe_coverage on snapshots does not hold")
     assert f"{one}.L" in outcome.errors[0]
     assert _data_run(home, file, "filter").success
+
+
+def test_the_result_is_a_dozen_lines_that_fit_80_columns(result):
+    stream = io.StringIO()
+    show_result(result, Console(file=stream, width=80))
+    text = stream.getvalue()
+    body = text.strip().splitlines()
+    assert body[-1] == f"Report: {result['report']}"
+    assert max(map(len, body[:-1])) <= 80
+    titles = [line.split()[0] for line in body[:-1] if line[:1] not in ("", " ")]
+    assert set(titles) >= {"Data", "Test", "Model", "Tiers", "Today", "Checks", "Champion", "Next"}
+    assert len(titles) <= 12
+
+
+def test_what_lacks_evidence_is_counted_apart_from_what_failed(result):
+    checks = result["checks"]
+    thin = [test["name"] for test in result["integrity"] if test["status"] == "not enough evidence"]
+    assert len(checks["not_enough_evidence"]) >= len(thin) > 0
+    assert not set(checks["failed"]) & set(checks["not_enough_evidence"])
+    assert set(checks["reasons"]) == set(checks["failed"]) | set(checks["not_enough_evidence"])
+
+
+def test_signals_chart_and_explanation_of_an_open_pattern(home):
+    rows = json.loads(k4(home, "signals", "--json").stdout)
+    assert len(rows) > 0
+    assert rows[0]["ticker"] in k4(home, "signals", "--top", 1).stdout
+    ticker = rows[0]["ticker"]
+    assert "power line" in k4(home, "chart", ticker).stdout
+    found = json.loads(k4(home, "explain", ticker, "--samples", 4, "--json").stdout)
+    assert found["open"]
+    assert found["p_4"] == pytest.approx(rows[0]["p_4"])
+    assert found["sanity"]["adds_up"]
+    assert len(found["neighbours"]) == 5
+    page = Path(found["page"]).read_text()
+    assert found["reasons"][0]["name"] in page
+
+
+def test_a_backtest_is_printed_and_written(home):
+    done = json.loads(k4(home, "backtest", "--json").stdout)
+    assert {"buy all", "volatility, top 5%"} <= {r["rule"] for r in done["results"]}
+    assert "Equity after costs" in Path(done["page"]).read_text()
+    dear = json.loads(k4(home, "backtest", "--set", "trading.commission=0.05", "--json").stdout)
+    costs = [next(r["mean_cost"] for r in d["results"] if r["rule"] == "buy all") for d in (done, dear)]
+    assert costs[1] > costs[0] + 0.05
+
+
+def test_a_page_that_holds_everything_can_be_written(home):
+    path = Path(k4(home, "report", "--single-file").stdout.strip())
+    assert path.name == "report-single.html"
+    assert path.stat().st_size > 4_000_000
+
+
+def test_texts_that_a_spreadsheet_would_run_are_made_inert():
+    table = pd.DataFrame({"a": ["=1+1", "+x", "-x", "@x", "x=1", None], "n": [-1.0, 2.0, 3.0, 4.0, 5.0, 6.0]})
+    made = inert(table)
+    assert made["a"].tolist()[:5] == ["'=1+1", "'+x", "'-x", "'@x", "x=1"]
+    assert made["n"].tolist() == table["n"].tolist()

@@ -194,10 +194,10 @@ def test_the_stored_file_is_plain_json(tmp_path):
 
 
 def test_no_open_pattern_is_said_in_one_kind_sentence():
-    from k4_pipeline.cli.results import _no_signal
+    from k4_pipeline.cli.results import _today
 
-    text = _no_signal({"bars_to": "2024-12-31"})
-    assert "No pattern was open on the last day (2024-12-31)" in text
+    text = _today({"signals": [], "data": {"bars_to": "2024-12-31"}})
+    assert "no pattern was open on 2024-12-31" in text
     assert "nothing is wrong" in text
 
 
