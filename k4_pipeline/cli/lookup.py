@@ -111,6 +111,7 @@ def explain_pattern(
 ) -> dict[str, Any]:
     """`find_pattern` with the reasons of the champion, similar training rows, and the sanity of the estimate."""
     from k4_pipeline.evaluation.champion import Record
+    from k4_pipeline.features.context_table import read_context
     from k4_pipeline.features.panel import read_panel
     from k4_pipeline.patterns.snapshots import active_snapshots
     from k4_pipeline.pipeline.explain import explain_rows
@@ -139,6 +140,7 @@ def explain_pattern(
         sequences=sequences,
         panel=read_panel(store.current("market_features").dir),
         config=settings.config,
+        context=read_context(store.current("context_features").dir).values,
         samples=samples,
         progress=progress,
     )[0]

@@ -190,10 +190,11 @@ def explain_rows(
 
     model, meta = load_checkpoint(folder)
     fitted_scaler = Scaler.from_json(meta["scaler_json"])
-    more = {} if context is None else {"context": context}
 
     def dataset(table: pd.DataFrame, rows: np.ndarray) -> SequenceDataset:
-        return SequenceDataset(panel.values, SequenceIndex.from_frame(table, panel.close), rows, fitted_scaler, **more)
+        return SequenceDataset(
+            panel.values, SequenceIndex.from_frame(table, panel.close), rows, fitted_scaler, context=context
+        )
 
     train_rows, train_table = member_of(split, sequences, "train")
     chosen = np.linspace(0, len(train_rows) - 1, min(len(train_rows), 4000)).astype(int)

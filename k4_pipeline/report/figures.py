@@ -146,13 +146,16 @@ def by_month(report: dict[str, Any]) -> list[dict[str, Any]]:
         {"type": "bar", "name": "K4", "x": months, "y": [r["n_k4"] for r in rows], "marker": {"color": GOOD}},
     ]
     out = [figure("Test rows per month", counts, "", "rows", barmode="overlay")]
-    skip = {"month", "n", "n_k4", "n_tickers"}
-    names = [k for k in rows[0] if k not in skip and all(isinstance(r.get(k), (int, float, type(None))) for r in rows)]
-    for name in names[:4]:
-        values = [r.get(name) if finite(r.get(name)) else None for r in rows]
-        if any(v is not None for v in values):
-            line = _line(titled(name), months, values, MODEL, mode="lines+markers", connectgaps=False)
-            out.append(figure(f"{titled(name)} per month", [line], "", titled(name)))
+    for key, what in (("k4_recall", "K4 recall in the top"), ("log_loss", "log loss")):
+        title = f"{what} {rows[0]['budget']:.0%} per month" if key == "k4_recall" else f"{what} per month"
+        lines = []
+        for i, name in enumerate(n for n in rows[0]["methods"] if key in rows[0]["methods"][n]):
+            values = [r["methods"].get(name, {}).get(key) for r in rows]
+            colour = MODEL if name == "model" else SERIES[(i - 1) % len(SERIES)]
+            shown = {} if name in ("model", "volatility_250", "best_possible") else {"visible": "legendonly"}
+            known = [v if finite(v) else None for v in values]
+            lines.append(_line(titled(name), months, known, colour, mode="lines+markers", connectgaps=False, **shown))
+        out.append(figure(title, lines, "", what, "Touch a name below the plot to show or hide it."))
     return out
 
 

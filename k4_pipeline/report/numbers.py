@@ -12,6 +12,8 @@ METRICS: dict[str, tuple[str, str]] = {
     "k4_recall_top_5pct": ("K4 recall in the top 5%", "{:.1%}"),
     "k4_recall_top_10pct": ("K4 recall in the top 10%", "{:.1%}"),
     "k4_precision_top_5pct": ("K4 precision in the top 5%", "{:.1%}"),
+    "k4_recall_top_10pct_monthly": ("K4 recall in the monthly top 10%", "{:.1%}"),
+    "k4_lift_top_5pct_monthly": ("K4 lift in the monthly top 5%", "{:.2f}"),
     "k4_lift_top_5pct": ("K4 lift in the top 5%", "{:.2f}"),
     "ev_correlation_pearson": ("EV correlation (Pearson)", "{:.3f}"),
     "ev_correlation_spearman": ("EV correlation (Spearman)", "{:.3f}"),

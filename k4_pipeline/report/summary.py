@@ -53,19 +53,17 @@ def against_baselines(report: dict[str, Any]) -> str:
 
 
 def judgement(report: dict[str, Any]) -> str:
-    """Which method wins, as `evaluation.headline` found it."""
-    return " ".join(report["metrics"].get("headline") or ())
+    """Which method wins, as `evaluation.headline` found it, without what `worse_than_class_mix` says."""
+    said = worse_than_class_mix(report)
+    return " ".join(line for line in report["metrics"].get("headline") or () if line not in said)
 
 
 def worse_than_class_mix(report: dict[str, Any]) -> str:
-    """A headline of its own: probabilities that say less than the class frequencies."""
-    loss = report["metrics"]["model"].get("log_loss")
-    if not loss or not finite(loss["value"]) or not loss["value"] > loss["base_rate"]:
+    """A headline of its own: probabilities that say no more than the class frequencies; empty where they do."""
+    first = next(iter(report["metrics"].get("headline") or ()), "")
+    if not first.startswith(("Worse than the class mix", "Probabilities no better")):
         return ""
-    return (
-        f"The probabilities are worse than the bare class mix: log loss {loss['value']:.3f} against "
-        f"{loss['base_rate']:.3f}. Do not use expected values of this model."
-    )
+    return f"{first} Do not use expected values of this model."
 
 
 def evidence(report: dict[str, Any]) -> str:

@@ -78,10 +78,15 @@ def test_not_enough_evidence_is_counted_apart_from_failed(report):
 
 
 def test_worse_than_the_class_mix_is_the_first_line(report):
-    loss = {**report["metrics"]["model"]["log_loss"], "value": 1.6, "base_rate": 1.5}
-    metrics = {**report["metrics"], "model": {**report["metrics"]["model"], "log_loss": loss}}
-    assert "worse than the bare class mix" in headline_lines({**report, "metrics": metrics})[0]
+    said = "Worse than the class mix (log loss 1.600 against 1.500): its probabilities are not worth having."
+    metrics = {**report["metrics"], "headline": [said, "The logit wins."]}
+    lines = headline_lines({**report, "metrics": metrics})
+    assert lines[0].startswith(said)
+    assert sum(said in line for line in lines) == 1
+    assert any("The logit wins." in line for line in lines)
     assert "Do not use" in render_html({**report, "metrics": metrics})
+    good = {**metrics, "headline": ["Probabilities better than the class mix (log loss 1.4 against 1.5)."]}
+    assert not any("Do not use" in line for line in headline_lines({**report, "metrics": good}))
 
 
 def test_the_page_reads_plotly_from_the_shared_file_or_holds_it(report, tmp_path):
