@@ -1,4 +1,4 @@
-"""The presets of the whole recipe: `original`, `fast` and `default`. docs/model-log.md has the figures behind them."""
+"""The presets of the whole recipe: `original`, `fast` and `default`."""
 
 from __future__ import annotations
 

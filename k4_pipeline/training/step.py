@@ -32,7 +32,9 @@ class TrainStep:
         self.model, self.loss, self.config, self.loss_scale = model, loss, config, loss_scale
         self.device = next(model.parameters()).device
         # On a GPU the step can be captured as a graph: the optimiser keeps its rate on the device.
-        self.fast = self.device.type == "cuda"
+        # Recurrent layers that are not compiled stay out of it; capturing cuDNN's LSTM is not tested.
+        recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
+        self.fast = self.device.type == "cuda" and (config.compile or not recurrent)
         self.forward = torch.compile(model, dynamic=False) if self.fast and config.compile else model
         self.optimiser = build_optimiser(model, config, capturable=self.fast)
         self.parameters = [p for p in model.parameters() if p.requires_grad]
