@@ -39,6 +39,7 @@ from k4_pipeline.config.model import LossConfig, ModelConfig, ScalerConfig, Sign
 from k4_pipeline.config.presets import model_preset
 from k4_pipeline.config.proof import ControlsConfig, IntegrityConfig, ProofConfig
 from k4_pipeline.config.recipe import MODEL_PRESETS, RecipeConfig, WindowConfig
+from k4_pipeline.config.tiers import TierConfig
 from k4_pipeline.config.trading import TradingConfig
 from k4_pipeline.errors import ConfigError
 
@@ -75,6 +76,7 @@ __all__ = [
     "SimulationConfig",
     "SourceConfig",
     "SplitConfig",
+    "TierConfig",
     "TradingConfig",
     "TrainConfig",
     "WindowConfig",
@@ -104,6 +106,7 @@ class PipelineConfig:
     loss: LossConfig = field(default_factory=lambda: model_preset("default")["loss"])
     training: TrainConfig = field(default_factory=lambda: model_preset("default")["training"])
     signals: SignalConfig = field(default_factory=SignalConfig)
+    tiers: TierConfig = field(default_factory=TierConfig)
     integrity: IntegrityConfig = field(default_factory=IntegrityConfig)
     controls: ControlsConfig = field(default_factory=ControlsConfig)
     proof: ProofConfig = field(default_factory=ProofConfig)

@@ -140,8 +140,9 @@ def certificates(rows: pd.DataFrame, p_k4: np.ndarray, train_class: np.ndarray, 
     why = ""
     if not found:
         why = (
-            f"No tier: {n} patterns the model had not seen, {hits} of them K4 (worth {n / effect:.0f} independent ones), "
-            f"do not prove even {config.multiples[-1]:g} times the base rate with confidence {config.confidence:.0%}."
+            f"No tier: {n} patterns the model had not seen, {hits} of them K4 (worth {n / effect:.0f} independent "
+            f"patterns), do not prove even {config.multiples[-1]:g} times the base rate with confidence "
+            f"{config.confidence:.0%}."
         )
     return Certificates(found, why, n, hits)
 
