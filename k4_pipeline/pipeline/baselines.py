@@ -82,6 +82,7 @@ def _sequence(
     architecture: str, tables: Stored, fitted_scaler: Scaler, config: PipelineConfig, wanted: np.ndarray
 ) -> np.ndarray:
     """Calibrated probabilities (n, 6) of a plain network of that architecture: cross-entropy, stopped on its loss."""
+    tables = replace(tables, context=None)  # the sequence alone
     train_set, _ = candidate.member_dataset(tables, TRAIN, fitted_scaler)
     validation_set, table = candidate.member_dataset(tables, VALIDATION, fitted_scaler)
     training = TrainConfig(
