@@ -47,7 +47,7 @@ def test_every_asset_has_a_fingerprint_and_other_names_have_none():
 
 
 def test_an_edit_of_the_report_makes_nothing_but_the_report_stale(copied):
-    assert _changed_by(copied, {"report/text.py": ('"{:.1%}"', '"{:.2%}"')}) == {"validation_report"}
+    assert _changed_by(copied, {"report/text.py": ("**What to do next**", "**Next**")}) == {"validation_report"}
 
 
 def test_an_edit_of_a_check_a_command_or_the_store_makes_nothing_stale(copied):
