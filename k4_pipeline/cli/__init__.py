@@ -26,6 +26,8 @@ class Commands(LazyGroup):
         "explain": ("k4_pipeline.cli.explain", "explain", "Why a pattern got its probability."),
         "backtest": ("k4_pipeline.cli.backtest", "backtest", "What the lists would have been worth after costs."),
         "export": ("k4_pipeline.cli.export", "export", "Write a table of the graph as Parquet or CSV."),
+        "nightly": ("k4_pipeline.cli.nightly", "nightly", "New bars to today's signals with the champion; for cron."),
+        "monitor": ("k4_pipeline.cli.monitor", "monitor", "Whether the signals that were given were right."),
         "champion": ("k4_pipeline.cli.champion", "app", "The model that serves: its history, and the way back."),
         "alerts": ("k4_pipeline.cli.alerts", "app", "Messages about what went wrong or is new: try and see them."),
         "audit": ("k4_pipeline.cli.audit", "audit", "Prove again that no future information was used."),

@@ -17,6 +17,8 @@ ASSET_ORDER = (
     "walk_forward_report",
     "champion_model",
     "signals",
+    "prediction_ledger",
+    "signal_outcomes",
 )
 PARTITIONED_ASSETS = frozenset({"dataset_split", "trained_model", "predictions", "validation_report"})
 GROUPS = {
@@ -34,6 +36,8 @@ GROUPS = {
     "walk_forward_report": "evaluation",
     "champion_model": "serving",
     "signals": "serving",
+    "prediction_ledger": "serving",
+    "signal_outcomes": "serving",
 }
 # The champion is frozen and not among them; fresh labels are there for whoever looks, nothing is trained on them.
 NIGHTLY_ASSETS = (
@@ -44,5 +48,7 @@ NIGHTLY_ASSETS = (
     "sequences",
     "context_features",
     "signals",
+    "prediction_ledger",
+    "signal_outcomes",
 )
 RETRAIN_ASSETS = tuple(name for name in ASSET_ORDER if name != "walk_forward_report")

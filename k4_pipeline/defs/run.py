@@ -94,6 +94,7 @@ def run_graph(
     as_of: str | None,
     log: Path,
     progress: Progress | None = None,
+    started_by: str = "k4 run",
 ) -> RunOutcome:
     """Materialize `assets` with their checks; the run is recorded under K4_HOME and visible in the UI."""
     from k4_pipeline.defs.build import build_defs
@@ -111,7 +112,7 @@ def run_graph(
                 run_config={"loggers": {"file": {"config": {"path": str(log)}}}},
                 asset_selection=[dg.AssetKey(name) for name in assets],
                 raise_on_error=False,
-                tags={"k4/started_by": "k4 run"},
+                tags={"k4/started_by": started_by},
                 run_id=run_id,
             )
         except BaseException:  # Ctrl-C: Dagster leaves such a run as started

@@ -7,6 +7,7 @@ is read and never written into it, so that nobody can improve what was said by w
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -58,3 +59,31 @@ def first_of_pattern(rows: pd.DataFrame) -> pd.DataFrame:
     ordered = rows.sort_values(["night", "ticker", "pattern_id"], kind="stable")
     groups = ["pattern_id", "model"] + (["tier"] if "tier" in rows else ["signal"])
     return ordered.drop_duplicates(groups).reset_index(drop=True)
+
+
+def record_night(ledger: AppendOnlyTable, rows: pd.DataFrame) -> dict[str, Any]:
+    """Append the rows of one night that are not there yet; what is in the ledger afterwards, JSON-safe.
+
+    A key that is stored with another `data_fingerprint` (the vendor restated its bars since) keeps what was said first;
+    such rows are counted in `restated`. `head` is the hash of the whole chain up to now.
+    """
+    stored = ledger.read(first=rows["night"].min(), last=rows["night"].max()) if len(rows) else pd.DataFrame()
+    restated = 0
+    if len(stored):
+        both = rows[list(KEYS)].merge(
+            stored[[*KEYS, "data_fingerprint"]], on=list(KEYS), how="left", validate="1:1", suffixes=("", "_stored")
+        )
+        other = (
+            both["data_fingerprint"].notna() & (both["data_fingerprint"] != rows["data_fingerprint"].iloc[0])
+        ).to_numpy()
+        restated = int(other.sum())
+        rows = rows[~other].reset_index(drop=True)
+    added = ledger.append(rows, rows["model"].iloc[0][:12]) if len(rows) else 0
+    entries = ledger.entries()
+    return {
+        "added": added,
+        "restated": restated,
+        "rows": sum(e["rows"] for e in entries),
+        "files": len(entries),
+        "head": entries[-1]["head"] if entries else "",
+    }

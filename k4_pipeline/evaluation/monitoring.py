@@ -6,7 +6,9 @@ everything else counts every row and draws whole tickers and months for its inte
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,17 @@ from k4_pipeline.evaluation.weighted import Ranking
 
 CONFIDENCE = 0.95
 BUDGET_FRAC = 0.10
+CERTIFICATE = "certificate.json"
 _DRAWS = 500
+
+
+def certified_precision(model_folder: Path) -> dict[str, float]:
+    """The precision each tier of a model was certified for, from its `certificate.json`; empty when it has none."""
+    path = model_folder / CERTIFICATE
+    if not path.is_file():
+        return {}
+    tiers = json.loads(path.read_text())["tiers"]
+    return {t["tier"]: float(t["precision"]) for t in tiers if t.get("certified")}
 
 
 def tier_column(rows: pd.DataFrame) -> str:

@@ -39,6 +39,8 @@ DEPS = {
     "walk_forward_report": {"validation_report"},
     "champion_model": {"trained_model", "validation_report"},
     "signals": {"daily_bars", "market_features", "context_features", "champion_model"},
+    "prediction_ledger": {"signals", "champion_model", "daily_bars"},
+    "signal_outcomes": {"prediction_ledger", "daily_bars", "champion_model"},
 }
 CHECKS = {
     "daily_bars": {
@@ -122,6 +124,12 @@ CHECKS = {
         "every_signal_is_of_the_last_day",
         "every_signal_follows_from_its_probabilities",
     },
+    "prediction_ledger": {
+        "the_ledger_is_whole",
+        "every_signal_is_in_the_ledger",
+        "tonight_says_what_was_said_before",
+    },
+    "signal_outcomes": {"certificates_hold"},
 }
 NOT_BLOCKING = {
     "accuracy_does_not_drop_after_the_median_date",
@@ -129,6 +137,8 @@ NOT_BLOCKING = {
     "expected_value_correlates_with_what_followed",
     "class_mix_does_not_drift",
     "champion_passed_every_check",
+    "tonight_says_what_was_said_before",
+    "certificates_hold",
 }
 
 

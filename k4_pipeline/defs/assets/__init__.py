@@ -6,8 +6,10 @@ from k4_pipeline.defs.assets.daily_bars import daily_bars
 from k4_pipeline.defs.assets.dataset_split import dataset_split
 from k4_pipeline.defs.assets.labeled_snapshots import labeled_snapshots
 from k4_pipeline.defs.assets.market_features import market_features
+from k4_pipeline.defs.assets.prediction_ledger import prediction_ledger
 from k4_pipeline.defs.assets.predictions import predictions
 from k4_pipeline.defs.assets.sequences import sequences
+from k4_pipeline.defs.assets.signal_outcomes import signal_outcomes
 from k4_pipeline.defs.assets.signals import signals
 from k4_pipeline.defs.assets.snapshots import snapshots
 from k4_pipeline.defs.assets.trained_model import trained_model
@@ -30,6 +32,8 @@ ASSETS = [
     walk_forward_report,
     champion_model,
     signals,
+    prediction_ledger,
+    signal_outcomes,
 ]
 
 __all__ = ["ASSETS"]

@@ -1,7 +1,7 @@
 """All asset checks: one check op per asset."""
 
-from k4_pipeline.defs.checks import evaluation, market, model_inputs, patterns, training
+from k4_pipeline.defs.checks import evaluation, market, model_inputs, patterns, serving, training
 
-CHECKS = [*market.CHECKS, *patterns.CHECKS, *model_inputs.CHECKS, *training.CHECKS, *evaluation.CHECKS]
+CHECKS = [*market.CHECKS, *patterns.CHECKS, *model_inputs.CHECKS, *training.CHECKS, *evaluation.CHECKS, *serving.CHECKS]
 
 __all__ = ["CHECKS"]

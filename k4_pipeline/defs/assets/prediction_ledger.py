@@ -1,0 +1,28 @@
+"""`prediction_ledger`: every signal that was ever given, appended night by night and never changed."""
+
+import dagster as dg
+
+from k4_pipeline.defs.assets.common import k4_asset
+from k4_pipeline.defs.metadata import version_metadata
+from k4_pipeline.defs.resources import K4Resource
+from k4_pipeline.defs.staging import produce
+
+
+@k4_asset(
+    deps=("signals", "champion_model", "daily_bars"),
+    kinds={"parquet"},
+    description="Append-only: one immutable row per signal and night, with model, probabilities and boundaries. What a "
+    "later run would say of the same night with other bars is counted and not written.",
+)
+def prediction_ledger(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.MaterializeResult:
+    """Append tonight's signals."""
+    from k4_pipeline.evaluation.ledger import ledger_rows, open_ledger, record_night
+
+    with produce(context, k4, "prediction_ledger", inputs=("signals", "champion_model", "daily_bars")) as work:
+        model = work.json("champion_model", "champion.json")["model_fingerprint"]
+        rows = ledger_rows(work.table("signals"), model=model, data_fingerprint=work.inputs["daily_bars"].fingerprint)
+        ledger = open_ledger(work.settings.home)
+        night = record_night(ledger, rows)
+        work.write_json("ledger.json", night)
+        work.meta = night
+    return dg.MaterializeResult(metadata={**night, "folder": str(ledger.folder), **version_metadata(work.ref)})

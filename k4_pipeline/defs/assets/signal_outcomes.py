@@ -1,0 +1,49 @@
+"""`signal_outcomes`: the ledger rows whose label has become known, and whether the signals were right."""
+
+import dagster as dg
+
+from k4_pipeline.defs.assets.common import k4_asset
+from k4_pipeline.defs.metadata import markdown_table, version_metadata
+from k4_pipeline.defs.resources import K4Resource
+from k4_pipeline.defs.staging import produce
+
+
+@k4_asset(
+    deps=("prediction_ledger", "daily_bars", "champion_model"),
+    kinds={"parquet"},
+    description="Hit rate by tier against its certificate, calibration, recall in the budget, expected value claimed "
+    "and realised, by month and with intervals, of every signal whose label is known by now.",
+)
+def signal_outcomes(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.MaterializeResult:
+    """Join the ledger with the labels that are known."""
+    from k4_pipeline.evaluation.ledger import open_ledger
+    from k4_pipeline.evaluation.monitoring import certified_precision, summary
+    from k4_pipeline.pipeline.outcomes import matured_ledger
+
+    inputs = ("prediction_ledger", "daily_bars", "champion_model")
+    with produce(context, k4, "signal_outcomes", inputs=inputs, sections=("patterns", "labels")) as work:
+        ledger = open_ledger(work.settings.home).read()
+        matured = matured_ledger(work.bars(), ledger, work.config)
+        work.write_table("signal_outcomes", matured)
+        shown = summary(ledger, matured, certified_precision(work.inputs["champion_model"].dir))
+        work.write_json("monitor.json", shown)
+        work.meta = {"rows": len(matured), "ledger_rows": len(ledger)}
+    tiers = [[t["tier"], t["n"], t["hits"], t["hit_rate"], t["low"], t["high"], t["certified"]] for t in shown["tiers"]]
+    months = [[m["month"], m["n"], m["n_k4"], m["ev_claimed"], m["ev_realised"]] for m in shown["months"]]
+    return dg.MaterializeResult(
+        metadata={
+            "dagster/row_count": len(matured),
+            "signals_in_the_ledger": len(ledger),
+            "tiers": dg.MetadataValue.md(
+                markdown_table(["tier", "patterns", "K4", "hit rate", "low", "high", "certified"], tiers)
+                if tiers
+                else "no signal has a known label yet"
+            ),
+            "months": dg.MetadataValue.md(
+                markdown_table(["month", "signals", "K4", "EV claimed", "EV realised"], months)
+                if months
+                else "no signal has a known label yet"
+            ),
+            **version_metadata(work.ref),
+        }
+    )
