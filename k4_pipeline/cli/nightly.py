@@ -30,12 +30,16 @@ def nightly(
     from k4_pipeline.cli.run import STEP_TIMES
     from k4_pipeline.defs.graph import NIGHTLY_ASSETS
     from k4_pipeline.settings import load_settings
+    from k4_pipeline.storage.writer_lock import writing
 
     settings = load_settings(home)
     log = settings.logs_dir / f"nightly-{time.strftime('%Y%m%dT%H%M%S')}.log"
     began = time.monotonic()
     steps = [step for name in NIGHTLY_ASSETS for step in (name, f"{name}_checks")]
-    with RunProgress(err_console(), steps, settings.logs_dir / STEP_TIMES, quiet=quiet or json_) as progress:
+    with (
+        writing(settings.home),
+        RunProgress(err_console(), steps, settings.logs_dir / STEP_TIMES, quiet=quiet or json_) as progress,
+    ):
         from k4_pipeline.defs.instance import create_home
         from k4_pipeline.defs.run import run_graph
 

@@ -43,7 +43,7 @@ def nights(market, tmp_path_factory):
         market[date <= day].to_parquet(file, index=False)
 
     close_of(days[-161])
-    k4(home, "run", "--path", file, "--preset", "tiny", "--epochs", 1, "--quiet")
+    k4(home, "run", "--path", file, "--preset", "tiny", "--model-preset", "original", "--epochs", 1, "--quiet")
     printed = []
     for n in range(NIGHTS):
         close_of(days[-160 + n])
