@@ -20,6 +20,7 @@ class Commands(LazyGroup):
             "walk_forward",
             "Model, baselines and best possible at several dates, pooled.",
         ),
+        "data": ("k4_pipeline.cli.data", "app", "Read and clean a source, and say what was refused and why."),
         "report": ("k4_pipeline.cli.report", "report", "Show, render or open the validation report."),
         "signals": ("k4_pipeline.cli.signals", "signals", "Today's open patterns, best first."),
         "chart": ("k4_pipeline.cli.explain", "chart", "Draw a pattern: bars, box, power line and stop."),

@@ -18,6 +18,10 @@ class SourceConfig:
     start: str = ""  # ISO date, yfinance only
     snapshots_path: str = ""  # "" = scan for patterns; else an external snapshot file
     missing_tickers: Literal["fail", "filter", "fetch"] = "fail"
+    dialect: str = ""  # what the files leave open, as in "decimal=comma date_order=day" (market/dialect)
+    prices: Literal["raw", "adjusted"] = "raw"  # which set is used where a file holds both
+    max_rows: int = 50_000_000  # of one source; more is refused before it is read
+    max_file_mb: int = 1_000  # of one file, unpacked
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ class CleaningConfig:
     todays_bar: Literal["reject", "after_close", "accept"] = "reject"
     after_close_minutes: int = 15  # "after_close" waits this long for the vendor's final print
     max_rejected_frac: float = 0.5  # more refused rows than this and the whole input is refused
+    max_off_session_frac: float = 0.15  # a ticker with a larger share of its bars on days without a session is refused
+    listing_gap_sessions: int = 10  # more silent sessions end a listing (as in the labels): a new history begins
 
 
 @dataclass(frozen=True)

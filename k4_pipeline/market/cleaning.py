@@ -7,7 +7,8 @@ Nothing is repaired, filled or averaged. Rules that need a decision:
 - Rows that repeat a (ticker, date) with the same numbers: the first stays, the others are rejects. Rows that contradict
   each other are **all** rejects: no evidence says which one is right, and "the last one sent" would let a later
   correction replace what was known on the day.
-- A bar belongs to the calendar date in its stamp's own time zone (`market/parsing.py`).
+- A bar belongs to the date as written; an instant to the session in the zone of its exchange (`market/instants.py`).
+- A ticker must be one daily series on its exchange's sessions; a long silence ends a listing (`market/series.py`).
 - Bars dated after `today` are rejects. A bar dated `today` may still grow, so it is one too unless
   `CleaningConfig.todays_bar` says "accept", or "after_close" and its exchange closed `after_close_minutes` before `now`
   (needs `now`; without it "after_close" is as safe as "reject"). Without `today` the machine's date counts.
@@ -17,7 +18,7 @@ Nothing is repaired, filled or averaged. Rules that need a decision:
 from __future__ import annotations
 
 import datetime as dt
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -26,8 +27,10 @@ from k4_pipeline.config import CleaningConfig
 from k4_pipeline.errors import BadInputError
 from k4_pipeline.market import calendar
 from k4_pipeline.market.bars import PRICE_COLUMNS, Bars, to_day
+from k4_pipeline.market.files.table import FAULTS, SENT_COLUMNS
 from k4_pipeline.market.listings import stale_runs, suspicious_jumps
 from k4_pipeline.market.parsing import AMBIGUOUS_DAY, NO_DAY, days, numbers, ticker_codes
+from k4_pipeline.market.series import SERIES_REASONS, judge_series, original_ticker, split_listings
 from k4_pipeline.market.sources.base import RAW_COLUMNS, RawBars
 
 # In order of judgement: a row carries the first reason that applies.
@@ -50,6 +53,8 @@ REASONS = (
     "repeats another row of the same ticker and date",
     "contradicts another row of the same ticker and date",
     "ticker has too few sane bars",
+    *(fault for fault in FAULTS if fault and "ambiguous" not in fault),
+    *SERIES_REASONS,
 )
 _CODE = {reason: np.uint8(code) for code, reason in enumerate(REASONS)}
 _FIRST_DAY = to_day("1900-01-01")
@@ -62,12 +67,23 @@ class CleanResult:
 
     `listings`: "suspicious_jumps" and "stale_runs" (market/listings.py). `counts`: read, kept, rejected (read = kept +
     rejected), tickers_read, tickers_kept, suspicious_jumps, stale_runs, and one "rejected: <reason>" per reason met.
+    `warnings` are sentences about what was kept and looks odd; `read_by_ticker` counts the rows sent.
     """
 
     bars: Bars
     rejects: pd.DataFrame
     listings: dict[str, pd.DataFrame]
     counts: dict[str, int]
+    warnings: list[str] = field(default_factory=list)
+    read_by_ticker: dict[str, int] = field(default_factory=dict)
+
+
+class UnusableBarsError(BadInputError):
+    """Too little is left to work with. `rejects` and `counts` tell what was refused and why."""
+
+    def __init__(self, message: str, rejects: pd.DataFrame, counts: dict[str, int]) -> None:
+        super().__init__(message)
+        self.rejects, self.counts = rejects, counts
 
 
 def clean_bars(
@@ -87,26 +103,33 @@ def clean_bars(
     if len(frame) == 0:
         raise BadInputError("no bars were read" + _problem_text(raw.problems) + "; check the source and its path")
     code, names = ticker_codes(frame["ticker"])
-    day = days(frame["date"], frame["source"])
+    day = days(frame["date"], frame["source"], frame["ticker"], default_exchange=config.default_exchange)
     values = {c: numbers(frame[c]) for c in (*PRICE_COLUMNS, "volume")}
 
     reason = _judge_rows(code, names, day, values, config)
+    _take_over_faults(reason, frame)
     _refuse_future(reason, code, names, day, to_day(today or dt.date.today()), config, now)
     order = _sorted_order(code, day)
     _judge_duplicates(reason, order, code, day, values)
+    twice = int(_CODE["contradicts another row of the same ticker and date"])
+    warnings = judge_series(reason, twice, _CODE, order, code, names, day, values, config)
     bad_rows = int(np.count_nonzero(reason))
-    _drop_short_tickers(reason, code, len(names), config.min_bars)
+    _drop_short_tickers(reason, code, names, config.min_bars)
 
     kept = int(np.count_nonzero(reason == 0))
-    if kept == 0 or bad_rows > config.max_rejected_frac * len(frame):
-        raise BadInputError(_refusal(raw, reason, kept, config))
-    bars = _to_bars(reason, order, code, names, day, values)
     rejects = _rejects_table(frame, reason, values)
+    per_reason = np.bincount(reason, minlength=len(REASONS))
+    refused = {f"rejected: {REASONS[i]}": int(n) for i, n in enumerate(per_reason) if i and n}
+    if kept == 0 or bad_rows > config.max_rejected_frac * len(frame):
+        counts = {"read": len(frame), "kept": 0, "rejected": len(frame), **refused}
+        raise UnusableBarsError(_refusal(raw, reason, kept, config), rejects, counts)
+    rows = np.flatnonzero(reason == 0) if order is None else order[reason[order] == 0]
+    rows, listing, listed, said = split_listings(rows, code, names, day, config)
+    bars = _to_bars(rows, listing, listed, day, values)
     listings = {
         "suspicious_jumps": suspicious_jumps(bars, config.jump_factor),
         "stale_runs": stale_runs(bars, config.stale_bars),
     }
-    per_reason = np.bincount(reason, minlength=len(REASONS))
     counts = {
         "read": len(frame),
         "kept": len(bars),
@@ -114,11 +137,22 @@ def clean_bars(
         "tickers_read": len(names),
         "tickers_kept": bars.n_tickers,
         **{name: len(table) for name, table in listings.items()},
-        **{f"rejected: {REASONS[i]}": int(n) for i, n in enumerate(per_reason) if i and n},
+        **refused,
     }
     if counts["kept"] + counts["rejected"] != counts["read"]:
         raise AssertionError(f"cleaning lost rows: {counts}")
-    return CleanResult(bars=bars, rejects=rejects, listings=listings, counts=counts)
+    read = dict(zip(names.tolist(), np.bincount(code, minlength=len(names)).tolist()))
+    return CleanResult(bars, rejects, listings, counts, [*warnings, *said], read)
+
+
+def _take_over_faults(reason: np.ndarray, frame: pd.DataFrame) -> None:
+    """Rows that the reader could not read carry its reason."""
+    if "fault" not in frame:
+        return
+    fault = pd.Categorical(frame["fault"])
+    for i, why in enumerate(fault.categories):
+        if why:
+            reason[fault.codes == i] = _CODE[why]
 
 
 def _judge_rows(
@@ -208,39 +242,58 @@ def _judge_duplicates(
     reason[rows[~contradicts[group] & (rows != first)]] = _CODE["repeats another row of the same ticker and date"]
 
 
-def _drop_short_tickers(reason: np.ndarray, code: np.ndarray, n_tickers: int, min_bars: int) -> None:
+def _drop_short_tickers(reason: np.ndarray, code: np.ndarray, names: np.ndarray, min_bars: int) -> None:
     sane = reason == 0
-    short = np.bincount(code[sane], minlength=n_tickers) < min_bars
-    reason[sane & short[code]] = _CODE["ticker has too few sane bars"]
+    # All listings of a ticker count together, so that cleaning cleaned bars again drops nothing.
+    _, ticker = np.unique([original_ticker(str(name)) for name in names], return_inverse=True)
+    short = np.bincount(ticker[code[sane]], minlength=len(names)) < min_bars
+    reason[sane & short[ticker[code]]] = _CODE["ticker has too few sane bars"]
 
 
 def _to_bars(
-    reason: np.ndarray,
-    order: np.ndarray | None,
-    code: np.ndarray,
-    names: np.ndarray,
-    day: np.ndarray,
-    values: dict[str, np.ndarray],
+    rows: np.ndarray, code: np.ndarray, names: np.ndarray, day: np.ndarray, values: dict[str, np.ndarray]
 ) -> Bars:
-    rows = np.flatnonzero(reason == 0) if order is None else order[reason[order] == 0]
-    present, lengths = np.unique(code[rows], return_counts=True)
+    """Rows sorted by (ticker, date) with the code of each."""
+    present, lengths = np.unique(code, return_counts=True)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
     columns = {c: values[c][rows] for c in (*PRICE_COLUMNS, "volume")}
     return Bars(tickers=names[present], offsets=offsets, date=day[rows], **columns)
 
 
 def _rejects_table(frame: pd.DataFrame, reason: np.ndarray, values: dict[str, np.ndarray]) -> pd.DataFrame:
+    """The refused rows with the cells as sent: `value` is the cell the reason is about, `row` the whole row."""
     rows = np.flatnonzero(reason)
-    sent = frame.iloc[rows]
+    part = frame.iloc[rows]
+    as_sent = part["sent"].to_numpy() if "sent" in part else np.full(len(rows), None, dtype=object)
+    cells = {c: _as_text(part[c]).to_numpy(dtype=object) for c in SENT_COLUMNS}
+    for i, sent in enumerate(as_sent):
+        if isinstance(sent, tuple):
+            for column, text in zip(SENT_COLUMNS, sent):
+                cells[column][i] = text
+    why = np.array(REASONS, dtype=object)[reason[rows]]
+    value = np.full(len(rows), "", dtype=object)
+    for column in SENT_COLUMNS:
+        about = np.array([w.startswith(f"{column} is") for w in REASONS])[reason[rows]]
+        value[about] = cells[column][about]
+    row = np.array([_row_text(cell) for cell in zip(*cells.values())], dtype=object)
     return pd.DataFrame(
         {
-            "ticker": _as_text(sent["ticker"]),
-            "date": _as_text(sent["date"]),
+            "ticker": pd.Series(cells["ticker"], dtype="str"),
+            "date": pd.Series(cells["date"], dtype="str"),
             **{c: values[c][rows] for c in (*PRICE_COLUMNS, "volume")},
-            "reason": pd.Series(np.array(REASONS, dtype=object)[reason[rows]], dtype="str"),
-            "source": _as_text(sent["source"]),
+            "reason": pd.Series(why, dtype="str"),
+            "value": pd.Series(value, dtype="str"),
+            "row": pd.Series(row, dtype="str"),
+            "source": _as_text(part["source"]),
         }
     )
+
+
+def _row_text(cells: tuple[str, ...]) -> str:
+    """The row as sent; of a row of too many cells the line itself stands in the place of the date."""
+    if not any(cells[2:]):
+        return cells[1]
+    return "; ".join(cells)
 
 
 def _as_text(column: pd.Series) -> pd.Series:
@@ -259,6 +312,11 @@ def _problem_text(problems: list[str]) -> str:
     return f" ({len(problems)} problems while reading, first: {problems[0]})"
 
 
+def _date_as_sent(row: pd.Series) -> str:
+    sent = row.get("sent")
+    return sent[1] if isinstance(sent, tuple) else str(row["date"])
+
+
 def _refusal(raw: RawBars, reason: np.ndarray, kept: int, config: CleaningConfig) -> str:
     n = len(raw.frame)
     per_reason = np.bincount(reason, minlength=len(REASONS))
@@ -268,7 +326,7 @@ def _refusal(raw: RawBars, reason: np.ndarray, kept: int, config: CleaningConfig
         if per_reason[i]:
             row = raw.frame.iloc[int(np.flatnonzero(reason == i)[0])]
             parts.append(
-                f"{REASONS[i]}: {per_reason[i]} rows, e.g. ticker {row['ticker']!r} date {str(row['date'])!r} "
+                f"{REASONS[i]}: {per_reason[i]} rows, e.g. ticker {row['ticker']!r} date {_date_as_sent(row)!r} "
                 f"in {row['source']}"
             )
     left = f"{n - kept} of {n} rows are refused and {kept} kept"

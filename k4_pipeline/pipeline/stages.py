@@ -113,7 +113,7 @@ class PipelineRun:
 
 def cut_raw(raw: RawBars, upto: DayLike) -> RawBars:
     """Only the rows dated `upto` or earlier, as sent; rows whose date cannot be read stay: cleaning rejects them."""
-    day = parsing.days(raw.frame["date"], raw.frame["source"])
+    day = parsing.days(raw.frame["date"], raw.frame["source"], raw.frame["ticker"])
     return replace(raw, frame=raw.frame[day <= to_day(upto)].reset_index(drop=True))
 
 

@@ -20,6 +20,8 @@ REJECTS = table_schema(
         **{name: _as_sent(f"{name} as sent; NaN when it was no number") for name in ("open", "high", "low", "close")},
         "volume": _as_sent("volume as sent; NaN when it was no number"),
         "reason": text("why the row was refused"),
+        "value": text("the cell the reason is about, as sent; empty when it is about the row", empty=True),
+        "row": text("the row as sent", empty=True),
         "source": text("file or table the row came from", empty=True),
     },
     min_rows=0,

@@ -34,7 +34,7 @@ def test_every_usual_spelling_of_one_day_is_that_day(text):
     assert _days([text, dt.date(2015, 1, 2)], dtype=object) == [DAY, DAY]
 
 
-@pytest.mark.parametrize("text", ["", "soon", "2015-13-01", "2015-02-30", "201512", "1420156800", "12:30", "2015"])
+@pytest.mark.parametrize("text", ["", "soon", "2015-13-01", "2015-02-30", "201512", "12:30", "2015"])
 def test_what_is_no_date_is_not_guessed(text):
     assert _days([text]) == [NO_DAY]
 
@@ -47,13 +47,13 @@ def test_a_stamp_keeps_the_date_of_its_own_zone(zone):
     assert _days(pd.Series([midnight]).astype(pd.ArrowDtype(pa.timestamp("us", tz=zone)))) == [DAY]
 
 
-def test_equal_instants_of_two_zones_may_be_two_dates():
+def test_an_instant_belongs_to_the_session_of_its_exchange_however_it_is_written():
     new_york, tokyo = (
         pd.Timestamp("2015-01-02 12:00", tz="America/New_York"),
         pd.Timestamp("2015-01-03 02:00", tz="Asia/Tokyo"),
     )
     assert new_york == tokyo
-    assert _days(pd.Series([new_york, tokyo], dtype=object)) == [DAY, DAY + 1]
+    assert _days(pd.Series([new_york, tokyo], dtype=object)) == [DAY, DAY]
 
 
 @pytest.mark.parametrize(
@@ -75,8 +75,9 @@ def test_every_dtype_of_dates_is_read_and_missing_ones_are_marked(column):
     assert _days(column) == [DAY, NO_DAY]
 
 
-def test_seconds_since_1970_are_refused_because_they_name_no_zone():
-    assert _days([1420156800, 1420156800000]) == [NO_DAY, NO_DAY]
+def test_seconds_and_milliseconds_since_1970_are_read():
+    assert _days([1420156800]) == [DAY]
+    assert _days([1420156800000]) == [DAY]
 
 
 class TestDayOrMonthFirst:
@@ -93,7 +94,7 @@ class TestDayOrMonthFirst:
 
     def test_what_nothing_decides_stays_ambiguous(self):
         assert _days(["03/04/2015"]) == [AMBIGUOUS_DAY]
-        assert _days(["25/01/2015", "01/26/2015", "03/04/2015"]) == [DAY + 23, DAY + 24, AMBIGUOUS_DAY]
+        assert _days(["25/01/2015", "01/26/2015", "03/04/2015"]) == [AMBIGUOUS_DAY] * 3  # a file has one order
         assert _days(["03/03/2015"]) == [to_day("2015-03-03")]
 
 

@@ -56,11 +56,18 @@ def test_the_tolerance_of_the_range_follows_the_cleaning():
 
 
 def _rejects() -> pd.DataFrame:
-    texts = {"ticker": [""], "date": ["soon"], "reason": ["date is missing or cannot be read"], "source": ["a.csv"]}
+    texts = {
+        "ticker": [""],
+        "date": ["soon"],
+        "reason": ["date is missing or cannot be read"],
+        "value": ["soon"],
+        "row": ["; soon"],
+        "source": ["a.csv"],
+    }
     frame = pd.DataFrame({k: pd.Series(v, dtype="str") for k, v in texts.items()})
     for column in ("open", "high", "low", "close", "volume"):
         frame[column] = [np.inf]
-    return frame[["ticker", "date", "open", "high", "low", "close", "volume", "reason", "source"]]
+    return frame[["ticker", "date", "open", "high", "low", "close", "volume", "reason", "value", "row", "source"]]
 
 
 def test_rejects_may_hold_anything_but_a_missing_reason():

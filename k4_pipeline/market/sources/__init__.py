@@ -17,6 +17,7 @@ def read_bars(
     *,
     raw_dir: Path | str | None = None,
     progress: Progress | None = None,
+    default_exchange: str = "XNYS",
 ) -> RawBars:
     """The bars of the configured source as sent, for `market.cleaning.clean_bars`.
 
@@ -32,11 +33,15 @@ def read_bars(
     if source.source == "folder":
         from k4_pipeline.market.sources.folder import read_folder
 
-        return read_folder(source.path, tickers=source.tickers, progress=progress)
+        return read_folder(
+            source.path, tickers=source.tickers, progress=progress, config=source, default_exchange=default_exchange
+        )
     if source.source == "table":
         from k4_pipeline.market.sources.table import read_table
 
-        return read_table(source.path, tickers=source.tickers, progress=progress)
+        return read_table(
+            source.path, tickers=source.tickers, progress=progress, config=source, default_exchange=default_exchange
+        )
     if source.source == "yfinance":
         from k4_pipeline.market.sources.yfinance_source import fetch
 

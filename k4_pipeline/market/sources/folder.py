@@ -1,98 +1,181 @@
-"""Source `folder`: one CSV or Parquet file per ticker; the ticker is the file's name.
+"""Source `folder`: one file per ticker, of any make `market/files` reads; archives and `ticker=…` folders too.
 
-`AAPL.csv`, `VOD.L.parquet`, `0005.HK.csv.gz` name AAPL, VOD.L and 0005.HK. In the style of Stooq, `aapl.us.txt` names
-AAPL and `vod.uk.txt` VOD.UK. Sub-folders are read too, hidden files are not. A file that cannot be read is named in
-`problems` and the others are used.
+The ticker comes from the file's name, its folder or its path (`names.py`). Sub-folders and links to folders are
+followed, hidden files are not. A file that cannot be read is named, and the others are used.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
+from k4_pipeline.config import SourceConfig
 from k4_pipeline.errors import BadInputError
-from k4_pipeline.market.sources.base import RAW_COLUMNS, Progress, RawBars
-from k4_pipeline.market.sources.files import PARQUET_SUFFIXES, TEXT_SUFFIXES, is_bar_file, read_bar_file
+from k4_pipeline.market.dialect import given_dialect
+from k4_pipeline.market.files.assemble import assemble
+from k4_pipeline.market.files.interpret import read_entry
+from k4_pipeline.market.files.opening import Entry, is_bar_file, zip_entries
+from k4_pipeline.market.files.table import FileBars
+from k4_pipeline.market.files.typed import check_rows
+from k4_pipeline.market.sources.base import Progress, RawBars
+from k4_pipeline.market.sources.names import is_generic, stem_of, tickers_of
 
 
-def ticker_of_file(path: Path) -> str:
-    """The ticker a file name stands for (rules in the module docstring)."""
-    name = path.name
-    for suffix in (".gz", *PARQUET_SUFFIXES, *TEXT_SUFFIXES):
-        if name.lower().endswith(suffix):
-            name = name[: -len(suffix)]
-    if path.name.lower().removesuffix(".gz").endswith(".txt") and name == name.lower():
-        return name.upper().removesuffix(".US")
-    return name
+def files_below(folder: Path) -> Iterator[Path]:
+    """Every file that is not hidden; links to folders are followed once."""
+    seen: set[str] = set()
+    for root, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(root)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(f for f in folders if not f.startswith((".", "~", "__MACOSX")))
+        for name in sorted(names):
+            if not name.startswith((".", "~", "_")) and (path := Path(root) / name).is_file():
+                yield path
 
 
-def read_folder(path: Path | str, *, tickers: Sequence[str] = (), progress: Progress | None = None) -> RawBars:
+def find_entries(folder: Path) -> tuple[list[Entry], list[str]]:
+    """(the tables below a folder, files that are none with the cause)."""
+    entries: list[Entry] = []
+    skipped: list[str] = []
+    for path in files_below(folder):
+        if path.suffix.lower() == ".zip":
+            try:
+                members = zip_entries(path)
+            except BadInputError as problem:
+                skipped.append(str(problem))
+                continue
+            if len(members) == 1:
+                members = [replace(members[0], relative=path.relative_to(folder).with_name(_named(path, members[0])))]
+            entries += members
+            if not members:
+                skipped.append(f"{path}: the archive holds no table of bars")
+        elif is_bar_file(path):
+            entries.append(Entry(path, path.relative_to(folder)))
+        else:
+            skipped.append(f"{path}: the format {''.join(path.suffixes[-2:]) or 'without a suffix'} is not read")
+    return entries, skipped
+
+
+def _named(path: Path, member: Entry) -> str:
+    """`CAR.zip` with one table is CAR, whatever the table is called; `export.zip` goes by its member."""
+    return member.relative.name if is_generic(stem_of(path.with_suffix(""))) else path.stem + member.suffix
+
+
+def read_folder(
+    path: Path | str,
+    *,
+    tickers: Sequence[str] = (),
+    progress: Progress | None = None,
+    config: SourceConfig | None = None,
+    default_exchange: str = "XNYS",
+) -> RawBars:
     """All bars below a folder (or those of `tickers`); `progress(done, total)` counts files.
 
     Raises `BadInputError` when the folder is missing, holds no bar file, or none of them can be read.
     """
-    folder = Path(path)
-    if not folder.is_dir():
+    folder, config = Path(path), config or SourceConfig()
+    if folder.suffix.lower() == ".zip" and folder.is_file():
+        found, skipped = zip_entries(folder), []
+    elif not folder.is_dir():
         what = "is a file; use source 'table' for one long file" if folder.exists() else "does not exist"
         raise BadInputError(f"{folder} {what}; give a folder with one CSV or Parquet file per ticker")
-    found = sorted(p for p in folder.rglob("*") if p.is_file() and is_bar_file(p) and not _is_hidden(p, folder))
+    else:
+        found, skipped = find_entries(folder)
     if not found:
+        named = f"; skipped: {skipped[0]}" if skipped else ""
         raise BadInputError(
-            f"{folder} holds no .csv, .txt, .tsv (also .gz) or .parquet file; give a folder of daily bars"
+            f"{folder} holds no .csv, .txt, .tsv (also .gz, .bz2, .zip), .feather or .parquet file{named}; "
+            "give a folder of daily bars"
         )
-    problems: list[str] = []
-    files: dict[str, Path] = {}
-    for file in found:
-        ticker = ticker_of_file(file)
-        if tickers and ticker not in tickers:
+    names, notes = tickers_of(found)
+    chosen: dict[str, Entry] = {}
+    parts: list[tuple[str, Entry]] = []
+    for ticker, entry in zip(names, found):
+        if any("=" in p for p in entry.relative.parts[:-1]) or is_generic(stem_of(entry.relative)):
+            parts.append((ticker, entry))  # parts of one ticker, or of a long table
+        elif tickers and ticker not in tickers:
             continue
-        if ticker in files:
-            problems.append(f"{file} is ignored: {files[ticker]} is read for {ticker} already; keep one of them")
+        elif ticker in chosen:
+            skipped.append(
+                f"{entry.label} is ignored: {chosen[ticker].label} is read for {ticker} already; keep one of them"
+            )
+            notes.append(skipped[-1])
         else:
-            files[ticker] = file
-    problems += [f"{folder} holds no file for {ticker}" for ticker in tickers if ticker not in files]
+            chosen[ticker] = entry
+    work = [*chosen.items(), *parts]
+    files, unread = read_all(work, config, progress)
+    skipped += unread
+    if tickers:
+        from k4_pipeline.market.sources.table import only_tickers
 
-    frames: list[pd.DataFrame] = []
-    names: list[str] = []
-    for i, (ticker, file) in enumerate(files.items()):
+        files = [only_tickers(f, tickers) for f in files]
+        there = {name for f in files for name in f.names}
+        notes += [f"{folder} holds no file for {ticker}" for ticker in tickers if ticker not in there]
+    files = [f for f in files if len(f)]
+    if not files:
+        first = unread[0] if unread else skipped[0] if skipped else notes[0] if notes else "no file is left"
+        raise BadInputError(f"none of the {len(work)} files of {folder} can be read; first: {first}")
+    given = given_dialect(config.dialect)
+    return assemble(files, [*notes, *unread], skipped, given_order=given.date_order, default_exchange=default_exchange)
+
+
+def read_all(
+    work: Sequence[tuple[str, Entry]], config: SourceConfig, progress: Progress | None
+) -> tuple[list[FileBars], list[str]]:
+    """(the files read, in order; sentences about those that could not be)."""
+    given = given_dialect(config.dialect)
+
+    def one(item: tuple[str, Entry]) -> FileBars | str:
+        ticker, entry = item
         try:
-            frame, oddities = read_bar_file(file, need_ticker=False)
-            problems += oddities + _check_own_ticker(frame, ticker, file)
+            file = read_entry(
+                entry, need_ticker=False, prices=config.prices, given=given, max_rows=config.max_rows,
+                max_bytes=config.max_file_mb * 1_000_000,
+            )  # fmt: skip
+            return named_file(file, ticker, entry)
         except BadInputError as problem:
-            problems.append(str(problem))
-        else:
-            frames.append(frame.drop(columns="ticker", errors="ignore"))
-            names.append(ticker)
-        if progress is not None:
-            progress(i + 1, len(files))
-    if not frames:
-        first = problems[0] if problems else "no file is left"
-        raise BadInputError(f"none of the {len(files)} files of {folder} can be read; first: {first}")
-    lengths = np.array([len(f) for f in frames])
-    code = np.repeat(np.arange(len(frames), dtype=np.int32), lengths)
-    whole = pd.concat(frames, ignore_index=True)
-    whole["ticker"] = pd.Categorical.from_codes(code, names)
-    whole["source"] = pd.Categorical.from_codes(code, [str(files[name]) for name in names])
-    return RawBars(whole[list(RAW_COLUMNS)], problems)
+            return str(problem)
+
+    files: list[FileBars] = []
+    problems: list[str] = []
+    rows = 0
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        for i, found in enumerate(pool.map(one, work)):
+            if isinstance(found, str):
+                problems.append(found)
+            else:
+                files.append(found)
+                rows += len(found)
+                check_rows(rows, config.max_rows, "the folder")
+            if progress is not None:
+                progress(i + 1, len(work))
+    return files, problems
 
 
-def _is_hidden(path: Path, folder: Path) -> bool:
-    return any(part.startswith((".", "~")) for part in path.relative_to(folder).parts)
+def named_file(file: FileBars, ticker: str, entry: Entry) -> FileBars:
+    """The file under its ticker. A file may name its ticker in a column: it must be one, and the file's name wins.
 
-
-def _check_own_ticker(frame: pd.DataFrame, ticker: str, file: Path) -> list[str]:
-    """A file may name its ticker in a column; it must be one, and the file's name wins."""
-    if "ticker" not in frame:
-        return []
-    own = [str(t) for t in frame["ticker"].dropna().unique()]
-    if len(own) > 1:
+    A wide file, and a file whose name says nothing, keep the tickers they hold.
+    """
+    own = [file.names[i] for i in np.unique(file.ticker[file.ticker >= 0]) if file.names[i]]
+    anonymous = is_generic(stem_of(entry.relative)) and not any("=" in p for p in entry.relative.parts[:-1])
+    if len(own) > 1 or (own and anonymous):
+        split = any("=" in part for part in entry.relative.parts[:-1])
+        if file.dialect.layout == "wide" or is_generic(stem_of(entry.relative)) or split:
+            return file
         raise BadInputError(
-            f"{file} holds {len(own)} tickers ({', '.join(own[:3])}, ...); a folder has one file per ticker, "
+            f"{file.label} holds {len(own)} tickers ({', '.join(own[:3])}, ...); a folder has one file per ticker, "
             "use source 'table' for one long file"
         )
+    notes = file.notes
     if own and own[0].upper().removesuffix(".US") != ticker.upper().removesuffix(".US"):
-        return [f"{file} names its ticker {own[0]} inside; {ticker}, the file's name, is used"]
-    return []
+        notes = [*notes, f"{file.label} names its ticker {own[0]} inside; {ticker}, the file's name, is used"]
+    return replace(file, ticker=np.zeros(len(file), dtype=np.int32), names=[ticker], notes=notes)

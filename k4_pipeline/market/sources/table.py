@@ -1,41 +1,82 @@
-"""Source `table`: one long file of bars, Parquet or CSV, one row per (ticker, date)."""
+"""Source `table`: one file of many tickers, long or wide: CSV, Parquet, Feather, DuckDB, also packed."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
+from k4_pipeline.config import SourceConfig
 from k4_pipeline.errors import BadInputError
-from k4_pipeline.market.sources.base import RAW_COLUMNS, Progress, RawBars
-from k4_pipeline.market.sources.files import is_bar_file, read_bar_file
+from k4_pipeline.market.dialect import given_dialect
+from k4_pipeline.market.files.assemble import assemble
+from k4_pipeline.market.files.interpret import read_entry
+from k4_pipeline.market.files.opening import Entry, is_bar_file, zip_entries
+from k4_pipeline.market.files.table import FileBars
+from k4_pipeline.market.sources.base import Progress, RawBars
 
 
-def read_table(path: Path | str, *, tickers: Sequence[str] = (), progress: Progress | None = None) -> RawBars:
+def read_table(
+    path: Path | str,
+    *,
+    tickers: Sequence[str] = (),
+    progress: Progress | None = None,
+    config: SourceConfig | None = None,
+    default_exchange: str = "XNYS",
+) -> RawBars:
     """All bars of one file (or those of `tickers`), columns in any usual spelling.
 
-    Raises `BadInputError` naming the file when it is missing, unreadable, cut short or lacks a column.
+    Raises `BadInputError` naming the file when it is missing, unreadable, cut short, too large or lacks a column.
     """
-    path = Path(path)
+    path, config = Path(path), config or SourceConfig()
     if path.is_dir():
         raise BadInputError(f"{path} is a folder; use source 'folder' for one file per ticker")
     if not path.exists():
         raise BadInputError(f"{path} does not exist; give the path of a Parquet or CSV file of daily bars")
-    if not is_bar_file(path):
-        raise BadInputError(f"{path} has an unknown extension; give a .parquet, .csv, .txt or .tsv file (also .gz)")
-    frame, problems = read_bar_file(path, need_ticker=True)
-    if len(frame) == 0:
+    entries = zip_entries(path) if path.suffix.lower() == ".zip" else [Entry(path, Path(path.name))]
+    if len(entries) != 1 or not is_bar_file(entries[0].relative):
+        why = (
+            f"holds {len(entries)} tables; use source 'folder'"
+            if path.suffix.lower() == ".zip"
+            else "has an unknown extension"
+        )
+        raise BadInputError(f"{path} {why}; give a .parquet, .feather, .duckdb, .csv, .txt or .tsv file (also packed)")
+    given = given_dialect(config.dialect)
+    file = read_entry(
+        entries[0], need_ticker=True, prices=config.prices, given=given, max_rows=config.max_rows,
+        max_bytes=config.max_file_mb * 1_000_000,
+    )  # fmt: skip
+    if len(file) == 0:
         raise BadInputError(f"{path} holds no rows; give a file with daily bars")
+    problems: list[str] = []
     if tickers:
-        frame = frame[frame["ticker"].isin(tickers)].reset_index(drop=True)
-        found = set(frame["ticker"].unique())
-        absent = [t for t in tickers if t not in found]
-        if len(frame) == 0:
+        problems = [f"{path} holds no bars of {t}" for t in tickers if t not in file.names]
+        if len(problems) == len(tickers):
             raise BadInputError(f"{path} holds none of the {len(tickers)} tickers asked for, e.g. {tickers[0]}")
-        problems += [f"{path} holds no bars of {ticker}" for ticker in absent]
-    frame["source"] = pd.Categorical.from_codes(np.zeros(len(frame), dtype=np.int8), [str(path)])
+        file = only_tickers(file, tickers)
     if progress is not None:
         progress(1, 1)
-    return RawBars(frame[list(RAW_COLUMNS)], problems)
+    return assemble([file], problems, [], given_order=given.date_order, default_exchange=default_exchange)
+
+
+def only_tickers(file: FileBars, tickers: Sequence[str]) -> FileBars:
+    """The rows of these tickers."""
+    wanted = np.array([name in tickers for name in file.names], dtype=bool)
+    keep = wanted[file.ticker]
+    place = np.cumsum(keep) - 1
+    days = replace(file.days)
+    for name in ("first", "second", "numeric", "wall", "offset", "zoned"):
+        values = getattr(days, name)
+        setattr(days, name, None if values is None else values[keep])
+    names = [n for n, w in zip(file.names, wanted) if w]
+    return replace(
+        file,
+        ticker=(np.cumsum(wanted) - 1)[file.ticker[keep]].astype(np.int32),
+        names=names,
+        days=days,
+        values={f: x[keep] for f, x in file.values.items()},
+        fault=file.fault[keep],
+        sent={int(place[r]): cells for r, cells in file.sent.items() if keep[r]},
+    )

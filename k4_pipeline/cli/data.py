@@ -1,0 +1,66 @@
+"""`k4 data check`: reads and cleans a source, trains nothing, and says what was read how and what was refused why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from k4_pipeline.cli.common import HomeOption, JsonOption, explained, out_console, print_json
+
+app = typer.Typer(no_args_is_help=True, help="Look at a source of bars before it is used.")
+
+
+@app.callback()
+def data() -> None:
+    """Look at a source of bars before it is used."""
+
+
+@app.command()
+@explained
+def check(
+    source: Annotated[str | None, typer.Option(help="folder, table, yfinance or simulated; told from --path.")] = None,
+    path: Annotated[Path | None, typer.Option(help="Folder of files, or one long file.")] = None,
+    universe: Annotated[str | None, typer.Option(help="Only these tickers (comma separated).")] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="FILE.parquet", help="Write the clean bars.")] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Any setting, e.g. source.dialect='decimal=comma'."),
+    ] = None,
+    json_: bool = JsonOption,
+    home: Path | None = HomeOption,
+) -> None:
+    """Read and clean; nothing is trained or stored.
+
+    Exit status 1 when nothing usable is left.
+    """
+    from k4_pipeline.market.summary import check_source, show
+    from k4_pipeline.options import apply_assignments, apply_options
+    from k4_pipeline.settings import load_settings
+
+    base = load_settings(home, stored=False)
+    given = {
+        "source": source or ("table" if path and path.is_file() else "folder" if path else None),
+        "path": path,
+        "universe": universe,
+    }
+    config = apply_assignments(apply_options(base.config, given), set_ or [])
+    summary, bars = check_source(config, raw_dir=base.raw_dir)
+    if out is not None and bars is not None:
+        from k4_pipeline.storage import write_parquet
+
+        write_parquet(bars.to_frame(), out)
+        summary["written"] = str(out)
+    if json_:
+        print_json(summary)
+    else:
+        _print(show(summary))
+    if bars is None:
+        raise typer.Exit(1)
+
+
+def _print(lines: list[str]) -> None:
+    console: Any = out_console()
+    for line in lines:
+        console.print(line, markup=False, highlight=False)

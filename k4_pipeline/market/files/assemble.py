@@ -1,0 +1,126 @@
+"""Many files to one table of raw bars: date orders decided, instants put on their sessions, faults kept as sent."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from k4_pipeline.market.bars import to_dates
+from k4_pipeline.market.dialect.dates import NO_DAY
+from k4_pipeline.market.dialect.orders import MONTH_FIRST, OPEN, ORDER_NAMES, decide_orders
+from k4_pipeline.market.exchanges import exchange_of
+from k4_pipeline.market.files.table import FAULTS, OPEN_DATE, FileBars
+from k4_pipeline.market.instants import exchange_zone, sessions_of
+from k4_pipeline.market.sources.base import RAW_COLUMNS, RawBars
+
+_DAY = 86_400
+
+
+def assemble(
+    files: Sequence[FileBars],
+    problems: Sequence[str],
+    skipped: Sequence[str],
+    *,
+    given_order: str | None = None,
+    default_exchange: str = "XNYS",
+) -> RawBars:
+    """The rows of all files as `RawBars`; each file has its tickers by now."""
+    orders = _orders(files, given_order)
+    dialects, notes = {}, list(problems)
+    for file, order in zip(files, orders):
+        _settle_days(file, order)
+        _place_instants(file, default_exchange)
+        found = [] if order is None else [ORDER_NAMES[o] or "open" for o in np.unique(order[file.days.numeric])]
+        dialects[file.label] = {**file.dialect.as_dict(), "date_order": ", ".join(found)}
+        notes += file.notes
+    names = sorted({name for file in files for name in file.names})
+    position = {name: i for i, name in enumerate(names)}
+    code = [np.array([position[n] for n in f.names], dtype=np.int32)[f.ticker] for f in files]
+    lengths = [len(f) for f in files]
+    frame = pd.DataFrame(
+        {
+            "ticker": pd.Categorical.from_codes(np.concatenate(code), pd.Index(names, dtype=object)),
+            "date": _dates(np.concatenate([f.days.first for f in files])),
+            **{c: np.concatenate([f.values[c] for f in files]) for c in ("open", "high", "low", "close", "volume")},
+            "source": pd.Categorical.from_codes(
+                np.repeat(np.arange(len(files), dtype=np.int32), lengths),
+                pd.Index([f.label for f in files], dtype=object),
+            ),
+        },
+        copy=False,
+    )[list(RAW_COLUMNS)]
+    fault = np.concatenate([f.fault for f in files])
+    sent = np.full(len(frame), None, dtype=object)
+    at = 0
+    for file, length in zip(files, lengths):
+        for row, cells in file.sent.items():
+            sent[at + row] = (file.names[file.ticker[row]], *cells[1:])
+        at += length
+    if any(f.sent for f in files) or fault.any():
+        frame["fault"] = pd.Categorical.from_codes(fault, list(FAULTS))
+        frame["sent"] = sent
+    return RawBars(frame, notes, list(skipped), dialects)
+
+
+def _dates(days: np.ndarray) -> np.ndarray:
+    out = to_dates(np.where(days == NO_DAY, 0, days))
+    out[days == NO_DAY] = np.datetime64("NaT")
+    return out
+
+
+def _orders(files: Sequence[FileBars], given: str | None) -> list[np.ndarray | None]:
+    """Per file the order of its rows (codes of dialect/orders.py); None where no date has two readings."""
+    if given:
+        code = ORDER_NAMES.index(given)
+        return [None if f.days.numeric is None else np.full(len(f), code, dtype=np.int8) for f in files]
+    asked = [i for i, f in enumerate(files) if f.days.numeric is not None]
+    out: list[np.ndarray | None] = [None] * len(files)
+    if not asked:
+        return out
+    parts = [files[i].days for i in asked]
+    first, second, numeric = (np.concatenate([getattr(p, c) for p in parts]) for c in ("first", "second", "numeric"))
+    lengths = [len(files[i]) for i in asked]
+    ticker = np.concatenate([files[i].ticker for i in asked])
+    order = decide_orders(first, second, numeric, np.repeat(np.arange(len(asked)), lengths), ticker)
+    for i, part in zip(asked, np.split(order, np.cumsum(lengths)[:-1])):
+        out[i] = part
+    return out
+
+
+def _settle_days(file: FileBars, order: np.ndarray | None) -> None:
+    """Choose between two readings; what stays open is refused as a whole, clear rows of an open ticker with it."""
+    days = file.days
+    if days.numeric is None or days.second is None or order is None:
+        return
+    settled = np.where(order == MONTH_FIRST, days.second, days.first)
+    days.first = np.where(days.numeric, settled, days.first).astype(np.int32)
+    open_rows = days.numeric & (order == OPEN)
+    file.fault[open_rows & (file.fault == 0)] = OPEN_DATE
+    days.first[open_rows] = NO_DAY
+    if open_rows.any():
+        row = int(np.flatnonzero(open_rows)[0])
+        name = file.names[file.ticker[row]]
+        file.notes.append(
+            f"{file.label}: {int(open_rows.sum())} dates such as {file.sent[row][1]!r} of {name} may be day first or month "  # noqa: E501
+            "first and nothing decides; state it with source.dialect, date_order=day or date_order=month"
+        )
+    keep = np.isnan(np.column_stack(list(file.values.values()))).any(axis=1) | (days.first == NO_DAY) | (file.fault > 0)
+    file.sent = {row: cells for row, cells in file.sent.items() if keep[row]}
+
+
+def _place_instants(file: FileBars, default_exchange: str) -> None:
+    """Stamps with a zone that are not midnight: the date in the zone of the ticker's exchange."""
+    days = file.days
+    if days.zoned is None or days.wall is None or days.offset is None:
+        return
+    moved = days.zoned & (days.wall != 0) & (days.first != NO_DAY)
+    exchanges = [exchange_of(name, default_exchange) for name in file.names]
+    utc = days.first.astype(np.int64) * _DAY + days.wall - days.offset.astype(np.int64) * 60
+    for exchange in sorted(set(exchanges)):
+        zone = exchange_zone(exchange)
+        own = np.array([e == exchange for e in exchanges])
+        rows = moved & own[file.ticker]
+        if zone is not None and rows.any():
+            days.first[rows] = sessions_of(utc[rows], zone)

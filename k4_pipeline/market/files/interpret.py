@@ -1,0 +1,196 @@
+"""One file of bars from its bytes to days and numbers: the dialect first, then every cell under it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from k4_pipeline.market.dialect import Dialect
+from k4_pipeline.market.dialect.headings import VALUES
+from k4_pipeline.market.dialect.numbers import NumberFormat
+from k4_pipeline.market.files.columns import as_array, as_text, day_column, ticker_column, value_columns
+from k4_pipeline.market.files.opening import TEXT_SUFFIXES, Entry, read_bytes
+from k4_pipeline.market.files.table import OPEN_NUMBER, SENT_COLUMNS, SURPLUS, SWAPPED, Days, FileBars
+from k4_pipeline.market.files.text import read_text
+from k4_pipeline.market.files.typed import check_rows, read_typed
+
+_SPLIT_STEP = 1.3  # an adjustment that moves by more than this share from bar to bar is a split, not a dividend
+
+
+def read_entry(
+    entry: Entry, *, need_ticker: bool, prices: str, given: Dialect, max_rows: int, max_bytes: int
+) -> FileBars:
+    """The rows of one file. Raises `BadInputError` naming it for what cannot be read at all."""
+    surplus: list[str] = []
+    notes: list[str] = []
+    if entry.suffix in TEXT_SUFFIXES:
+        data = read_bytes(entry, max_bytes)
+        read = read_text(data, entry.label, need_ticker=need_ticker, prices=prices, given=given)
+        del data
+        table, columns, groups = read.table, read.structure.columns, read.structure.groups
+        surplus, _short = read.surplus, read.short
+        names: list[str] = list(read.structure.names)
+        dialect = replace(
+            given,
+            encoding=read.encoding,
+            delimiter=read.structure.delimiter,
+            preamble_lines=read.structure.preamble_lines,
+            header_lines=read.structure.skip_lines - read.structure.preamble_lines,
+        )
+        if read.cut_short and entry.path.suffix != ".gz":
+            notes.append(f"{entry.label} does not end with a line break: its last row may be cut short")
+    else:
+        table, columns, groups = read_typed(
+            entry, need_ticker=need_ticker, prices=prices, max_rows=max_rows, max_bytes=max_bytes
+        )
+        names = table.column_names
+        dialect = replace(given, encoding=None, delimiter=None)
+    check_rows(table.num_rows + len(surplus), max_rows, entry.label)
+    if groups:
+        fields, tickers = _unpivot(table, names, groups)
+        dialect = replace(dialect, layout="wide", columns={t: ", ".join(VALUES) for t in groups})
+    else:
+        fields = {f: as_array(table.column(own)) for f, own in columns.items() if f != "ticker"}
+        tickers = ticker_column(table.column(columns["ticker"])) if "ticker" in columns else None
+        dialect = replace(dialect, columns={f: c for f, c in columns.items() if f in SENT_COLUMNS}, prices=prices)
+    return _interpret(entry.label, fields, tickers, dialect, given, surplus, notes)
+
+
+def _unpivot(
+    table: pa.Table, names: list[str], groups: dict[str, dict[str, int]]
+) -> tuple[dict[str, pa.Array], tuple[np.ndarray, list[str]]]:
+    """A wide table as a long one; a ticker has no row where all its cells are empty."""
+    date = as_array(table.column(names[0]))
+    parts: list[dict[str, pa.Array]] = []
+    lengths = []
+    for columns in groups.values():
+        part = {f: as_array(table.column(names[i])) for f, i in columns.items() if f in VALUES}
+        empty = np.ones(len(date), dtype=bool)
+        for cells in part.values():
+            blank = cells.is_null(nan_is_null=True).to_numpy(zero_copy_only=False)
+            if pa.types.is_string(cells.type):
+                blank = blank | (pa.compute.equal(cells, "").fill_null(True).to_numpy(zero_copy_only=False))
+            empty &= blank
+        keep = pa.array(~empty)
+        parts.append({f: c.filter(keep) for f, c in {"date": date, **part}.items()})
+        lengths.append(len(parts[-1]["date"]))
+    fields = {f: pa.concat_arrays([p[f] for p in parts]) for f in ("date", *VALUES)}
+    return fields, (np.repeat(np.arange(len(groups), dtype=np.int32), lengths), list(groups))
+
+
+def _interpret(
+    label: str,
+    fields: dict[str, pa.Array],
+    tickers: tuple[np.ndarray, list[str]] | None,
+    dialect: Dialect,
+    given: Dialect,
+    surplus: list[str],
+    notes: list[str],
+) -> FileBars:
+    n = len(fields["date"])
+    form = (
+        NumberFormat(given.decimal, given.thousands or ("," if given.decimal == "." else "."))
+        if given.decimal
+        else None
+    )
+    texts = {f: fields[f] for f in VALUES}
+    values, unclear, form = value_columns(texts, dialect.delimiter or "", form)
+    fault = np.zeros(n, dtype=np.uint8)
+    for mask in unclear.values():
+        fault[mask] = OPEN_NUMBER
+    if form.problem:
+        notes.append(f"{label}: {form.problem}")
+    days = day_column(fields["date"])
+    if days.swapped is not None:
+        fault[days.swapped & (fault == 0)] = SWAPPED
+    code, names = tickers if tickers is not None else (np.full(n, -1, dtype=np.int32), [])
+    bars = FileBars(
+        label,
+        code,
+        names,
+        days,
+        values,
+        fault,
+        {},
+        replace(dialect, decimal=form.decimal, thousands=form.thousands),
+        notes,
+    )
+    _tick_volume(bars, fields, dialect)
+    _adjusted(bars, fields, dialect)
+    rows = np.flatnonzero(bars.refused() | (days.numeric if days.numeric is not None else False))
+    if len(rows):
+        take = pa.array(rows)
+        cells = [as_text(fields[c].take(take)) for c in ("date", *VALUES)]
+        own = [names[code[r]] if names else "" for r in rows]
+        bars.sent = {int(r): (t, *row) for r, t, *row in zip(rows, own, *cells)}
+    return _with_surplus(bars, surplus) if surplus else bars
+
+
+def _with_surplus(bars: FileBars, surplus: list[str]) -> FileBars:
+    """The rows of more cells than the header behind the others: nothing in them is trusted but their text."""
+    n, m = len(bars), len(surplus)
+    for i, text in enumerate(surplus):
+        bars.sent[n + i] = ("", text, "", "", "", "", "")
+    nothing = np.full(m, np.iinfo(np.int32).min, dtype=np.int32)
+    grown: dict[str, Any] = {"first": np.concatenate([bars.days.first, nothing])}
+    for name in ("second", "numeric", "wall", "offset", "zoned"):
+        old = getattr(bars.days, name)
+        grown[name] = None if old is None else np.concatenate([old, np.zeros(m, dtype=old.dtype)])
+    names, code = bars.names, bars.ticker
+    if names:
+        own = [text.split(bars.dialect.delimiter or ",")[0].strip().strip('"') for text in surplus]
+        known = {name: i for i, name in enumerate(names)}
+        names = [*names, *({t: 0 for t in own if t not in known})]
+        known = {name: i for i, name in enumerate(names)}
+        code = np.concatenate([code, np.array([known[t] for t in own], dtype=np.int32)])
+    else:
+        code = np.concatenate([code, np.full(m, -1, dtype=np.int32)])
+    return replace(
+        bars,
+        ticker=code,
+        names=names,
+        days=Days(**grown),
+        values={f: np.concatenate([x, np.full(m, np.nan)]) for f, x in bars.values.items()},
+        fault=np.concatenate([bars.fault, np.full(m, SURPLUS, dtype=np.uint8)]),
+        notes=[
+            *bars.notes,
+            f"{bars.label}: {m} rows have more cells than the header and are refused, first: {surplus[0]!r}",
+        ],
+    )
+
+
+def _tick_volume(bars: FileBars, fields: dict[str, pa.Array], dialect: Dialect) -> None:
+    """MetaTrader writes 0 as volume and counts ticks beside it: then the ticks serve, and it is said."""
+    if "tickvol" not in fields or np.any(bars.values["volume"] > 0):
+        return
+    ticks = value_columns({"volume": fields["tickvol"]}, dialect.delimiter or "", NumberFormat(".", ","))[0]["volume"]
+    if np.any(ticks > 0):
+        bars.values["volume"] = ticks
+        bars.notes.append(f"{bars.label}: the volume is 0 throughout; the tick volume is used in its place")
+
+
+def _adjusted(bars: FileBars, fields: dict[str, pa.Array], dialect: Dialect) -> None:
+    """Say which of two sets of prices is used, and list the splits that the raw ones show."""
+    full = all(f"adj_{v}" in fields for v in VALUES)
+    if full:
+        other = "raw" if dialect.prices == "adjusted" else "adjusted"
+        bars.notes.append(
+            f"{bars.label} holds raw and adjusted prices: the {dialect.prices} ones are used; "
+            f"--set source.prices={other} takes the others"
+        )
+    if "adj_close" not in fields or dialect.prices == "adjusted" or len(bars) < 2:
+        return
+    adjusted = value_columns({"close": fields["adj_close"]}, dialect.delimiter or "", None)[0]["close"]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        factor = bars.values["close"] / adjusted
+        step = factor[1:] / factor[:-1]
+        far = (step > _SPLIT_STEP) | (step < 1 / _SPLIT_STEP)
+        same = bars.ticker[1:] == bars.ticker[:-1]
+    for row in np.flatnonzero(far & same & np.isfinite(step))[:20] + 1:
+        name = bars.names[bars.ticker[row]] + " " if bars.names else ""
+        day = str(np.datetime64(int(bars.days.first[row]), "D"))
+        ratio = 1 / step[row - 1]
+        bars.notes.append(f"{bars.label}: {name}raw prices show a split of about {ratio:.3g}:1 at {day}")

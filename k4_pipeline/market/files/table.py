@@ -1,0 +1,60 @@
+"""What reading one file gives: columns of days, numbers and faults, with the text of every faulty row as sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from k4_pipeline.market.dialect import Dialect
+from k4_pipeline.market.dialect.dates import NO_DAY
+
+# Why a row could not be read; cleaning takes these reasons over. 0: it could.
+FAULTS = (
+    "",
+    "row has more cells than the header",
+    "number has two readings: decimal or thousands sign?",
+    "date is ambiguous: day first or month first?",
+    "day numbers of a spreadsheet stand among written dates: they may be swapped",
+)
+SURPLUS, OPEN_NUMBER, OPEN_DATE, SWAPPED = range(1, 5)
+SENT_COLUMNS = ("ticker", "date", "open", "high", "low", "close", "volume")
+
+
+@dataclass
+class Days:
+    """Readings of a date column, (n,) each; see `dialect.dates.Written`. None: no row has such a reading."""
+
+    first: np.ndarray  # int32
+    second: np.ndarray | None = None  # int32, where `numeric`
+    numeric: np.ndarray | None = None  # bool
+    wall: np.ndarray | None = None  # int32 seconds of the day, where `zoned`
+    offset: np.ndarray | None = None  # int32 minutes
+    zoned: np.ndarray | None = None  # bool
+    swapped: np.ndarray | None = None  # bool: day numbers of a spreadsheet among written dates
+
+
+@dataclass
+class FileBars:
+    """The rows of one file. `ticker` codes into `names`; `sent`: row -> its cells and the row as sent."""
+
+    label: str
+    ticker: np.ndarray  # (n,) int32, -1 where the file names none
+    names: list[str]
+    days: Days
+    values: dict[str, np.ndarray]  # float64 (n,)
+    fault: np.ndarray  # (n,) uint8 into FAULTS
+    sent: dict[int, tuple[str, ...]]
+    dialect: Dialect
+    notes: list[str] = field(default_factory=list)
+    tick_volume: bool = False
+
+    def __len__(self) -> int:
+        return len(self.fault)
+
+    def refused(self) -> np.ndarray:
+        """bool (n,): rows whose text is worth keeping."""
+        bad = (self.fault > 0) | (self.days.first == NO_DAY)
+        for x in self.values.values():
+            bad |= np.isnan(x)
+        return bad

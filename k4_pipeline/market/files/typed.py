@@ -1,0 +1,96 @@
+"""Parquet, Feather and DuckDB files as Arrow columns under canonical names, their rows counted before they are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.feather as feather
+import pyarrow.parquet as pq
+
+from k4_pipeline.errors import BadInputError
+from k4_pipeline.market.dialect.headings import match_columns, wide_groups
+from k4_pipeline.market.files.opening import DATABASE_SUFFIXES, PARQUET_SUFFIXES, Entry, read_bytes
+
+Groups = dict[str, dict[str, int]]
+
+
+def read_typed(
+    entry: Entry, *, need_ticker: bool, prices: str, max_rows: int, max_bytes: int
+) -> tuple[pa.Table, dict[str, str], Groups]:
+    """(table with the file's own headings, field -> heading, groups of a wide table)."""
+    if not entry.path.is_file():
+        raise BadInputError(f"{entry.path} is no file; check the path")
+    if entry.suffix in DATABASE_SUFFIXES:
+        return _read_database(entry.path, need_ticker, prices, max_rows)
+    source: Any = pa.BufferReader(read_bytes(entry, max_bytes)) if entry.member else entry.path
+    try:
+        if entry.suffix in PARQUET_SUFFIXES:
+            file = pq.ParquetFile(source, page_checksum_verification=True)
+            check_rows(file.metadata.num_rows, max_rows, entry.label)
+            columns, groups = _columns(file.schema_arrow.names, entry.label, need_ticker, prices)
+            table = file.read(columns=None if groups else list(dict.fromkeys(columns.values())))
+        else:
+            table = feather.read_table(source, memory_map=not entry.member)
+            check_rows(table.num_rows, max_rows, entry.label)
+            columns, groups = _columns(table.column_names, entry.label, need_ticker, prices)
+    except (OSError, pa.ArrowException, ValueError) as problem:
+        if isinstance(problem, BadInputError):
+            raise
+        reason, kind = " ".join(str(problem).split())[:200], entry.suffix.lstrip(".").capitalize()
+        raise BadInputError(f"{entry.label} cannot be read: {reason}; the file is damaged or no {kind} file") from (
+            problem
+        )
+    return table, columns, groups
+
+
+def _columns(names: list[str], where: str, need_ticker: bool, prices: str) -> tuple[dict[str, str], Groups]:
+    try:
+        return match_columns(names, where=where, need_ticker=need_ticker, prices=prices), {}
+    except BadInputError:
+        if groups := wide_groups(names):
+            return {}, groups
+        raise
+
+
+def check_rows(n: int, max_rows: int, label: str) -> None:
+    """Refuse a table of more rows than the limit, before it is read."""
+    if n > max_rows:
+        raise BadInputError(
+            f"{label} has {n:,} rows, more than {max_rows:,}; split it, or raise the limit with --set source.max_rows=N"
+        )
+
+
+def _read_database(
+    path: Path, need_ticker: bool, prices: str, max_rows: int
+) -> tuple[pa.Table, dict[str, str], Groups]:
+    try:
+        import duckdb
+    except ImportError as problem:
+        raise BadInputError(
+            f"{path} is a DuckDB file and the package duckdb is not installed; pip install 'k4-pipeline[duckdb]'"
+        ) from problem
+    try:
+        with duckdb.connect(str(path), read_only=True) as base:
+            tables = [r[0] for r in base.execute("select table_name from information_schema.tables").fetchall()]
+            fitting: dict[str, dict[str, str]] = {}
+            for name in tables:
+                names = [r[0] for r in base.execute(f'describe "{name}"').fetchall()]
+                try:
+                    fitting[name] = match_columns(
+                        names, where=f"{path}, table {name}", need_ticker=need_ticker, prices=prices
+                    )
+                except BadInputError:
+                    continue
+            if len(fitting) != 1:
+                found = f"{len(fitting)} tables of bars ({', '.join(fitting)})" if fitting else "no table of bars"
+                raise BadInputError(f"{path} holds {found} among {', '.join(tables) or 'none'}; it must hold one")
+            ((name, columns),) = fitting.items()
+            count = base.execute(f'select count(*) from "{name}"').fetchone()
+            check_rows(count[0] if count else 0, max_rows, f"{path}, table {name}")
+            wanted = ", ".join(f'"{c}"' for c in dict.fromkeys(columns.values()))
+            table = base.execute(f'select {wanted} from "{name}"').to_arrow_table()
+    except duckdb.Error as problem:
+        raise BadInputError(f"{path} cannot be read: {' '.join(str(problem).split())[:200]}") from problem
+    return table, columns, {}

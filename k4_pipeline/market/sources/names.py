@@ -1,0 +1,87 @@
+"""The ticker a file stands for: told from its name, the folder above it, or a `ticker=…` part of its path."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+from k4_pipeline.market.exchanges import EXCHANGE_OF_SUFFIX
+from k4_pipeline.market.files.opening import (
+    DATABASE_SUFFIXES,
+    FEATHER_SUFFIXES,
+    PACKED_SUFFIXES,
+    PARQUET_SUFFIXES,
+    TEXT_SUFFIXES,
+    Entry,
+)
+
+_KNOWN_SUFFIXES = (*PACKED_SUFFIXES, *PARQUET_SUFFIXES, *FEATHER_SUFFIXES, *DATABASE_SUFFIXES, *TEXT_SUFFIXES)
+_HIVE = re.compile(r"^(?:ticker|symbol)=(.+)$", re.IGNORECASE)
+_GENERIC = re.compile(
+    r"^(?:data|part|file|chunk|daily|day|1d|d1|eod|prices?|ohlcv?|history|historical|quotes?|bars?|table|export)?"
+    r"[-_ ]?(?:[0-9a-f-]{8,}|\d{0,6})(?:[-_.](?:data|c000|\d+))*$",
+    re.IGNORECASE,
+)
+_STOOQ = re.compile(r"^([a-z0-9\-^]+(?:\.[a-z])?)[._]([a-z]{2})(?:_[dwm])?$")
+_TAIL = re.compile(r"[ _-](?:daily|1d|d1|d|eod|history|historical|prices?|data|ohlcv?)$", re.IGNORECASE)
+_FRONT = re.compile(r"^(?:daily|eod|history|prices?|ohlcv?)[ _-](?=\S)", re.IGNORECASE)
+
+
+def stem_of(path: Path) -> str:
+    """The name without the suffixes of formats and compressions: `VOD.L` of `VOD.L.csv.gz`."""
+    name = path.name
+    while (suffix := Path(name).suffix.lower()) in _KNOWN_SUFFIXES and len(name) > len(suffix):
+        name = name[: -len(suffix)]
+    return name
+
+
+def ticker_of_stem(stem: str, *, text_file: bool = False) -> tuple[str, bool]:
+    """(ticker, whether the name was understood as a vendor's): `car_us_d` is CAR, `vod.uk` VOD.UK, `AAPL_daily` AAPL."""  # noqa: E501
+    if (match := _STOOQ.match(stem)) and match[2].upper() in EXCHANGE_OF_SUFFIX:
+        return match[1].upper() + ("" if match[2] == "us" else f".{match[2].upper()}"), True
+    short = _FRONT.sub("", _TAIL.sub("", stem))
+    if short and short != stem:
+        return short, True
+    if text_file and stem == stem.lower():
+        return stem.upper(), True
+    return stem, False
+
+
+def is_generic(stem: str) -> bool:
+    """Whether a name says nothing about a ticker: `data_0`, `part-00000`, `daily`. Numbers of four digits and more
+    with a suffix (`0005.HK`, `600000`) are tickers."""
+    return bool(_GENERIC.match(stem)) and not re.fullmatch(r"\d{4,6}", stem)
+
+
+def tickers_of(entries: Sequence[Entry]) -> tuple[list[str], list[str]]:
+    """(the ticker of every entry, sentences about names that were taken as they stand or from a folder)."""
+    stems = [stem_of(e.relative) for e in entries]
+    homes: dict[str, set[Path]] = defaultdict(set)
+    inside: dict[Path, set[str]] = defaultdict(set)
+    for entry, stem in zip(entries, stems):
+        homes[stem].add(entry.relative.parent)
+        inside[entry.relative.parent].add(stem)
+    out, as_it_stands, from_folder = [], [], []
+    for entry, stem in zip(entries, stems):
+        parts = entry.relative.parts[:-1]
+        hive = [m[1] for p in parts if (m := _HIVE.match(p))]
+        folders = [p for p in parts if not is_generic(p) and "=" not in p]
+        shared = len(homes[stem]) > 1 and all(h != Path() and inside[h] == {stem} for h in homes[stem])
+        if hive:
+            out.append(hive[-1])
+        elif folders and (is_generic(stem) or shared):
+            out.append(folders[-1])
+            from_folder.append(f"{entry.relative} is {folders[-1]}")
+        else:
+            ticker, known = ticker_of_stem(stem, text_file=entry.suffix == ".txt")
+            out.append(ticker)
+            if not known and (stem != stem.upper() or " " in stem or "_" in stem):
+                as_it_stands.append(f"{entry.relative} is {ticker}")
+    notes = []
+    if as_it_stands:
+        notes.append(f"{len(as_it_stands)} file names are taken as tickers as they stand, e.g. {as_it_stands[0]}")
+    if from_folder:
+        notes.append(f"{len(from_folder)} tickers are taken from the folder of the file, e.g. {from_folder[0]}")
+    return out, notes

@@ -1,0 +1,158 @@
+"""What was read, kept and refused of one source, as a dict for programs and as lines for people."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from k4_pipeline.config import PipelineConfig
+from k4_pipeline.errors import BadInputError
+from k4_pipeline.market import calendar
+from k4_pipeline.market.bars import Bars
+from k4_pipeline.market.cleaning import CleanResult, UnusableBarsError, clean_bars
+from k4_pipeline.market.sources import read_bars
+
+STALE_SESSIONS = 3  # a source whose last bar lies further behind the clock is said to be stale
+
+
+def check_source(
+    config: PipelineConfig, *, raw_dir: Path | None = None, now: dt.datetime | None = None
+) -> tuple[dict[str, Any], Bars | None]:
+    """Read and clean the configured source: (summary, the bars, or None when nothing usable is left).
+
+    Keys of the summary: rows_read, rows_kept, rows_refused, tickers, files_skipped, refusals (by reason: count, ticker,
+    file, example as sent), warnings, dialects (by file), by_ticker, error (when nothing is left).
+    """
+    now = now or dt.datetime.now(dt.UTC)
+    try:
+        raw = read_bars(
+            config.source,
+            config.simulation,
+            raw_dir=raw_dir,
+            default_exchange=config.cleaning.default_exchange,
+        )
+    except BadInputError as problem:
+        return {**_empty(), "error": str(problem), "warnings": [str(problem)]}, None
+    try:
+        result = clean_bars(raw, config.cleaning, today=now.date(), now=now)
+    except UnusableBarsError as problem:
+        summary = {**_empty(), "error": str(problem), "rows_read": len(raw.frame), "rows_refused": len(problem.rejects)}
+        summary |= {"files_skipped": raw.skipped, "dialects": raw.dialects, "refusals": refusals(problem.rejects)}
+        return {**summary, "warnings": [*raw.problems, str(problem)]}, None
+    except BadInputError as problem:
+        return {**_empty(), "error": str(problem), "warnings": [*raw.problems, str(problem)]}, None
+    return summarise(raw.problems, raw.skipped, raw.dialects, result, now, config), result.bars
+
+
+def _empty() -> dict[str, Any]:
+    return {
+        "rows_read": 0,
+        "rows_kept": 0,
+        "rows_refused": 0,
+        "tickers": 0,
+        "files_skipped": [],
+        "refusals": {},
+        "warnings": [],
+        "dialects": {},
+        "by_ticker": {},
+    }
+
+
+def summarise(
+    problems: list[str],
+    skipped: list[str],
+    dialects: dict[str, dict[str, Any]],
+    result: CleanResult,
+    now: dt.datetime,
+    config: PipelineConfig,
+) -> dict[str, Any]:
+    """The summary of a source that gave bars."""
+    bars, counts = result.bars, result.counts
+    stale = staleness(bars, now, config.cleaning.default_exchange)
+    losses = lost_share(result)
+    few = [f"{t} loses {share:.1%} of its rows" for t, share in losses.items() if share > 0.02]
+    loss = [f"{len(few)} tickers lose more than 2% of their rows; {few[0]}"] if few else []
+    said = [*problems, *result.warnings, *loss, *([stale] if stale else [])]
+    first, last = (bars.date[bars.offsets[:-1]], bars.date[bars.offsets[1:] - 1])
+    by_ticker = {
+        str(t): {"bars": int(n), "first": str(np.datetime64(int(a), "D")), "last": str(np.datetime64(int(b), "D"))}
+        for t, n, a, b in zip(bars.tickers, np.diff(bars.offsets), first, last)
+    }
+    return {
+        **_empty(),
+        "rows_read": int(counts["read"]),
+        "rows_kept": int(counts["kept"]),
+        "rows_refused": len(result.rejects),
+        "tickers": bars.n_tickers,
+        "files_skipped": skipped,
+        "refusals": refusals(result.rejects),
+        "warnings": said,
+        "dialects": dialects,
+        "by_ticker": by_ticker,
+    }
+
+
+def refusals(rejects: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """By reason, commonest first: count, and ticker, file and value (or row) as sent of the first such row."""
+    out: dict[str, dict[str, Any]] = {}
+    for reason in rejects["reason"].value_counts().index:
+        rows = rejects[rejects["reason"] == reason]
+        row = rows.iloc[0]
+        out[str(reason)] = {
+            "count": len(rows),
+            "ticker": str(row["ticker"]),
+            "file": str(row["source"]),
+            "example": str(row["value"] or row["row"]),
+        }
+    return out
+
+
+def lost_share(result: CleanResult) -> dict[str, float]:
+    """Share of the rows sent that were refused, by ticker as sent, largest first; only tickers that lost any."""
+    lost = result.rejects["ticker"].value_counts()
+    shares = {str(t): int(n) / max(1, result.read_by_ticker.get(str(t), int(n))) for t, n in lost.items()}
+    return dict(sorted(shares.items(), key=lambda item: -item[1]))
+
+
+def staleness(bars: Bars, now: dt.datetime, default_exchange: str) -> str:
+    """A sentence when the last bar of the universe lies more than three sessions behind the clock; else empty."""
+    last, today = int(bars.last_day), int(np.datetime64(now.date(), "D").astype(int))
+    if today <= last:
+        return ""
+    missing = int((calendar.sessions(default_exchange, last + 1, today) < today).sum())
+    if missing <= STALE_SESSIONS:
+        return ""
+    return (
+        f"the last bar is of {np.datetime64(last, 'D')}, {missing} sessions of {default_exchange} ago: signals made "
+        "from these bars are of that day, not of today"
+    )
+
+
+def show(summary: dict[str, Any]) -> list[str]:
+    """The summary in lines: what was read, what was refused with one value as sent, files skipped, warnings."""
+    lines = [
+        f"{summary['rows_read']:,} rows read, {summary['rows_kept']:,} kept, {summary['rows_refused']:,} refused; "
+        f"{summary['tickers']:,} tickers"
+    ]
+    for reason, about in list(summary["refusals"].items())[:5]:
+        example = about["example"][:60]
+        lines.append(f"  refused {about['count']:,}: {reason}; e.g. {about['ticker']} in {about['file']}: {example!r}")
+    skipped = summary["files_skipped"]
+    lines += [f"  skipped: {text}" for text in skipped[:5]]
+    if len(skipped) > 5:
+        lines.append(f"  and {len(skipped) - 5} more files skipped")
+    lines += [f"  note: {text}" for text in summary["warnings"][:8]]
+    shapes: dict[str, int] = {}
+    for dialect in summary["dialects"].values():
+        named = {k: v for k, v in dialect.items() if v not in (None, "", {}) and k in _SHOWN}
+        text = ", ".join(f"{k} {v!r}" for k, v in named.items())
+        shapes[text] = shapes.get(text, 0) + 1
+    lines += [f"  {n:,} files: {text}" for text, n in sorted(shapes.items(), key=lambda item: -item[1])[:5] if text]
+    return lines
+
+
+_SHOWN = ("encoding", "delimiter", "decimal", "thousands", "date_order", "layout", "prices")
