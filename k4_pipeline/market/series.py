@@ -2,8 +2,8 @@
 
 A function of the rows sane so far. Weekends that repeat the last bar, several bars a day, weekly bars and series that
 stand beside the sessions are refused; a silence of more sessions than `listing_gap_sessions` ends a listing, after
-which the same ticker is another history: `CAR`, then `CAR#2` (`VOD.L`, then `VOD#2.L`), so that nothing computed for the
-second reads a bar of the first. The name of a bar depends on the bars before it alone.
+which the same ticker is another history: `CAR`, then `CAR#2` (`VOD.L`, then `VOD#2.L`), so that nothing computed for
+the second reads a bar of the first. The name of a bar depends on the bars before it alone.
 """
 
 from __future__ import annotations
