@@ -15,7 +15,7 @@ from k4_pipeline.config import SimulationConfig
 from k4_pipeline.evaluation.ledger import open_ledger
 from k4_pipeline.market.sources.simulated import simulate
 
-NIGHTS = 3
+NIGHTS = 2
 
 
 def k4(home: Path, *arguments: object, code: int = 0) -> str:

@@ -3,6 +3,7 @@
 import dagster as dg
 
 from k4_pipeline.defs.assets.common import k4_asset
+from k4_pipeline.defs.json_values import json_safe
 from k4_pipeline.defs.metadata import markdown_table, version_metadata
 from k4_pipeline.defs.resources import K4Resource
 from k4_pipeline.defs.staging import produce
@@ -26,7 +27,7 @@ def signal_outcomes(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Mat
         matured = matured_ledger(work.bars(), ledger, work.config)
         work.write_table("signal_outcomes", matured)
         shown = summary(ledger, matured, certified_precision(work.inputs["champion_model"].dir))
-        work.write_json("monitor.json", shown)
+        work.write_json("monitor.json", json_safe(shown))
         work.meta = {"rows": len(matured), "ledger_rows": len(ledger)}
     tiers = [[t["tier"], t["n"], t["hits"], t["hit_rate"], t["low"], t["high"], t["certified"]] for t in shown["tiers"]]
     months = [[m["month"], m["n"], m["n_k4"], m["ev_claimed"], m["ev_realised"]] for m in shown["months"]]
