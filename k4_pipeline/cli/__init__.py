@@ -33,7 +33,7 @@ class Commands(LazyGroup):
         "alerts": ("k4_pipeline.cli.alerts", "app", "Messages about what went wrong or is new: try and see them."),
         "audit": ("k4_pipeline.cli.audit", "audit", "Prove again that no future information was used."),
         "features": ("k4_pipeline.cli.features", "features", "The 69 features: look-back, scale and formula."),
-        "ui": ("k4_pipeline.cli.instance", "ui", "Start the Dagster UI on the same home folder."),
+        "ui": ("k4_pipeline.cli.ui", "ui", "Start the Dagster UI on the same home folder."),
         "bench": ("k4_pipeline.cli.bench", "app", "Measure speed and memory."),
         "init": ("k4_pipeline.cli.instance", "init", "Create the home folder; with --compile, the kernels too."),
     }

@@ -8,6 +8,7 @@ import dagster as dg
 from pydantic import Field
 
 from k4_pipeline.config import PipelineConfig, from_dict, to_dict
+from k4_pipeline.defs.confine import confine
 from k4_pipeline.options import apply_assignments
 from k4_pipeline.settings import Settings, load_settings
 from k4_pipeline.storage import ArtifactStore
@@ -40,7 +41,9 @@ class K4Resource(dg.ConfigurableResource):
         else:
             settings = load_settings(home)
         config = apply_assignments(settings.config, self.set_fields)
-        return Settings(settings.home, config, settings.alert_urls)
+        settings = dataclasses.replace(settings, config=config)
+        confine(settings)
+        return settings
 
     def store(self) -> ArtifactStore:
         """The artifact store below the home folder."""
