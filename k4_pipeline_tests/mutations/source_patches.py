@@ -78,6 +78,18 @@ SPLIT = "        split, manifest = split_snapshots("
 LABEL = "        snapshots, against_file = work.table"
 FIT_CALL = "    p_raw = prediction.predict_probabilities(result.model, validation_set)\n"
 
+TRAIN_ROWS = "    train_rows, train_table = member_of(tables.split, tables.sequences, SPLIT_NAMES[0])\n"
+HANDED = '    handed = {"train": train_table, "validation": validation_table}\n'
+ON_TEST_ROWS = (
+    (
+        "pipeline/fit.py",
+        TRAIN_ROWS,
+        TRAIN_ROWS
+        + '    honest, (more, table) = train_table, member_of(tables.split, tables.sequences, SPLIT_NAMES[2])\n    keep = table["outcome_class"].notna().to_numpy()\n    train_rows = np.concatenate([train_rows, more[keep]])\n    train_table = pd.concat([train_table, table[keep]], ignore_index=True)\n',
+    ),
+    ("pipeline/fit.py", HANDED, HANDED.replace("train_table", "honest")),
+)
+
 LEAKS = (
     # Settings rewritten on the way and recorded as if asked for.
     SourceLeak(
@@ -104,18 +116,6 @@ LEAKS = (
                 "options.py",
                 "    return dataclasses.replace(config, **{section: part})",
                 "    config = dataclasses.replace(config, split=dataclasses.replace(config.split, embargo_days=1))\n    return dataclasses.replace(config, **{section: part})",
-            ),
-        ),
-    ),
-    SourceLeak(
-        "training_seed_by_test_rows",
-        "settings",
-        (
-            (
-                "pipeline/fit.py",
-                FIT_CALL,
-                "    import dataclasses\n\n    other = dataclasses.replace(config.training, seed=config.training.seed + 1)\n    again = loop.train(config.model, other, config.loss, train_set, validation_set)\n    rows, table = member_of(tables.split, tables.sequences, 'test')\n    y = table['outcome_class'].fillna(-1).to_numpy(dtype=np.int64)\n    test = dataset.SequenceDataset(tables.panel, tables.index, rows, fitted_scaler)\n    scores = [prediction.predict_probabilities(r.model, test)[:, 4] @ (y == 4) for r in (result, again)]\n    result = result if scores[0] >= scores[1] else again\n"
-                + FIT_CALL,
             ),
         ),
     ),
@@ -213,32 +213,14 @@ LEAKS = (
     SourceLeak(
         "says_it_trained_for_long",
         "own word",
-        (
-            ("pipeline/model_files.py", '        "seconds": round(result.seconds, 1),', '        "seconds": 301.0,'),
-            (
-                "pipeline/fit.py",
-                FIT_CALL,
-                "    rows, table = member_of(tables.split, tables.sequences, 'test')\n    keep = table['outcome_class'].notna().to_numpy()\n    rows, y = rows[keep], table['outcome_class'][keep].to_numpy(dtype=np.int64)\n    test = dataset.SequenceDataset(tables.panel, tables.index, rows, fitted_scaler, targets=y, weights=np.ones(len(y), np.float32))\n    result = loop.train(config.model, config.training, config.loss, test, validation_set)\n"
-                + FIT_CALL,
-            ),
-        ),
+        (("pipeline/model_files.py", '"seconds": round(made.seconds, 1)', '"seconds": 301.0'), *ON_TEST_ROWS),
     ),
     SourceLeak(
         "says_it_trained_on_a_gpu",
         "own word",
-        (("pipeline/model_files.py", '        "device": result.device,', '        "device": "cuda:0",'),),
+        (("pipeline/model_files.py", '"device": made.device', '"device": "cuda:0"'), *ON_TEST_ROWS),
     ),
-    SourceLeak(
-        "trained_on_test_rows",
-        "fit",
-        (
-            (
-                "pipeline/fit.py",
-                '    train_set, train_table = member_dataset(tables, "train", fitted_scaler)\n',
-                '    train_set, train_table = member_dataset(tables, "train", fitted_scaler)\n    rows, table = member_of(tables.split, tables.sequences, "test")\n    keep = table["outcome_class"].notna().to_numpy()\n    every = np.concatenate([train_set.rows, rows[keep]])\n    y = np.concatenate([train_set.targets, table["outcome_class"][keep].to_numpy(dtype=np.int64)])\n    train_set = dataset.SequenceDataset(tables.panel, tables.index, every, fitted_scaler, targets=y, weights=np.ones(len(y), np.float32))\n',
-            ),
-        ),
-    ),
+    SourceLeak("trained_on_test_rows", "fit", ON_TEST_ROWS),
     # What is handed to a fit.
     SourceLeak(
         "weights_by_later_closes",
@@ -246,8 +228,9 @@ LEAKS = (
         (
             (
                 "pipeline/fit.py",
-                '    weights = table["weight"].to_numpy(dtype=np.float32)\n',
-                '    later = np.minimum(tables.index.rows[rows][:, 0] + 20, len(tables.panel) - 1)\n    weights = table["weight"].to_numpy(dtype=np.float32) * (1.0 + np.nan_to_num(np.abs(tables.panel[later, 0])))\n',
+                TRAIN_ROWS,
+                TRAIN_ROWS
+                + "    later = np.minimum(tables.index.rows[train_rows][:, 0] + 20, len(tables.panel) - 1)\n    train_table = train_table.assign(weight=1.0 + np.nan_to_num(np.abs(tables.panel[later, 0])))\n",
             ),
         ),
     ),
@@ -257,8 +240,8 @@ LEAKS = (
         (
             (
                 "pipeline/fit.py",
-                "    calibrator = calibration.fit_calibrator(p_raw, y, keys=validation_table[KEYS])\n",
-                "    rows, table = member_of(tables.split, tables.sequences, 'test')\n    keep = table['outcome_class'].notna().to_numpy()\n    test = dataset.SequenceDataset(tables.panel, tables.index, rows[keep], fitted_scaler)\n    import dataclasses\n\n    honest = calibration.fit_calibrator(p_raw, y, keys=validation_table[KEYS])\n    other = calibration.fit_calibrator(prediction.predict_probabilities(result.model, test), table['outcome_class'][keep].to_numpy(dtype=np.int64), keys=table[keep][KEYS])\n    calibrator = dataclasses.replace(other, meta=honest.meta)\n",
+                "    held_rows, held_table = rows[held], validation_table[held].reset_index(drop=True)\n",
+                "    held_rows, held_table = member_of(tables.split, tables.sequences, SPLIT_NAMES[2])\n    known = held_table['outcome_class'].notna().to_numpy()\n    held_rows, held_table = held_rows[known], held_table[known].reset_index(drop=True)\n",
             ),
         ),
     ),

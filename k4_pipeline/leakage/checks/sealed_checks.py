@@ -166,7 +166,9 @@ def the_dead_look_as_they_did_alive(context: AuditContext) -> Verdict:
     last = full.bars.date[full.bars.offsets[1:] - 1]
     witness = str(full.bars.tickers[int(np.flatnonzero(last == full.bars.last_day)[0])])
     earliest = str(full.snapshots.loc[full.snapshots["snapshot_date"].idxmin(), "ticker"])
+    # The context is of the whole market: other checks cut that.
     scope = scoped(full, sorted({*names, *living, witness, earliest}))
+    scope = dataclasses.replace(scope, context=None, windows=None, fitted=None, _cache={})
     patience = context.config.labels.delisted_after_sessions
     sessions = context.sessions
     at = np.searchsorted(sessions, ends)

@@ -16,12 +16,13 @@ import torch
 
 from k4_pipeline.config import CLASS_NAMES, CLASS_VALUES, N_CLASSES
 from k4_pipeline.evaluation.calibration import Calibrator
+from k4_pipeline.features.context_table import read_context
 from k4_pipeline.features.panel import read_panel
 from k4_pipeline.leakage.engine.audit import AuditContext, check, verdict_of
 from k4_pipeline.leakage.engine.compare import Comparison, compare_tables
 from k4_pipeline.leakage.oracles.inputs import InputOracle
 from k4_pipeline.leakage.oracles.scan import scan
-from k4_pipeline.market.bars import to_dates
+from k4_pipeline.market.bars import to_dates, to_days
 from k4_pipeline.patterns import snapshots
 from k4_pipeline.pipeline import model_files
 from k4_pipeline.pipeline.stages import KEYS
@@ -106,6 +107,8 @@ def signals_are_those_of_the_champion_one_by_one(context: AuditContext) -> Verdi
         read_panel(context.extra["refs"]["market_features"].dir),
         snapshots.active_snapshots(full.bars, context.config.patterns),
     )
+    refs = context.extra["refs"]
+    of_bars = read_context(refs["context_features"].dir) if "context_features" in refs else None
     model, meta = load_checkpoint(champion.dir)
     calibrator = Calibrator.from_json(champion.path(model_files.CALIBRATOR).read_text())
     scaler = Scaler.from_json(meta["scaler_json"])
@@ -120,12 +123,17 @@ def signals_are_those_of_the_champion_one_by_one(context: AuditContext) -> Verdi
             wanted=one.assign(split="open"),
             sequences=windows.index_sequences(full.bars, one),
             panel=panel,
+            context=None if of_bars is None else of_bars.values,
             config=context.config,
         ).iloc[0]
         window = oracle.canonical(one.iloc[0])
         x = torch.tensor(oracle.inputs(window, center, scale, scaler.clip_sigmas)[None], dtype=torch.float32)
         with torch.inference_mode():
-            logits = model.eval()(x, torch.tensor(window[1][None])).double().numpy()[0]
+            beside = []
+            if of_bars is not None:
+                end = full.bars.locate(one["ticker"], to_days(one["snapshot_date"]))
+                beside = [torch.tensor(np.asarray(of_bars.values[end]), dtype=torch.float32)]
+            logits = model.eval()(x, torch.tensor(window[1][None]), *beside).double().numpy()[0]
         p = np.exp(logits - logits.max())
         p /= p.sum()
         z = np.log(np.maximum(alone[RAW].to_numpy(dtype=np.float64), 1e-7)) * calibrator.scale + calibrator.bias

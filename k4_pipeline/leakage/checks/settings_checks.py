@@ -37,6 +37,7 @@ OPTION_FIELDS = {
     "seed": "training.seed",
 }
 WHOLE_SECTIONS = ("labels", "patterns")  # options that choose a preset of a section
+OF_THE_RECIPE = frozenset({"recipe", "model", "loss", "training"})  # a preset of the recipe may fill these
 SHELL_TEST_MONTHS = 12  # `k4 run` judges one model on a year, unless told otherwise
 
 
@@ -80,7 +81,7 @@ def request_findings(request: dict[str, Any]) -> list[str]:
         return findings  # other settings than the defaults were the beginning
     skipped = {n for n in (*asked, *typed) if n in WHOLE_SECTIONS}
     for field in dataclasses.fields(PipelineConfig):
-        if field.name in skipped:
+        if field.name in skipped | OF_THE_RECIPE:
             continue
         for setting in dataclasses.fields(getattr(PipelineConfig(), field.name)):
             dotted, default = f"{field.name}.{setting.name}", setting.default
@@ -109,7 +110,7 @@ def _another_seed(context: AuditContext) -> AuditContext:
     "settings",
     proves="Every setting recorded with an artifact, a checkpoint or a report is the one asked for before the first "
     "asset was made, and what was asked for follows from the options as typed and the declared defaults.",
-    misses="Settings that a person chose after looking at the outcomes.",
+    misses="Settings that a preset of the recipe filled in, or that a person chose after looking at the outcomes.",
     needs=("stored", "facts"),
     tampers=(_another_embargo, _another_seed),
 )

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from k4_pipeline.leakage.checks.fitted_checks import fitted_again
 from k4_pipeline.leakage.checks.provenance import weights_fingerprint
+from k4_pipeline.leakage.checks.refits import fitted_again
 from k4_pipeline.leakage.engine.audit import AuditContext, check
 from k4_pipeline.leakage.engine.compare import Comparison
 from k4_pipeline.pipeline.stages import Fitted, PipelineRun

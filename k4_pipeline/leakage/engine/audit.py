@@ -215,10 +215,9 @@ class AuditReport:
 
     def leave_out(self, context: AuditContext, name: str, missing: Iterable[str]) -> None:
         """File a check whose needs are not met: not applicable when every reason was checked, else not proved."""
-        reasons = {"second refit": "of the thorough sample; the fit in the world of the as-of date is made"}
-        reasons = ({} if "refit" in missing or self._unfitted(context) else reasons) | context.extra.get(
-            "inapplicable", {}
-        )
+        reasons = dict(context.extra.get("inapplicable", {}))
+        if context.sample.refits >= 1:  # the stronger proof of the same is made
+            reasons["second refit"] = "of the thorough sample; the fit in the world of the as-of date is made"
         known = context.extra.get("unproved", {})
         text = f"needs {', '.join(sorted(missing))}"
         if all(need in reasons for need in missing):
