@@ -8,7 +8,7 @@ DEV_STAMP := $(VENV)/.installed-dev
 PYTEST_ARGS ?= -n auto --dist loadfile --durations=15
 export DAGSTER_DISABLE_TELEMETRY := 1
 
-.PHONY: setup run test faults ui lint help
+.PHONY: setup run test faults leaks mutants ui lint help
 
 help:
 	@echo "make setup   create .venv with the pinned packages, and the home folder"
@@ -16,6 +16,8 @@ help:
 	@echo "make ui      setup, then the Dagster UI on http://localhost:3000"
 	@echo "make test    setup with test packages, then all tests"
 	@echo "make faults  kills, damaged bits, disk errors and crowds at every point (an hour)"
+	@echo "make leaks   every leak as a patch of the source, on k4 run and k4 audit (hours; LEAKS=--only NAMES for some)"
+	@echo "make mutants every weakened check against the self-tests"
 	@echo "make lint    style, formatting and types"
 
 setup: $(STAMP)
@@ -48,3 +50,11 @@ lint: $(DEV_STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+LEAKS ?= --seeds 3
+
+leaks: $(DEV_STAMP)
+	$(BIN)/python -m k4_pipeline_tests.mutations.real_path $(LEAKS)
+
+mutants: $(DEV_STAMP)
+	$(BIN)/python -m k4_pipeline_tests.mutations.check_mutants

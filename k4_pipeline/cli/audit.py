@@ -20,6 +20,8 @@ from k4_pipeline.cli.common import (
 )
 from k4_pipeline.cli.progress import TerminalProgress
 
+NOT_PROVED = 3  # exit status: no check fired, but a proof could not be made
+
 
 @explained
 def audit(
@@ -74,6 +76,8 @@ def audit(
     if demo:
         cli_audit_planted.demo(seed=seed, json_=json_, markdown=markdown)
     from k4_pipeline._numba import n_threads
+    from k4_pipeline.defs.audit_facts import audit_facts
+    from k4_pipeline.defs.export import export_asset
     from k4_pipeline.leakage.engine import audit_run
     from k4_pipeline.leakage.engine.audit_stamp import write_stamp
     from k4_pipeline.storage import ArtifactStore
@@ -91,6 +95,8 @@ def audit(
             workers=workers or min(4, n_threads()),
             budget_s=budget,
             progress=progress.of("checks"),
+            facts=lambda as_of: audit_facts(settings, as_of),
+            export=lambda name, out, as_of: export_asset(settings, name, out, as_of),
         )
     if not small:
         predictions = ArtifactStore(settings.artifacts_dir).current("predictions", result["as_of"])
@@ -99,7 +105,7 @@ def audit(
         print_json(result)
     else:
         _show(result)
-    raise typer.Exit(0 if result["passed"] else 1)
+    raise typer.Exit({"passed": 0, "failed": 1}.get(result["status"], NOT_PROVED))
 
 
 def _show(result: dict[str, Any]) -> None:
@@ -109,11 +115,14 @@ def _show(result: dict[str, Any]) -> None:
         mark = "[green]holds[/]" if verdict["passed"] else "[red]fails[/]"
         seconds = result["seconds"].get(verdict["name"], 0.0)
         table.add_row(mark, verdict["name"], f"{verdict['cases']:,}", f"{seconds:.1f}")
-    for name, reason in result["not_applicable"].items():
-        table.add_row("[dim]not asked[/]", name, "", reason)
+    for mark, names in (("[dim]not applicable[/]", "not_applicable"), ("[yellow]not proved[/]", "not_proved")):
+        for name, reason in result[names].items():
+            table.add_row(mark, name, "", reason)
     console.print(table)
     for verdict in result["verdicts"]:
         for finding in verdict["findings"]:
             console.print(f"{verdict['name']}: {finding}", style="red", markup=False, highlight=False)
     failed = sum(not v["passed"] for v in result["verdicts"])
-    console.print("no leak found" if result["passed"] else f"{failed} checks fail")
+    ends = {"passed": "no leak found", "failed": f"{failed} checks fail"}
+    open_ = f"not proved: no check fails, but {len(result['not_proved'])} could not be asked"
+    console.print(ends.get(result["status"], open_))

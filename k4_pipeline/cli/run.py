@@ -131,7 +131,8 @@ def run(
     with writing(
         settings.home, wait=wait, waiting=lambda other: typer.echo(f"waiting for {other.in_words()}", err=True)
     ):
-        result = execute(settings, as_of, console=console, quiet=quiet, debug=debug)
+        request = {"options": given, "set": set_ or [], "again": again, "as_of": as_of}
+        result = execute(settings, as_of, request, console=console, quiet=quiet, debug=debug)
         if result["success"]:
             save_settings(kept)
     result["seconds"] = round(time.monotonic() - began, 1)
@@ -168,7 +169,9 @@ def resolve(
     return settings, kept
 
 
-def execute(settings: Settings, as_of: str | None, *, console: Any, quiet: bool, debug: bool) -> dict[str, Any]:
+def execute(
+    settings: Settings, as_of: str | None, request: dict[str, Any], *, console: Any, quiet: bool, debug: bool
+) -> dict[str, Any]:
     """Both halves of the run: the data, then everything that depends on the as-of date."""
     from k4_pipeline.cli.progress import RunProgress
     from k4_pipeline.defs.graph import ASSET_ORDER
@@ -178,6 +181,7 @@ def execute(settings: Settings, as_of: str | None, *, console: Any, quiet: bool,
     with RunProgress(console, steps, settings.logs_dir / STEP_TIMES, quiet=quiet) as progress:
         # Only now: Dagster takes seconds to load, and the bar shall stand before that.
         from k4_pipeline.cli.results import collect_result
+        from k4_pipeline.defs.audit_facts import write_request
         from k4_pipeline.defs.instance import create_home, open_instance
         from k4_pipeline.defs.run import DATA_ASSETS, choose_as_of, run_graph
         from k4_pipeline.defs.run_monitor import fail_dead_runs
@@ -185,6 +189,7 @@ def execute(settings: Settings, as_of: str | None, *, console: Any, quiet: bool,
         create_home(settings)
         with open_instance(settings) as instance:
             fail_dead_runs(instance, settings.home)
+        write_request(settings, request)
         outcome = run_graph(settings, DATA_ASSETS, as_of=None, progress=progress, log=log)
         if outcome.success:
             as_of = choose_as_of(settings, as_of)

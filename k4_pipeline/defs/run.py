@@ -10,6 +10,8 @@ from pathlib import Path
 
 import dagster as dg
 
+from k4_pipeline.config import config_hash
+from k4_pipeline.defs.audit_facts import REQUEST_TAG
 from k4_pipeline.defs.causes import step_cause
 from k4_pipeline.defs.graph import ASSET_ORDER, PARTITIONED_ASSETS
 from k4_pipeline.defs.instance import open_instance
@@ -112,7 +114,7 @@ def run_graph(
                 run_config={"loggers": {"file": {"config": {"path": str(log)}}}},
                 asset_selection=[dg.AssetKey(name) for name in assets],
                 raise_on_error=False,
-                tags={"k4/started_by": started_by},
+                tags={"k4/started_by": started_by, REQUEST_TAG: config_hash(settings.config)},
                 run_id=run_id,
             )
         except BaseException:  # Ctrl-C: Dagster leaves such a run as started

@@ -22,7 +22,7 @@ def publish(document: Path, suite: Path | None = None, demo: Path | None = None)
     """Renew the parts of `document` for which there is something new."""
     text = published(document.read_text(), "checks", checks_in_words())
     if suite is not None:
-        text = published(text, "planted", to_markdown(json.loads(suite.read_text())))
+        atomic_write_text(document.with_name("leakage-planted.md"), to_markdown(json.loads(suite.read_text())))
     if demo is not None:
         text = published(text, "demo", demo.read_text())
     atomic_write_text(document, text)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 from unittest import mock
 
 import numpy as np
 import pandas as pd
 
-from k4_pipeline.leakage.checks import propositions
+from k4_pipeline.leakage.checks import feature_proofs, propositions, stage_checks
 from k4_pipeline.leakage.engine.audit import AuditContext, check
 from k4_pipeline.market.bars import to_days
 from k4_pipeline.pipeline import stages as production
@@ -116,7 +117,23 @@ def stored_table_trials(full: PipelineRun) -> dict[str, Callable[[], bool]]:
     known = int(np.flatnonzero(full.labeled["label_end_date"].notna().to_numpy())[0])
     early = _spoilt(full.labeled, known, label_end_date=full.labeled["snapshot_date"].iloc[known])
     exchange = config.cleaning.default_exchange
+    # One of the tables in the way that blocking checks of a run see them: several checks as one verdict.
+    member_check = ["nothing_lies_in_two_members"]
+    twice = AuditContext(dataclasses.replace(full, split=torn, _cache={}))
+    panel = np.array(full.panel)
+    panel[len(panel) // 2 :, 0] = np.nextafter(panel[len(panel) // 2 :, 0], np.float32(np.inf))
+    spoilt = SimpleNamespace(values=panel)
     return {
+        "combined accepts a check that fails": lambda: stage_checks.combined("x", twice, member_check).holds,
+        "combined accepts a check that does not apply": (
+            lambda: stage_checks.combined("x", twice, ["signals_are_those_of_the_champion_one_by_one"]).holds
+        ),
+        **{
+            f"prove accepts another panel ({name})": (
+                lambda name=name: feature_proofs.prove(name, full.bars, spoilt, tickers=8, cuts=3).holds  # type: ignore[arg-type]
+            )
+            for name in feature_proofs.WITH_CUTS - {feature_proofs.WARM_UP}
+        },
         "verify_split accepts a test row in train": lambda: not verify.verify_split(moved, full.manifest),
         "verify_split accepts a pattern in two members": lambda: not verify.verify_split(torn, full.manifest),
         "purge_holds accepts a test row in train": lambda: (

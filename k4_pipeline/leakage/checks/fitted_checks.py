@@ -16,6 +16,7 @@ import torch
 from k4_pipeline.config import N_CLASSES
 from k4_pipeline.evaluation import calibration
 from k4_pipeline.leakage.checks.provenance import weights_fingerprint
+from k4_pipeline.leakage.checks.refits import fitted_again, permitted_only, world_of_as_of
 from k4_pipeline.leakage.engine.audit import AuditContext, check, day_text
 from k4_pipeline.leakage.engine.compare import Comparison, shown
 from k4_pipeline.leakage.engine.corruptions import SPOILERS, spoil_after
@@ -69,42 +70,6 @@ def compare_fitted(stored: Fitted, again: Fitted, *, when: str) -> Comparison:
     return out
 
 
-def permitted_only(full: PipelineRun) -> PipelineRun:
-    """The path with the rows and windows alone that may be fitted on, and NaN for every bar dated as_of or later.
-
-    These are the train and validation rows, and those of patterns without test rows whose label is known before as_of.
-    """
-    whole, as_of = full.split, pd.Timestamp(str(full.as_of))
-    assert whole is not None
-    tested = whole["pattern_id"].isin(whole.loc[whole["split"] == "test", "pattern_id"])
-    known = whole["outcome_class"].notna() & (whole["label_end_date"] < as_of) & ~tested
-    split = whole[whole["split"].isin(["train", "validation"]) | known].reset_index(drop=True)
-    kept = pd.MultiIndex.from_frame(split[KEYS])
-
-    def part(table: pd.DataFrame) -> pd.DataFrame:
-        return table[pd.MultiIndex.from_frame(table[KEYS]).isin(kept)].reset_index(drop=True)
-
-    panel = np.array(full.panel)
-    late = full.bars.date >= np.datetime64(str(full.as_of), "D").astype(np.int64)
-    panel[late] = np.nan
-    context = windows = None
-    if full.context is not None:
-        context = np.array(full.context)
-        context[late] = np.nan
-    if full.windows is not None:
-        windows = full.windows[full.windows["label_end_date"] < as_of].reset_index(drop=True)
-    return full.unfitted(
-        context=context,
-        windows=windows,
-        raw=None,
-        panel=panel,
-        snapshots=part(full.snapshots),
-        labeled=part(full.labeled),
-        sequences=part(full.sequences),
-        split=split,
-    )
-
-
 def _fitted_with(context: AuditContext, **changes: Any) -> AuditContext:
     return context.with_full(fitted=dataclasses.replace(context.full.need_fitted(), **changes))
 
@@ -139,7 +104,7 @@ def _other_best_epoch(context: AuditContext) -> AuditContext:
 )
 def everything_fitted_comes_from_the_permitted_rows_alone(context: AuditContext) -> Verdict:
     """Fit again on the permitted rows."""
-    again = production.fit(permitted_only(context.full))
+    again = fitted_again(context, "world", lambda: world_of_as_of(context))
     out = compare_fitted(context.full.need_fitted(), again, when="fitted again on the permitted rows alone")
     rows = int(again.record["train"]["rows"] + again.record["validation"]["rows"])
     return Verdict.of(
@@ -268,7 +233,8 @@ def _measured_again(full: PipelineRun, fitted: Fitted, i: int, kept: dict[str, A
     data = candidate.rows_for(production.tables(full), rows[stopping], table, fitted.scaler, **use).sequences()
     # In double precision, as training measures: rounded, close scores of a weak model tie and change their ranks.
     network = model.member(i) if isinstance(model, Ensemble) else model
-    p = torch.softmax(prediction.predict_logits(network, data).double(), dim=-1).numpy()
+    logits = prediction.predict_logits(network, data, precision=full.config.training.precision)
+    p = torch.softmax(logits.double(), dim=-1).numpy()
     is_k4 = table["outcome_class"].to_numpy(dtype=np.int64) == 4
     measured = {"validation_k4_count": float(is_k4.sum())}
     if is_k4.any():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -39,15 +40,52 @@ def _other_values(context: AuditContext) -> AuditContext:
     return context.with_full(predictions=made)
 
 
+def _one_other_row(context: AuditContext) -> AuditContext:
+    """The last of the rows that are scored in other company, by one unit in the last place."""
+    made = context.full.predictions.copy()  # type: ignore[union-attr]
+    rows, table = production.members(context.full, "test")
+    some = np.sort(context.rng(9).choice(len(rows), min(len(rows), 200), replace=False))
+    key = table[KEYS].iloc[some[-1]]
+    at = made.index[(made[KEYS] == key).all(axis=1)]
+    made.loc[at, "p_raw_0"] = np.nextafter(made.loc[at, "p_raw_0"], np.inf)
+    return context.with_full(predictions=made)
+
+
 def _other_signal(context: AuditContext) -> AuditContext:
     made = context.full.predictions.copy()  # type: ignore[union-attr]
     made["signal"] = made["signal"].where(made.index > 0, "STRONG" if made["signal"].iloc[0] != "STRONG" else "AVOID")
     return context.with_full(predictions=made)
 
 
-def _other_ev(context: AuditContext) -> AuditContext:
-    made = context.full.predictions.copy()  # type: ignore[union-attr]
-    made.loc[made.index[0], "ev"] += 0.5
+def _nudged(column: str, amount: float) -> Callable[[AuditContext], AuditContext]:
+    """One number of one row changed by little more than is tolerated."""
+
+    def spoil(context: AuditContext) -> AuditContext:
+        made = context.full.predictions.copy()  # type: ignore[union-attr]
+        made.loc[made.index[-1], column] += amount
+        return context.with_full(predictions=made)
+
+    spoil.__name__ = f"{column}_by_{amount:g}"
+    return spoil
+
+
+def sampled_rows(context: AuditContext) -> np.ndarray:
+    """Row numbers of the predictions that are scored by hand, ascending."""
+    n = len(context.full.predictions)  # type: ignore[arg-type]
+    count = min(n, 64, context.sample.input_rows or 64)
+    return np.sort(context.rng(10).choice(n, count, replace=False))
+
+
+def _other_model(context: AuditContext) -> AuditContext:
+    """Another model's score in the last of the sampled rows, with everything that follows from it."""
+    made, fitted = context.full.predictions.copy(), context.full.need_fitted()  # type: ignore[union-attr]
+    at = made.index[sampled_rows(context)[-1]]
+    raw = made.loc[at, RAW].to_numpy(dtype=np.float64).copy()
+    raw[int(raw.argmax())] *= 1.03
+    raw /= raw.sum()
+    p = fitted.calibrator.transform(raw[None])[0]
+    made.loc[at, RAW], made.loc[at, CALIBRATED] = raw, p
+    made.loc[at, "ev"], made.loc[at, "ev_raw"] = p @ np.array(CLASS_VALUES), raw @ np.array(CLASS_VALUES)
     return context.with_full(predictions=made)
 
 
@@ -103,7 +141,7 @@ def predictions_are_for_later_rows_only(context: AuditContext) -> Verdict:
     proves="A row's prediction has the same bits alone, in reverse order and among other rows.",
     misses="A dependence on the batch during training, which is how training works.",
     needs=("split", "fitted", "predictions"),
-    tampers=(_other_values,),
+    tampers=(_other_values, _one_other_row),
 )
 def predictions_do_not_depend_on_their_batch(context: AuditContext) -> Verdict:
     """Score sampled test rows in other company."""
@@ -157,7 +195,15 @@ def predictions_do_not_depend_on_their_batch(context: AuditContext) -> Verdict:
     "expected value and signal follows from its row's own probabilities and the settings.",
     misses="Weights that know the future (the refit checks).",
     needs=("split", "fitted", "predictions"),
-    tampers=(_other_values, _other_signal, _other_ev),
+    tampers=(
+        _other_values,
+        _other_signal,
+        _other_model,
+        _nudged("ev", 1e-8),
+        _nudged("ev_raw", 1e-8),
+        _nudged("p_4", 1e-8),
+        _nudged("p_0", 1e-8),
+    ),
 )
 def predictions_follow_from_the_stored_model(context: AuditContext) -> Verdict:
     """Score sampled rows by hand."""
@@ -165,8 +211,7 @@ def predictions_follow_from_the_stored_model(context: AuditContext) -> Verdict:
     full, fitted, out = context.full, context.full.need_fitted(), Comparison()
     assert full.predictions is not None
     made = full.predictions
-    count = min(len(made), 64, context.sample.input_rows or 64)
-    some = np.sort(context.rng(10).choice(len(made), count, replace=False))
+    some = sampled_rows(context)
     wanted = made.iloc[some][KEYS].merge(full.snapshots, on=KEYS, how="left", validate="1:1")
     oracle, s = InputOracle(full.bars, full.panel), fitted.scaler
     center, scale = s.center.astype(np.float64), s.scale.astype(np.float64)

@@ -279,4 +279,6 @@ def no_ticker_is_tested_under_another_name(context: AuditContext) -> Verdict:
         for a, b, r, n in found
         if (a in fitted and b in tested) or (b in fitted and a in tested)
     ]
-    return Verdict.of(name, pairs, lines, limit=limit, tickers=len(fitted | tested))
+    # A universe of one ticker has no pair: that there is but one name is what was looked at.
+    cases = pairs or int(len(fitted | tested) == 1)
+    return Verdict.of(name, cases, lines, limit=limit, tickers=len(fitted | tested))

@@ -30,7 +30,10 @@ def combined(name: str, context: AuditContext, checks: Iterable[str]) -> Verdict
     """Several checks as one verdict; a check that does not apply counts as a failure, for it was asked for by name."""
     report = run_checks(context, checks)
     findings = [f"{v.name}: {text}" for v in report.verdicts for text in v.findings]
-    findings += [f"{check}: not evaluated, it {reason}" for check, reason in report.not_applicable.items()]
+    findings += [
+        f"{check}: not evaluated, it {reason}"
+        for check, reason in {**report.not_applicable, **report.not_proved}.items()
+    ]
     cases = {v.name: v.cases for v in report.verdicts}
     verdict = Verdict.of(name, min(cases.values(), default=0) and sum(cases.values()), findings, **cases)
     return dataclasses.replace(verdict, passed=verdict.holds and report.passed)

@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 
 from k4_pipeline.leakage.checks.provenance import weights_fingerprint
+from k4_pipeline.leakage.checks.refits import fitted_again
 from k4_pipeline.leakage.engine.audit import AuditContext, check
 from k4_pipeline.leakage.engine.compare import Comparison
-from k4_pipeline.pipeline import stages as production
 from k4_pipeline.pipeline.stages import Fitted, PipelineRun
 from k4_pipeline.verdict import Verdict
 
@@ -81,7 +81,7 @@ def _other_train_loss(context: AuditContext) -> AuditContext:
 def validation_rows_move_no_weight(context: AuditContext) -> Verdict:
     """Fit again with poisoned validation rows."""
     full = context.full
-    again = production.fit(poisoned_validation(full, context.rng(13)))
+    again = fitted_again(context, "poisoned", lambda: poisoned_validation(full, context.rng(13)))
     out = compare_training(full.need_fitted(), again)
     return Verdict.of(
         "validation_rows_move_no_weight",

@@ -1,20 +1,24 @@
 """The audit of stored artifacts: what the store holds for one as-of date, in the form the checks read.
 
-Every version is taken with the very inputs it names, its bytes verified. Raw bars are read from the source again when
-that still gives the stored bars; otherwise the checks that need them are listed as not applicable, with the reason.
+Every version is taken with the very inputs it names, its bytes verified, and with the settings that were asked for. Raw
+bars are read from the source again; a source file written since is the one reason not to, and leaves the proof open.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
 import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
-from k4_pipeline.config import PipelineConfig, from_dict
-from k4_pipeline.errors import BadInputError, K4Error
+from k4_pipeline.config import PipelineConfig, SourceConfig, from_dict
+from k4_pipeline.errors import BadInputError, K4Error, StaleArtifactError
 from k4_pipeline.evaluation.calibration import Calibrator
 from k4_pipeline.features.context_table import read_context
 from k4_pipeline.features.panel import read_panel
@@ -24,7 +28,6 @@ from k4_pipeline.market import sources
 from k4_pipeline.market.bars import Bars
 from k4_pipeline.market.sources.base import RawBars
 from k4_pipeline.patterns.labels import LABEL_COLUMNS
-from k4_pipeline.pipeline import stages as production
 from k4_pipeline.pipeline.stages import Fitted, PipelineRun
 from k4_pipeline.sequences.scaler import Scaler
 from k4_pipeline.splits.manifest import SplitManifest
@@ -44,6 +47,17 @@ DATA = (
 )
 OF_AS_OF = ("dataset_split", "trained_model", "predictions")
 REPORT = "validation_report"
+SERVING = ("signals", "champion_model", "walk_forward_report")
+Export = Callable[[str, Path, "str | None"], Any]
+
+
+def was_made(store: ArtifactStore, asset: str) -> bool:
+    """Whether a version of an unpartitioned asset was ever committed, whatever its verdict."""
+    try:
+        store.newest(asset)
+    except StaleArtifactError:
+        return False
+    return True
 
 
 def newest_as_of(store: ArtifactStore) -> str:
@@ -69,7 +83,7 @@ def open_refs(store: ArtifactStore, as_of: str) -> dict[str, ArtifactRef]:
 
 
 def recorded_config(config: PipelineConfig, refs: dict[str, ArtifactRef]) -> PipelineConfig:
-    """`config` with every section as it was when the artifacts were made."""
+    """`config` with every section as it was recorded when the artifacts were made."""
     for ref in refs.values():
         if "config.json" not in ref.files:
             continue
@@ -79,18 +93,40 @@ def recorded_config(config: PipelineConfig, refs: dict[str, ArtifactRef]) -> Pip
     return config
 
 
-def raw_again(config: PipelineConfig, bars: Bars) -> tuple[RawBars | None, str]:
-    """The raw bars from their source, if cleaning them gives exactly the stored bars; else None and why not."""
+def requested_config(config: PipelineConfig, refs: dict[str, ArtifactRef], facts: dict[str, Any]) -> PipelineConfig:
+    """As `recorded_config`, but with what was asked for by the runs that made the artifacts, where that is known."""
+    config = recorded_config(config, refs)
+    for name, ref in refs.items():
+        if name in facts and "config.json" in ref.files:
+            asked = facts[name]["requested"]
+            sections = {
+                s: from_dict(type(getattr(config, s)), asked[s])
+                for s in json.loads(ref.path("config.json").read_text())
+            }
+            config = dataclasses.replace(config, **sections)
+    return config
+
+
+def changed_since(source: SourceConfig, when: float | None) -> str:
+    """Why the source file cannot be compared any more: it was written after the bars were made; "" when it was not."""
+    root = Path(source.path)
+    files = [p for p in (root.rglob("*") if root.is_dir() else [root]) if p.is_file()]
+    newest = max((p.stat().st_mtime for p in files), default=0.0)
+    if when is None or newest <= when:
+        return ""
+    text = dt.datetime.fromtimestamp(newest, dt.UTC).strftime("%Y-%m-%d %H:%M")
+    return f"{source.path} was written at {text} UTC, after the bars were made; run k4 run again"
+
+
+def raw_again(config: PipelineConfig, when: float | None = None) -> tuple[RawBars | None, str]:
+    """The raw bars read again from their source; None and why when the source is another one by now, or no file."""
     if config.source.source == "yfinance":
         return None, "a vendor is not asked again during an audit"
-    try:
-        raw = sources.read_bars(config.source, config.simulation)
-        again = production.clean(raw, config).bars
-    except K4Error as error:
-        return None, f"the source cannot be read again: {error}"
-    if again.fingerprint() != bars.fingerprint():
-        return None, "the source has changed since: cleaning it again gives other bars"
-    return raw, ""
+    if config.source.source in ("folder", "table"):
+        why = changed_since(config.source, when)
+        if why:
+            return None, why
+    return sources.read_bars(config.source, config.simulation), ""
 
 
 def stored_fitted(refs: dict[str, ArtifactRef]) -> Fitted:
@@ -154,13 +190,35 @@ def labels_of_file(refs: dict[str, ArtifactRef]) -> bool:
     return "outcomes.parquet" in refs["snapshots"].files
 
 
-def load_path(store: ArtifactStore, config: PipelineConfig, as_of: str) -> tuple[PipelineRun, dict[str, Any]]:
+def load_path(
+    store: ArtifactStore, config: PipelineConfig, as_of: str, facts: dict[str, Any] | None = None
+) -> tuple[PipelineRun, dict[str, Any]]:
     """The stored tables as a `PipelineRun`, and what else the checks of stored artifacts look at."""
-    refs = open_refs(store, as_of)
-    config = recorded_config(config, refs)
+    refs, facts = open_refs(store, as_of), facts or {}
+    config = requested_config(config, refs, facts)
     full = path_of(refs, config, as_of)
-    full.raw, why_no_raw = raw_again(config, full.bars)
-    return full, {"store": store, "refs": refs, "no_raw": why_no_raw, "labels_of_file": labels_of_file(refs)}
+    when = facts.get("daily_bars", {}).get("at")
+    inapplicable = {"provenance": "the chain of stored versions is proved instead"}
+    unproved = {"facts": "no run of this home made these artifacts, so what was asked for is not on record"}
+    full.raw, unproved["raw"] = raw_again(config, when)
+    if config.source.source == "simulated":
+        inapplicable["source file"] = "the market is simulated: there is no file"
+    unproved["source file"] = unproved["raw"]
+    if config.source.snapshots_path:
+        inapplicable["scanned"] = f"the snapshots were asked for from {config.source.snapshots_path}"
+        if file_has_classes(config.source.snapshots_path):
+            inapplicable["raced"] = f"{config.source.snapshots_path} gives the classes itself"
+    has = {name: was_made(store, name) for name in SERVING}
+    names = {"champion_model": "champion", "walk_forward_report": "walk forward"}
+    inapplicable |= {names.get(n, n): f"no {n} was ever made in this home" for n, there in has.items() if not there}
+    extra = {"store": store, "refs": refs, "has": has, "labels_of_file": labels_of_file(refs), "facts": facts}
+    return full, {**extra, "inapplicable": inapplicable, "unproved": unproved}
+
+
+def file_has_classes(path: str) -> bool:
+    """Whether a snapshot file has a column of classes, looked up in the file itself."""
+    names = pq.read_schema(path).names if path.endswith((".parquet", ".pq")) else pd.read_csv(path, nrows=0).columns
+    return any("outcome" in str(n).lower() or "class" in str(n).lower() or "label" in str(n).lower() for n in names)
 
 
 def _report_metrics(ref: ArtifactRef | None) -> dict[str, Any] | None:
@@ -170,11 +228,22 @@ def _report_metrics(ref: ArtifactRef | None) -> dict[str, Any] | None:
 
 
 def artifact_context(
-    store: ArtifactStore, config: PipelineConfig, as_of: str | None, sample: AuditSample | None = None
+    store: ArtifactStore,
+    config: PipelineConfig,
+    as_of: str | None,
+    sample: AuditSample | None = None,
+    facts: dict[str, Any] | None = None,
+    export: Export | None = None,
 ) -> AuditContext:
-    """The stored artifacts of `as_of` (default: the newest with predictions) as an `AuditContext`."""
-    full, extra = load_path(store, config, as_of or newest_as_of(store))
-    return AuditContext(full, sample or AuditSample.named("normal"), None, extra)
+    """The stored artifacts of `as_of` (default: the newest with predictions) as an `AuditContext`.
+
+    `facts`: what is known of the runs that made them (settings asked for, times), by asset; `export`: writes a table of
+    the graph to a file, as `k4 export` does.
+    """
+    full, extra = load_path(store, config, as_of or newest_as_of(store), facts)
+    when = (facts or {}).get("daily_bars", {}).get("at")
+    today = dt.datetime.fromtimestamp(when, dt.UTC).date() if when else None
+    return AuditContext(full, sample or AuditSample.named("normal"), today, {**extra, "export": export})
 
 
 def chain_verdict(store: ArtifactStore, refs: dict[str, ArtifactRef]) -> Verdict:

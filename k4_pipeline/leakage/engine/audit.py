@@ -8,6 +8,7 @@ has failed, what finds no case has failed.
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
@@ -19,6 +20,7 @@ import pandas as pd
 
 from k4_pipeline.config import PipelineConfig
 from k4_pipeline.errors import ConfigError
+from k4_pipeline.leakage.engine.compare import Comparison
 from k4_pipeline.market.bars import Bars, DayLike, to_dates, to_day, to_days
 from k4_pipeline.market.sources.base import RawBars
 from k4_pipeline.pipeline import stages as production
@@ -38,7 +40,7 @@ class AuditSample:
     label_rows: int | None = None  # labels raced again by the oracle
     input_rows: int | None = 150  # model inputs recomputed by the oracle
     tensor_rows: int = 4000  # sequences, the latest, whose tensors are compared at each cut of the universe
-    refits: int = 1  # 1: the fit again from the permitted rows alone; 2: also after the bars from as_of on are noise
+    refits: int = 1  # 1: the fit again in the world of the as-of date; 2: also with noise from as_of on; 0: not asked
     seed: int = 0
 
     @classmethod
@@ -148,10 +150,20 @@ def check(
 
     def register(function: CheckFunction) -> CheckFunction:
         name = function.__name__
-        CHECKS[name] = Check(name, function, stage, proves, misses, frozenset(needs), tuple(tampers))
-        return function
+
+        @functools.wraps(function)
+        def named(context: AuditContext) -> Verdict:
+            return replace(function(context), name=name)
+
+        CHECKS[name] = Check(name, named, stage, proves, misses, frozenset(needs), tuple(tampers))
+        return named
 
     return register
+
+
+def verdict_of(out: Comparison, **detail: Any) -> Verdict:
+    """The verdict of a comparison; the decorator `check` names it after the function."""
+    return Verdict.of("", out.cases, out.findings, differing=out.differing, **detail)
 
 
 def load_checks() -> dict[str, Check]:
@@ -168,13 +180,21 @@ class AuditReport:
 
     verdicts: list[Verdict]
     seconds: dict[str, float]
-    not_applicable: dict[str, str] = field(default_factory=dict)
+    not_applicable: dict[str, str] = field(default_factory=dict)  # there is nothing to prove, for a reason that holds
+    not_proved: dict[str, str] = field(default_factory=dict)  # there is, and it was not asked
     error: str = ""  # the path itself could not be run
 
     @property
     def passed(self) -> bool:
         """Every check held; without a check there is no proof."""
-        return bool(self.verdicts) and not self.error and all(v.holds for v in self.verdicts)
+        return self.status == "passed"
+
+    @property
+    def status(self) -> str:
+        """`failed`: a check fired, or there was none; `not proved`: none fired, but some were not asked; `passed`."""
+        if not self.verdicts or self.error or not all(v.holds for v in self.verdicts):
+            return "failed"
+        return "not proved" if self.not_proved else "passed"
 
     @property
     def failed(self) -> list[str]:
@@ -185,11 +205,26 @@ class AuditReport:
         """JSON-able."""
         return {
             "passed": self.passed,
+            "status": self.status,
             "error": self.error,
             "verdicts": [v.to_dict() for v in self.verdicts],
             "seconds": {k: round(s, 3) for k, s in self.seconds.items()},
             "not_applicable": self.not_applicable,
+            "not_proved": self.not_proved,
         }
+
+    def leave_out(self, context: AuditContext, name: str, missing: Iterable[str]) -> None:
+        """File a check whose needs are not met: not applicable when every reason was checked, else not proved."""
+        reasons = dict(context.extra.get("inapplicable", {}))
+        if context.sample.refits >= 1:  # the stronger proof of the same is made
+            reasons["second refit"] = "of the thorough sample; the fit in the world of the as-of date is made"
+        known = context.extra.get("unproved", {})
+        text = f"needs {', '.join(sorted(missing))}"
+        if all(need in reasons for need in missing):
+            self.not_applicable[name] = f"{text} ({'; '.join(reasons[need] for need in sorted(missing))})"
+            return
+        why = [known[need] for need in sorted(missing) if known.get(need)]
+        self.not_proved[name] = f"{text} ({'; '.join(why)})" if why else text
 
 
 def what_is_there(context: AuditContext) -> set[str]:
@@ -202,12 +237,30 @@ def what_is_there(context: AuditContext) -> set[str]:
         "predictions": full.predictions is not None,
         "metrics": full.metrics is not None,
         "provenance": "provenance" in context.extra,
+        "stored": "refs" in context.extra,
+        "source file": full.raw is not None and context.config.source.source in ("folder", "table"),
+        "signals": context.extra.get("has", {}).get("signals", False),
+        "champion": context.extra.get("has", {}).get("champion_model", False),
+        "walk forward": context.extra.get("has", {}).get("walk_forward_report", False),
+        "facts": bool(context.extra.get("facts")),
+        "exports": context.extra.get("export") is not None,
         "scanned": full.given is None,
         "raced": not context.extra.get("labels_of_file"),
         "refit": context.sample.refits >= 1,
         "second refit": context.sample.refits >= 2,
     }
     return {name for name, there in have.items() if there}
+
+
+STORED_NEEDS = (
+    "stored",
+    "facts",
+    "exports",
+    "source file",
+    "signals",
+    "champion",
+    "walk forward",
+)  # what only an audit of stored artifacts has
 
 
 def run_checks(
@@ -229,7 +282,7 @@ def run_checks(
         item = registry[name]
         missing = item.needs - there
         if missing:
-            report.not_applicable[name] = f"needs {', '.join(sorted(missing))}"
+            report.leave_out(context, name, missing)
             continue
         begin = time.perf_counter()
         report.verdicts.append(guarded(name, lambda item=item: item(context)))  # type: ignore[misc]
@@ -283,7 +336,8 @@ def make_context(
     from k4_pipeline.leakage.checks import provenance
 
     full = production.run_path(raw, config, as_of, model=model, today=today)
-    return AuditContext(full, sample or AuditSample(), today, {"provenance": provenance.record(full)})
+    extra = {"provenance": provenance.record(full), "inapplicable": dict.fromkeys(STORED_NEEDS, "nothing is stored")}
+    return AuditContext(full, sample or AuditSample(), today, extra)
 
 
 def day_text(day: int) -> str:

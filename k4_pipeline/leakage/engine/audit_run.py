@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from k4_pipeline.config import PipelineConfig
-from k4_pipeline.leakage.engine.audit import AuditContext, AuditReport, AuditSample, run_checks
+from k4_pipeline.leakage.engine.audit import AuditReport, AuditSample, run_checks
 from k4_pipeline.leakage.engine.isolated import ContextSource, run_isolated
 from k4_pipeline.leakage.engine.small import SMALL_AS_OF, small_config
 from k4_pipeline.storage import ArtifactStore
-from k4_pipeline.verdict import Verdict
+from k4_pipeline.verdict import guarded
 
 Progress = Callable[[int, int], None]
 
@@ -30,14 +30,16 @@ def run(
     workers: int = 1,
     budget_s: float | None = None,
     progress: Progress | None = None,
+    facts: Callable[[str], dict[str, Any]] | None = None,
+    export: Callable[..., Any] | None = None,
 ) -> dict[str, Any]:
-    """The audit as a JSON-able dict: what, passed, verdicts, seconds, not_applicable.
+    """The audit as a JSON-able dict: what, status, verdicts, seconds, not_applicable, not_proved.
 
-    `store_root` None audits the code on the small simulated universe of `seed`, else the artifacts stored there. A
-    check that does not apply proves nothing and is named with its reason; the others must all hold.
+    `store_root` None audits the code on the small simulated universe of `seed`, else the artifacts stored there, with
+    `facts(as_of)` about the runs that made them. A proof that could not be asked leaves the audit "not proved".
     """
-    why_no_refit = ""
     chosen = dataclasses.replace(AuditSample.named("small" if store_root is None else sample), seed=seed)
+    why_no_refit = ""
     if store_root is None:
         source = ContextSource(small_config(seed), as_of or SMALL_AS_OF, chosen)
         what = f"the code, on the small universe {seed} at {source.as_of}"
@@ -46,64 +48,51 @@ def run(
 
         store = ArtifactStore(store_root)
         as_of = as_of or newest_as_of(store)
+        known = facts(as_of) if facts is not None else {}
         if sample == "normal":
-            refit, why_no_refit = refit_decision(store, config, as_of)
-            chosen = dataclasses.replace(chosen, refits=int(refit))
-        source = ContextSource(config, as_of, chosen, store=str(store_root))
+            why_no_refit = why_not_refitted(store, config, as_of, known.get("trained_model", {}).get("seconds"))
+            chosen = dataclasses.replace(chosen, refits=0 if why_no_refit else 1)
+        source = ContextSource(config, as_of, chosen, store=str(store_root), facts=known, export=export)
         what = f"the artifacts of {source.as_of}"
-    context = source.context()
     if isolated:
-        report = run_isolated(source, context, workers=workers, budget_s=budget_s, progress=progress)
+        report = run_isolated(source, workers=workers, budget_s=budget_s, progress=progress)
     else:
-        report = run_checks(context, progress=progress)
+        report = run_checks(source.context(), progress=progress)
     if store_root is not None:
-        _add_chain(report, context)
+        _add_chain(report, store, source.as_of)
     if controls:
         from k4_pipeline.leakage.controls.negative_controls import run_controls
 
-        control_report = run_controls(context.full, source.as_of, seed=seed)
+        control_report = run_controls(source.context().full, source.as_of, seed=seed)
         report.verdicts += control_report.verdicts
         report.seconds |= control_report.seconds
-    reasons = {"raw": context.extra.get("no_raw", ""), "refit": why_no_refit, "second refit": SECOND_REFIT}
-    report.not_applicable = {name: _explained(text, reasons) for name, text in report.not_applicable.items()}
+    if why_no_refit:
+        report.not_proved = {
+            name: f"{text} ({why_no_refit})" if "refit" in text else text for name, text in report.not_proved.items()
+        }
     sizes = dataclasses.asdict(chosen)
-    return {"what": what, "as_of": source.as_of, "sample": sizes, **report.to_dict()}
+    return {"what": what, "as_of": source.as_of, "sample": {"name": sample, **sizes}, **report.to_dict()}
 
 
-SECOND_REFIT = "the weights are fitted a second time, on bars that are noise from as_of on, by --sample thorough only"
+def why_not_refitted(store: ArtifactStore, config: PipelineConfig, as_of: str, seconds: float | None) -> str:
+    """Why the default audit leaves the second fit of the weights out; "" when it is made.
 
-
-def refit_decision(store: ArtifactStore, config: PipelineConfig, as_of: str) -> tuple[bool, str]:
-    """Whether the default audit fits the weights again, and if not, why and how to get it.
-
-    Scaler and calibrator are fitted again by every audit; the weights when their own training took no longer than
-    `proof.refit_max_seconds` (the refit takes about as long) and was done on this kind of device.
+    `seconds`: what the training step took by the event log. What the artifact says of its own training decides nothing
+    but the device, and whatever is left out leaves the audit "not proved".
     """
     ref = store.current("trained_model", as_of)
-    facts = json.loads(ref.path("facts.json").read_text())
-    seconds, device = ref.meta.get("training_seconds"), str(facts.get("device", "cpu"))
-    how = "; `k4 audit --sample thorough` does it"
+    device = str(json.loads(ref.path("facts.json").read_text()).get("device", "cpu"))
     if device != "cpu":
-        return False, f"the weights were not fitted again: they were trained on {device}, other devices round otherwise"
-    if seconds is None:
-        return False, f"the weights were not fitted again: their training time is not on record{how}"
+        return f"the weights were trained on {device}; other devices round otherwise, so they are not fitted again here"
     limit = config.proof.refit_max_seconds
-    if seconds > limit:
+    if seconds is not None and seconds > limit:
         took = f"their training took {seconds:.0f} s, proof.refit_max_seconds is {limit:.0f}"
-        return False, f"the weights were not fitted again: {took}{how}"
-    return True, ""
+        return f"the weights were not fitted again: {took}; `k4 audit --sample thorough` does it"
+    return ""
 
 
-def _explained(text: str, reasons: dict[str, str]) -> str:
-    """`needs refit, raw` with what is known of each missing thing."""
-    missing = text.removeprefix("needs ").split(", ")
-    known = [reasons[name] for name in missing if reasons.get(name)]
-    return f"{text} ({'; '.join(known)})" if known else text
+def _add_chain(report: AuditReport, store: ArtifactStore, as_of: str) -> None:
+    from k4_pipeline.leakage.engine.artifacts import chain_verdict, open_refs
 
-
-def _add_chain(report: AuditReport, context: AuditContext) -> Verdict:
-    from k4_pipeline.leakage.engine.artifacts import chain_verdict
-
-    verdict = chain_verdict(context.extra["store"], context.extra["refs"])
-    report.verdicts.insert(0, verdict)
-    return verdict
+    name = "stored_artifacts_form_an_unbroken_chain"
+    report.verdicts.insert(0, guarded(name, lambda: chain_verdict(store, open_refs(store, as_of))))

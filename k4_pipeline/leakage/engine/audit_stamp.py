@@ -15,20 +15,42 @@ STAMP_FILE = "audit.json"
 
 
 def write_stamp(reports_dir: Path, as_of: str, predictions_fingerprint: str, result: dict[str, Any]) -> Path:
-    """Store whether the audit passed, for which predictions, and which checks it ran."""
+    """Store the outcome, for which predictions it holds, which checks were run on which sample, and what is open.
+
+    `passed` is None when a proof could not be made: then there is no stamp, only the reasons.
+    """
     path = Path(reports_dir) / as_of / STAMP_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     checks = {verdict["name"]: verdict["passed"] for verdict in result["verdicts"]}
-    atomic_write_json(
-        path, {"passed": bool(result["passed"]), "predictions": predictions_fingerprint, "checks": checks}
-    )
+    passed = {"passed": True, "failed": False}.get(result["status"])
+    content = {name: result[name] for name in ("sample", "not_applicable", "not_proved")}
+    atomic_write_json(path, {"passed": passed, "predictions": predictions_fingerprint, "checks": checks, **content})
     return path
 
 
 def audited(reports_dir: Path, as_of: str, predictions_fingerprint: str) -> bool | None:
-    """Whether the audit of exactly these predictions passed; None when there was none, or only one of others."""
+    """Whether the audit of exactly these predictions passed; None: none was, or it proved too little."""
+    stamp = read_stamp(reports_dir, as_of, predictions_fingerprint)
+    return None if stamp is None else stamp["passed"]
+
+
+def read_stamp(reports_dir: Path, as_of: str, predictions_fingerprint: str) -> dict[str, Any] | None:
+    """The stamp of exactly these predictions, or None."""
     path = Path(reports_dir) / as_of / STAMP_FILE
     if not path.is_file():
         return None
     stamp = json.loads(path.read_text())
-    return bool(stamp["passed"]) if stamp["predictions"] == predictions_fingerprint else None
+    return stamp if stamp["predictions"] == predictions_fingerprint else None
+
+
+def proofs_in_words(stamp: dict[str, Any] | None) -> str:
+    """One sentence for the banner of a report: which proofs were made, on which sample."""
+    if stamp is None:
+        return "These predictions were not audited yet (k4 audit)."
+    sample, held = stamp["sample"], sum(stamp["checks"].values())
+    tickers = "every ticker" if sample["tickers"] is None else f"{sample['tickers']} tickers"
+    size = f"sample {sample['name']}: {tickers}, the universe cut at {sample['cut_dates']} dates"
+    refit = "weights fitted again" if sample["refits"] else "weights not fitted again"
+    text = f"{held} of {len(stamp['checks'])} checks hold ({size}; {refit})"
+    open_ = stamp["not_proved"]
+    return f"Audit: {text}." if not open_ else f"Audit: {text}; not proved: {', '.join(sorted(open_))}."

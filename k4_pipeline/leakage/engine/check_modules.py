@@ -5,6 +5,10 @@ from __future__ import annotations
 import importlib
 
 MODULES = (
+    "settings_checks",
+    "source_checks",
+    "rederived_checks",
+    "page_checks",
     "split_checks",
     "label_checks",
     "rejection_checks",
@@ -15,6 +19,8 @@ MODULES = (
     "fitted_checks",
     "validation_independence",
     "replay_at_cutoffs",
+    "sealed_checks",
+    "serving_checks",
     "replay_per_bar",
     "invariance",
     "bar_checks",

@@ -1,0 +1,89 @@
+"""What the audit must not take from an artifact itself: the settings asked for, and times from the event log."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from k4_pipeline.config import PipelineConfig, config_hash, from_dict, to_dict
+from k4_pipeline.defs.graph import ASSET_ORDER, PARTITIONED_ASSETS
+from k4_pipeline.defs.instance import open_instance
+from k4_pipeline.options import apply_assignments, options_from_environment
+from k4_pipeline.settings import Settings, stored_settings
+from k4_pipeline.storage import atomic_write_json
+
+REQUEST_TAG = "k4/request"
+
+
+def requests_dir(settings: Settings) -> Path:
+    """Folder with one file per request, named after the hash of its settings."""
+    return settings.home / "requests"
+
+
+def write_request(settings: Settings, request: dict[str, Any]) -> Path:
+    """Keep what was asked for, before the first asset is made: options as given and the settings they resolve to.
+
+    `request`: `options` by name, assignments of `set`, `again` (whether stored settings were the beginning), `as_of`.
+    """
+    asked = {name: str(value) for name, value in request["options"].items() if value is not None}
+    content = {**request, "options": asked, "environment": options_from_environment(os.environ)}
+    content["config"] = to_dict(settings.config)
+    path = requests_dir(settings) / f"{config_hash(settings.config)}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic_write_json(path, content)
+    return path
+
+
+def audit_facts(settings: Settings, as_of: str) -> dict[str, Any]:
+    """By asset: `requested` (settings), `request` (the request file, or None) and `seconds` its step took.
+
+    Read from the runs and events of Dagster, never from an artifact. Assets that no run of this home made are left out.
+    """
+    facts: dict[str, Any] = {}
+    with open_instance(settings) as instance:
+        for name in ASSET_ORDER:
+            partition = as_of if name in PARTITIONED_ASSETS else None
+            record = _materialization(instance, name, partition)
+            run = instance.get_run_by_id(record.run_id) if record is not None else None
+            if record is None or run is None:
+                continue
+            stats = {s.step_key: s for s in instance.get_run_step_stats(run.run_id)}.get(name)
+            seconds = stats.end_time - stats.start_time if stats and stats.start_time and stats.end_time else None
+            request = _request(settings, run)
+            config = from_dict(PipelineConfig, request["config"]) if request else _of_the_home(settings, run)
+            facts[name] = {
+                "requested": to_dict(config),
+                "request": request,
+                "seconds": seconds,
+                "at": record.timestamp,
+            }
+    return facts
+
+
+def _materialization(instance: dg.DagsterInstance, name: str, partition: str | None) -> Any:
+    chosen = dg.AssetRecordsFilter(dg.AssetKey(name), asset_partitions=[partition] if partition else None)
+    records = instance.fetch_materializations(chosen, limit=1).records
+    return records[0].event_log_entry if records else None
+
+
+def _request(settings: Settings, run: dg.DagsterRun) -> dict[str, Any] | None:
+    name = run.tags.get(REQUEST_TAG)
+    if name is None:
+        return None
+    path = requests_dir(settings) / f"{name}.json"
+    content = json.loads(path.read_text())
+    # The tag was written before the first asset: a file changed since does not match it.
+    content["untouched"] = config_hash(from_dict(PipelineConfig, content["config"])) == name
+    return content
+
+
+def _of_the_home(settings: Settings, run: dg.DagsterRun) -> PipelineConfig:
+    """Settings of a run that the UI, a schedule or a sensor started: those of the home and of its launchpad."""
+    resource = ((run.run_config or {}).get("resources") or {}).get("k4", {}).get("config", {})
+    if resource.get("frozen_config"):
+        return from_dict(PipelineConfig, resource["frozen_config"])
+    return apply_assignments(stored_settings(settings.home).config, list(resource.get("set_fields", [])))

@@ -1,0 +1,180 @@
+"""Every stored table made again, from the stored tables it names, by the stages of the pipeline and as asked for.
+
+An asset is load, one domain call, store. Whatever an asset body, a reader of inputs or the store adds to that shows
+here; what the domain calls themselves do is proved by the replays and the oracles.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from k4_pipeline.evaluation import validation, value
+from k4_pipeline.features import compute
+from k4_pipeline.features.spec import MARKET_NAMES
+from k4_pipeline.leakage.checks.prediction_checks import NUMBERS
+from k4_pipeline.leakage.checks.replay_at_cutoffs import LABELS
+from k4_pipeline.leakage.engine.audit import AuditContext, check, verdict_of
+from k4_pipeline.leakage.engine.compare import Comparison, compare_arrays, compare_tables
+from k4_pipeline.leakage.engine.corruptions import (
+    drop_snapshot,
+    spoil_label,
+    spoil_panel,
+    spoil_prediction,
+    spoil_sequence,
+    spoil_snapshot,
+)
+from k4_pipeline.patterns import snapshots
+from k4_pipeline.pipeline import baselines
+from k4_pipeline.pipeline import stages as production
+from k4_pipeline.pipeline.stages import KEYS
+from k4_pipeline.sequences import windows
+from k4_pipeline.splits import walk_forward
+from k4_pipeline.verdict import Verdict
+
+WHEN, CAUSE = "made again", "the asset stored something else than its stage of the pipeline gives"
+
+
+def _other_weight(context: AuditContext) -> AuditContext:
+    assert context.full.split is not None
+    split = context.full.split.copy()
+    split.loc[split.index[-1], "weight"] += 1e-12
+    return context.with_full(split=split)
+
+
+def _table(name: str, stored: pd.DataFrame, again: pd.DataFrame) -> Comparison:
+    columns = [c for c in {**dict.fromkeys(stored.columns), **dict.fromkeys(again.columns)} if c not in KEYS]
+    return compare_tables(name, stored, again, KEYS, columns, when=WHEN, cause=CAUSE)
+
+
+@check(
+    "stored",
+    proves="Features, snapshots, labels, sequences, split and predictions come out again to the bit, in every "
+    "column and "
+    "row, from the stored tables they name and the settings asked for.",
+    misses="What the stages themselves do (replays and oracles).",
+    needs=("split", "fitted", "predictions"),
+    tampers=(spoil_panel, spoil_snapshot, drop_snapshot, spoil_label, spoil_sequence, spoil_prediction, _other_weight),
+)
+def stored_tables_are_those_the_stages_make(context: AuditContext) -> Verdict:
+    """Run every stage on the stored inputs of its asset."""
+    full, config, out = context.full, context.config, Comparison()
+    panel = compute.compute_market_features(full.bars)
+    keys = full.bars.to_frame()[["ticker", "date"]]
+    columns = ("ticker", "date")
+    stored = np.asarray(full.panel)
+    arrays = ("market_features", keys, stored, panel, MARKET_NAMES)
+    out.merge(compare_arrays(*arrays, when=WHEN, cause=CAUSE, key_columns=columns))
+    if full.given is None:
+        out.merge(_table("snapshots", full.snapshots, snapshots.make_snapshots(full.bars, config.patterns)))
+    if not context.extra.get("labels_of_file"):
+        again = production.label(full.bars, full.snapshots, config)
+        out.merge(_table("labeled_snapshots", full.labeled, again[list(full.labeled.columns)]))
+        missing = set(again.columns) - set(full.labeled.columns)
+        out.add(1, len(missing), [f"labeled_snapshots lack {', '.join(sorted(missing))}"] * bool(missing))
+    out.merge(_table("sequences", full.sequences, windows.index_sequences(full.bars, full.snapshots)))
+    split, manifest = walk_forward.split_snapshots(full.labeled, str(full.as_of), config.split)
+    assert full.split is not None
+    out.merge(_table("dataset_split", full.split, split))
+    if full.manifest is not None:
+        stored_text, text = full.manifest.to_json(), manifest.to_json()
+        out.add(
+            1,
+            int(stored_text != text),
+            ["dataset_split: the manifest is not that of the split"] * (stored_text != text),
+        )
+    made = production.predict_member(full, "test", full.need_fitted())
+    assert full.predictions is not None
+    same = [*NUMBERS, "pattern_id", "split"]
+    out.merge(compare_tables("predictions", full.predictions, made, KEYS, same, when=WHEN, cause=CAUSE))
+    return verdict_of(out, labels=len(LABELS))
+
+
+def _leaves(value: Any, path: str = "") -> dict[str, Any]:
+    """Every number, word and truth value of a JSON document by its path."""
+    if isinstance(value, dict):
+        return {k: v for name, part in value.items() for k, v in _leaves(part, f"{path}.{name}").items()}
+    if isinstance(value, (list, tuple)):
+        return {k: v for i, part in enumerate(value) for k, v in _leaves(part, f"{path}[{i}]").items()}
+    if isinstance(value, (float, np.floating)) and not np.isfinite(value):
+        return {path: None}
+    return {path: value}
+
+
+def _report_of(context: AuditContext) -> dict[str, Any]:
+    stored = context.extra.get("report")
+    if stored is None:
+        stored = json.loads(context.extra["refs"]["validation_report"].path("report.json").read_text())
+    return stored
+
+
+def report_again(context: AuditContext, stored: dict[str, Any]) -> dict[str, Any]:
+    """The parts of the report that follow from stored tables, computed from them."""
+    full = context.full
+    assert full.predictions is not None
+    assert full.split is not None
+    scored = validation.score_labelled(full.predictions, full.labeled, full.sequences, full.panel)
+    beside = baselines.baseline_table(
+        production.tables(full), full.need_fitted().scaler, context.config, full.bars, full.labeled
+    )
+    metrics = validation.evaluate_scored(scored, context.config, beside)
+    rows = value.test_rows(full.predictions, full.labeled, full.sequences, full.panel)
+    sections = value.value_sections(rows, full.bars, context.config)
+    tests = validation.run_integrity_tests(
+        full.split,
+        pd.Timestamp(str(full.as_of)),
+        scored,
+        metrics,
+        context.config.integrity,
+        audit_passed=stored.get("audit_passed"),
+    )
+    dates = full.bars.to_frame()["date"]
+    data = {"bars": len(full.bars), "tickers": full.bars.n_tickers}
+    data |= {"bars_from": str(dates.min().date()), "bars_to": str(dates.max().date())}
+    data["rejected_rows"] = len(full.rejects) if full.rejects is not None else 0
+    return {
+        "as_of": full.as_of,
+        "classes": validation.class_table(full.split),
+        "metrics": metrics,
+        "integrity": [test.to_dict() for test in tests],
+        "unlabelled_test_rows": len(full.predictions) - len(scored),
+        "data": data,
+        **sections,
+    }
+
+
+def _other_number(context: AuditContext) -> AuditContext:
+    report = json.loads(json.dumps(_report_of(context)))
+    report["metrics"]["model"]["brier"]["value"] += 1e-9
+    return dataclasses.replace(context, extra={**context.extra, "report": report})
+
+
+def _other_share(context: AuditContext) -> AuditContext:
+    report = json.loads(json.dumps(_report_of(context)))
+    report["classes"][-1]["rows"] += 1
+    return dataclasses.replace(context, extra={**context.extra, "report": report})
+
+
+@check(
+    "report",
+    proves="Every number of report.json about data, classes, metrics and integrity tests comes out again to the last "
+    "digit from the stored tables.",
+    misses="The arithmetic of the metrics (a second implementation recomputes those).",
+    needs=("stored", "split", "fitted", "predictions", "metrics"),
+    tampers=(_other_number, _other_share),
+)
+def every_number_of_the_report_comes_from_the_stored_tables(context: AuditContext) -> Verdict:
+    """Compute the report again and compare leaf by leaf."""
+    stored, out = _report_of(context), Comparison()
+    for part, content in report_again(context, stored).items():
+        known = _leaves(stored.get(part), part)
+        again = _leaves(json.loads(json.dumps(content, default=float)), part)
+        for path in sorted({*known, *again}):
+            a, b = known.get(path), again.get(path)
+            wrong = a != b
+            out.add(1, int(wrong), [f"report.json: {path} is {a}, the stored tables give {b}"] * wrong)
+    return verdict_of(out)

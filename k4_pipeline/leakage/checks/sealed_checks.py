@@ -1,0 +1,185 @@
+"""Side channels: values computed again without files, under other names, on other dates; the end of each ticker."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pandas as pd
+
+from k4_pipeline.features import compute
+from k4_pipeline.features.spec import FEATURE_NAMES, MARKET_NAMES
+from k4_pipeline.leakage.checks.replay_at_cutoffs import compare_paths
+from k4_pipeline.leakage.checks.replay_per_bar import scoped
+from k4_pipeline.leakage.engine.audit import AuditContext, check, day_text, verdict_of
+from k4_pipeline.leakage.engine.compare import Comparison, compare_arrays, compare_tables
+from k4_pipeline.leakage.engine.corruptions import spoil_label, spoil_panel, spoil_sequence, spoil_snapshot
+from k4_pipeline.leakage.engine.sealed import SealBrokenError, disguised, sealed
+from k4_pipeline.market.bars import Bars, to_days
+from k4_pipeline.patterns import snapshots
+from k4_pipeline.pipeline import stages as production
+from k4_pipeline.pipeline.stages import KEYS, PipelineRun
+from k4_pipeline.sequences import windows
+from k4_pipeline.verdict import Verdict
+
+_DATES = ("start_date", "activation_date", "snapshot_date", "label_end_date")
+_NAMED = ("ticker", "pattern_id")
+
+
+def renamed_table(table: pd.DataFrame, name_of: dict[str, str], weeks: int) -> pd.DataFrame:
+    """A table of the disguised world in the names and dates of the real one, without its pattern numbers."""
+    back = {c: table[c] + pd.Timedelta(weeks=weeks) for c in _DATES if c in table.columns}
+    names = pd.Series([name_of[str(t)] for t in table["ticker"]], index=table.index, dtype="str")
+    out = table.drop(columns=[c for c in _NAMED if c in table.columns and c != "ticker"])
+    return out.assign(ticker=names, **back)
+
+
+def _memory(context: AuditContext) -> AuditContext:
+    """One cell of the panel remembers another history."""
+    panel = np.array(context.full.panel)
+    panel[len(panel) // 3, 7] += np.float32(1e-3)
+    return context.with_full(panel=panel)
+
+
+@check(
+    "isolation",
+    proves="Features, the whole scan (undrawn), windows, labels and scores come out again with the same bits in "
+    "a process "
+    "that may open no file outside the installed code and has an empty home, from bars cut at a date, "
+    "under other ticker "
+    "names, whole weeks earlier.",
+    misses="A side channel that knows neither names, dates nor files (memory of the same process; every check "
+    "has its own).",
+    tampers=(spoil_panel, _memory, spoil_sequence),
+)
+def nothing_is_read_but_the_bars(context: AuditContext) -> Verdict:
+    """Disguise, seal, compute, compare."""
+    full, out = scoped(context.full, context.sample_tickers(17)), Comparison()
+    weeks = int(context.rng(17).integers(5, 40))
+    inner = context.cut_days(2, 17)
+    for day in (int(inner[0]), int(context.sessions[-1])):
+        bars = full.bars.until(day)
+        try:
+            out.merge(_compare_disguised(full, bars, day, weeks))
+        except SealBrokenError as error:
+            out.add(1, 1, [f"sealed replay at {day_text(day)}: {error}"])
+    return verdict_of(out, weeks=weeks, tickers=full.bars.n_tickers)
+
+
+def _compare_disguised(full: PipelineRun, bars: Bars, day: int, weeks: int) -> Comparison:
+    out, when = Comparison(), f"sealed, renamed, {weeks} weeks earlier, cut at {day_text(day)}"
+    cause = "it comes from a file, from the name of the ticker or from the date itself, not from its bars"
+    other = disguised(bars, weeks)
+    name_of = dict(zip(map(str, other.tickers), map(str, bars.tickers)))
+    alias = {real: new for new, real in name_of.items()}
+    dated = full.bars.date <= day
+    undrawn = dataclasses.replace(full.config.patterns, sample_probability=1.0, sample_probability_late=1.0)
+    known = snapshots.make_snapshots(bars, undrawn) if full.given is None else None
+    past = full.snapshots[to_days(full.snapshots["snapshot_date"]) <= day].reset_index(drop=True)
+    mine = past.assign(
+        ticker=pd.Series([alias[str(t)] for t in past["ticker"]], dtype="str"),
+        **{c: past[c] - pd.Timedelta(weeks=weeks) for c in _DATES if c in past.columns},
+    )
+    stored = full.sequences[to_days(full.sequences["snapshot_date"]) <= day]
+    rows = np.flatnonzero(to_days(full.sequences["snapshot_date"]) <= day)
+    with sealed():
+        panel = compute.compute_market_features(other)
+        made = snapshots.make_snapshots(other, undrawn) if known is not None else None
+        index = windows.index_sequences(other, mine)
+        labeled = production.label(other, mine, full.config)
+        world = dataclasses.replace(full, bars=other, panel=panel, sequences=index, snapshots=mine, _cache={})
+        tensors = world.canonical() if len(mine) else None
+        inputs = world.inputs() if len(mine) and full.fitted is not None else None
+    keys = bars.to_frame()[["ticker", "date"]]
+    values = ("market_features", keys, np.asarray(full.panel)[dated], panel, MARKET_NAMES)
+    out.merge(compare_arrays(*values, when=when, cause=cause, key_columns=("ticker", "date")))
+    if known is not None and made is not None:
+        plain, again = known.drop(columns="pattern_id"), renamed_table(made, name_of, weeks)
+        columns = [c for c in plain.columns if c not in KEYS]
+        out.merge(compare_tables("snapshots (undrawn)", plain, again, KEYS, columns, when=when, cause=cause))
+    if not len(mine) or len(index) != len(stored):
+        return out
+    numbers = [c for c in stored.columns if stored[c].dtype.kind == "f"]
+    again = renamed_table(index, name_of, weeks)
+    out.merge(compare_tables("sequences", stored, again, KEYS, numbers, when=when, cause=cause))
+    x, mask = full.canonical(rows)
+    part = stored[KEYS]
+    if tensors is not None:
+        out.merge(compare_arrays("canonical sequence", part, x, tensors[0], FEATURE_NAMES, when=when, cause=cause))
+        bar = [f"bar {i + 1}" for i in range(mask.shape[1])]
+        out.merge(compare_arrays("mask", part, mask, tensors[1], bar, when=when, cause=cause))
+    if inputs is not None:
+        z = full.inputs(rows)[0]
+        out.merge(compare_arrays("model inputs", part, z, inputs[0], FEATURE_NAMES, when=when, cause=cause))
+    # Holidays lie elsewhere on other dates, so that only races of full length must end alike.
+    raced = renamed_table(labeled, name_of, weeks)
+    honest = production.label(bars, past, full.config) if day < full.bars.last_day else full.labeled
+    whole = raced["outcome_class"].notna() & ~raced["censored"]
+    both = raced[whole].merge(honest[[*KEYS, "outcome_class", "censored"]], on=KEYS, how="inner", suffixes=("", "_own"))
+    both = both[both["outcome_class_own"].notna() & ~both["censored_own"].astype(bool)]
+    wrong = (both["outcome_class"].astype(int) != both["outcome_class_own"].astype(int)).to_numpy()
+    lines = (
+        f"labeled_snapshots: {r.ticker} {r.snapshot_date.date()}: another class, {when}"
+        for r in both[wrong].itertuples()
+    )
+    out.add(len(both), int(wrong.sum()), lines)
+    return out
+
+
+def _dead(context: AuditContext) -> tuple[list[str], np.ndarray]:
+    """Tickers whose bars end before the last day (most often with snapshots first), and their last days."""
+    bars = context.full.bars
+    last = bars.date[bars.offsets[1:] - 1]
+    gone = np.flatnonzero(last < bars.last_day)
+    rows = context.full.snapshots["ticker"].value_counts()
+    order = sorted(gone, key=lambda i: -int(rows.get(str(bars.tickers[i]), 0)))[:MAX_DEAD]
+    return [str(bars.tickers[i]) for i in order], np.unique(last[order]) if len(order) else last[:0]
+
+
+MAX_DEAD = 24
+
+
+def _dead_spoilt(context: AuditContext) -> AuditContext:
+    """The last snapshot of a ticker that died, moved by one unit in the last place."""
+    names, _ = _dead(context)
+    made = context.full.snapshots.copy()
+    mine = made.index[made["ticker"].isin(names)] if names else made.index
+    at = (mine if len(mine) else made.index)[0]
+    made.loc[at, "upper"] = np.nextafter(made.loc[at, "upper"], np.inf)
+    return context.with_full(snapshots=made)
+
+
+@check(
+    "replay",
+    proves="What tickers that died show up to their last bar, and in the weeks after it, is what was there when "
+    "nobody could "
+    "know that they would: the universe cut at the last bar of each of them, and some sessions later.",
+    misses="Dead tickers beyond the first two dozen with most snapshots.",
+    needs=("scanned",),
+    tampers=(_dead_spoilt, spoil_snapshot, spoil_label),
+)
+def the_dead_look_as_they_did_alive(context: AuditContext) -> Verdict:
+    """Cut at the end of each dead ticker, and after it, the dead and a few of the living."""
+    names, ends = _dead(context)
+    living = [t for t in context.sample_tickers(18) if t not in set(names)][:2]
+    full, out = context.full, Comparison()
+    last = full.bars.date[full.bars.offsets[1:] - 1]
+    witness = str(full.bars.tickers[int(np.flatnonzero(last == full.bars.last_day)[0])])
+    earliest = str(full.snapshots.loc[full.snapshots["snapshot_date"].idxmin(), "ticker"])
+    # The context is of the whole market: other checks cut that.
+    scope = scoped(full, sorted({*names, *living, witness, earliest}))
+    scope = dataclasses.replace(scope, context=None, windows=None, fitted=None, _cache={})
+    patience = context.config.labels.delisted_after_sessions
+    sessions = context.sessions
+    at = np.searchsorted(sessions, ends)
+    days = {
+        int(d)
+        for shift in (0, patience // 2, patience + 2)
+        for d in sessions[np.minimum(at + shift, len(sessions) - 2)]
+    }
+    for day in sorted(days) or [int(sessions[-2])]:
+        again = production.build_again(scope, scope.bars.until(day))
+        out.merge(compare_paths(scope, again, day, when=f"bars cut at {day_text(day)}", tensor_rows=200))
+        if out.full:
+            break
+    return verdict_of(out, dead=len(names), cuts=len(days))

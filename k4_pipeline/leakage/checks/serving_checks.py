@@ -1,0 +1,387 @@
+"""What leaves the house, each a second time: today's signals, champion, walk-forward table, exported files."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import torch
+
+from k4_pipeline.config import CLASS_NAMES, CLASS_VALUES, N_CLASSES
+from k4_pipeline.evaluation.calibration import Calibrator
+from k4_pipeline.features.context_table import read_context
+from k4_pipeline.features.panel import read_panel
+from k4_pipeline.leakage.engine.audit import AuditContext, check, verdict_of
+from k4_pipeline.leakage.engine.compare import Comparison, compare_tables
+from k4_pipeline.leakage.oracles.inputs import InputOracle
+from k4_pipeline.leakage.oracles.scan import scan
+from k4_pipeline.market.bars import to_dates, to_days
+from k4_pipeline.patterns import snapshots
+from k4_pipeline.pipeline import model_files
+from k4_pipeline.pipeline.stages import KEYS
+from k4_pipeline.sequences import windows
+from k4_pipeline.sequences.scaler import Scaler
+from k4_pipeline.storage import read_parquet
+from k4_pipeline.training.checkpoint import load_checkpoint
+from k4_pipeline.verdict import Verdict
+
+RAW = [f"p_raw_{i}" for i in range(N_CLASSES)]
+CALIBRATED = [f"p_{i}" for i in range(N_CLASSES)]
+MAX_SIGNALS = 60  # scored one by one
+ORACLE_TOLERANCE = 2e-3  # of probabilities from inputs computed in another order of operations
+
+
+def _signals(context: AuditContext) -> pd.DataFrame:
+    """The stored signals (or those of a self-test)."""
+    spoilt = context.extra.get("signals")
+    return (
+        spoilt
+        if spoilt is not None
+        else read_parquet(context.extra["store"].current("signals").path("signals.parquet"))
+    )
+
+
+def _with_signals(context: AuditContext, table: pd.DataFrame) -> AuditContext:
+    return dataclasses.replace(context, extra={**context.extra, "signals": table})
+
+
+def _one_signal_less(context: AuditContext) -> AuditContext:
+    table = _signals(context)
+    extra = pd.DataFrame([{**dict.fromkeys(table.columns), "ticker": "!", **dict.fromkeys(KEYS[1:], pd.Timestamp(0))}])
+    return _with_signals(context, table.iloc[1:].reset_index(drop=True) if len(table) else extra)
+
+
+def open_by_scan(context: AuditContext) -> pd.DataFrame:
+    """ticker, start_date, snapshot_date of the patterns open on the last day, by the independent scan."""
+    bars, found = context.full.bars, []
+    for code, ticker in enumerate(bars.tickers):
+        rows = slice(int(bars.offsets[code]), int(bars.offsets[code + 1]))
+        if bars.date[rows.stop - 1] != bars.last_day:
+            continue
+        columns = (bars.high[rows], bars.low[rows], bars.close[rows], bars.volume[rows])
+        patterns = scan(*columns, context.config.patterns)
+        n = rows.stop - rows.start
+        if patterns and patterns[-1].end == n:
+            found.append((str(ticker), bars.date[rows.start + patterns[-1].start], bars.date[rows.stop - 1]))
+    start, last = (to_dates(np.array([f[i] for f in found], dtype=np.int32)) for i in (1, 2))
+    return pd.DataFrame(
+        {"ticker": pd.Series([f[0] for f in found], dtype="str"), "start_date": start, "snapshot_date": last}
+    )
+
+
+@check(
+    "serving",
+    proves="Today's signals are the patterns that an independent scan finds open on the last day, each scored "
+    "alone by the "
+    "model of the champion, again from inputs computed independently; calibration, expected value, "
+    "signal and order follow.",
+    misses="Whether the champion deserves to serve (the check of the champion).",
+    needs=("stored", "signals"),
+    tampers=(_one_signal_less,),
+)
+def signals_are_those_of_the_champion_one_by_one(context: AuditContext) -> Verdict:
+    """Find the open patterns again and score them one at a time."""
+    out, store, full = Comparison(), context.extra["store"], context.full
+    table, champion = _signals(context), store.current("champion_model")
+    expected = open_by_scan(context)
+    mine = table.sort_values(KEYS).reset_index(drop=True)
+    cause = "an open pattern was left out, or one that is not open was added"
+    out.merge(compare_tables("signals", mine, expected.sort_values(KEYS), KEYS, [], when="scanned again", cause=cause))
+    out.add(full.bars.n_tickers, 0)
+    order = table.sort_values(["ev", "ticker"], ascending=[False, True], kind="stable")
+    wrong_order = not order["ticker"].equals(table["ticker"])
+    out.add(1, int(wrong_order), ["signals are not in the order of their expected value"] * wrong_order)
+    if out.findings or not len(table):
+        return verdict_of(out, signals=len(table))
+    record = json.loads(champion.path("champion.json").read_text())
+    odd = table["champion_as_of"] != record["as_of"]
+    out.add(len(table), int(odd.sum()), [f"signals name champion {table['champion_as_of'].iloc[0]}"] * bool(odd.any()))
+    panel, open_now = (
+        read_panel(context.extra["refs"]["market_features"].dir),
+        snapshots.active_snapshots(full.bars, context.config.patterns),
+    )
+    refs = context.extra["refs"]
+    of_bars = read_context(refs["context_features"].dir) if "context_features" in refs else None
+    model, meta = load_checkpoint(champion.dir)
+    calibrator = Calibrator.from_json(champion.path(model_files.CALIBRATOR).read_text())
+    scaler = Scaler.from_json(meta["scaler_json"])
+    oracle = InputOracle(full.bars, np.asarray(panel.values))
+    center, scale = scaler.center.astype(np.float64), scaler.scale.astype(np.float64)
+    levels = ("upper", "lower", "power")
+    for i in np.linspace(0, len(open_now) - 1, min(len(open_now), MAX_SIGNALS)).astype(int):
+        one = open_now.iloc[[i]].reset_index(drop=True)
+        stored = table.merge(one[KEYS], on=KEYS).iloc[0]
+        alone = model_files.score_snapshots(
+            champion.dir,
+            wanted=one.assign(split="open"),
+            sequences=windows.index_sequences(full.bars, one),
+            panel=panel,
+            context=None if of_bars is None else of_bars.values,
+            config=context.config,
+        ).iloc[0]
+        window = oracle.canonical(one.iloc[0])
+        x = torch.tensor(oracle.inputs(window, center, scale, scaler.clip_sigmas)[None], dtype=torch.float32)
+        with torch.inference_mode():
+            beside = []
+            if of_bars is not None:
+                end = full.bars.locate(one["ticker"], to_days(one["snapshot_date"]))
+                beside = [torch.tensor(np.asarray(of_bars.values[end]), dtype=torch.float32)]
+            logits = model.eval()(x, torch.tensor(window[1][None]), *beside).double().numpy()[0]
+        p = np.exp(logits - logits.max())
+        p /= p.sum()
+        z = np.log(np.maximum(alone[RAW].to_numpy(dtype=np.float64), 1e-7)) * calibrator.scale + calibrator.bias
+        q = np.exp(z - z.max())
+        q /= q.sum()
+        ev = float(q @ np.array(CLASS_VALUES))
+        where = f"signals: {stored['ticker']}"
+        checks: list[tuple[str, Any, Any, float]] = [
+            *((c, stored[c], alone[c], 0.0) for c in (*CALIBRATED, "ev")),
+            *((c, float(alone[c]), float(p[k]), ORACLE_TOLERANCE * max(float(p[k]), 0.01)) for k, c in enumerate(RAW)),
+            *((c, float(stored[c]), float(q[k]), 1e-9) for k, c in enumerate(CALIBRATED)),
+            ("ev", float(stored["ev"]), ev, 1e-9),
+            *((c, float(stored[c]), float(one[c].iloc[0]), 0.0) for c in levels),
+        ]
+        for name, a, b, tolerance in checks:
+            wrong = not abs(a - b) <= tolerance
+            out.add(1, int(wrong), [f"{where}: {name} is {a}, scored alone it is {b}"] * wrong)
+        limits = context.config.signals
+        word = (
+            "STRONG"
+            if ev >= limits.strong_ev
+            else "GOOD"
+            if ev >= limits.good_ev
+            else "MODERATE"
+            if ev >= limits.moderate_ev
+            else "AVOID"
+        )
+        word = "AVOID" if q[5] >= limits.avoid_k5 or ev < 0 else word
+        out.add(
+            1,
+            int(word != stored["signal"]),
+            [f"{where}: {stored['signal']}, the settings give {word}"] * (word != stored["signal"]),
+        )
+    return verdict_of(out, signals=len(table))
+
+
+def _no_champion(context: AuditContext) -> AuditContext:
+    return dataclasses.replace(context, extra={**context.extra, "champion": {"as_of": "1999-01-01"}})
+
+
+@check(
+    "serving",
+    proves="The champion is, byte for byte, the model of a partition whose report was promoted; no newer model "
+    "that passed "
+    "everything was passed over; the failed checks it names are those that failed.",
+    misses="Candidates whose artifacts are gone by now.",
+    needs=("stored", "champion"),
+    tampers=(_no_champion,),
+)
+def the_champion_was_chosen_by_its_rule(context: AuditContext) -> Verdict:
+    """Read the candidates again and choose a second time."""
+    out, store = Comparison(), context.extra["store"]
+    ref = store.current("champion_model")
+    record = {**json.loads(ref.path("champion.json").read_text()), **context.extra.get("champion", {})}
+    held, passing, known = set(record["held_back"]), [], []
+    for as_of in store.partitions("validation_report"):
+        try:
+            chain = {
+                n: store.current(n, as_of)
+                for n in ("dataset_split", "trained_model", "predictions", "validation_report")
+            }
+            store.verify_chain(list(chain.values()))
+        except Exception:
+            continue
+        if chain["trained_model"].fingerprint in held:
+            continue
+        verdicts = [v for r in chain.values() for v in (store.verdict(r) or {}).get("checks", [])]
+        failed = sorted(v["name"] for v in verdicts if not v["passed"] or v["findings"] or not v["cases"])
+        known.append(as_of)
+        if verdicts and not failed:
+            passing.append(as_of)
+        if as_of == record["as_of"]:
+            same = chain["trained_model"].fingerprint == record["model_fingerprint"]
+            out.add(
+                1, int(not same), ["champion: its record names another model than its partition holds"] * (not same)
+            )
+            wrong = sorted(record["failed"]) != failed
+            out.add(
+                1,
+                int(wrong),
+                [f"champion: it names as failed {sorted(record['failed'])}, failed have {failed}"] * wrong,
+            )
+            for name, entry in chain["trained_model"].files.items():
+                if name == "config.json":
+                    continue
+                other = ref.files.get(name, {}).get("sha256") != entry["sha256"]
+                out.add(1, int(other), [f"champion: {name} is not the file of the model it names"] * other)
+    out.add(1, int(not known), ["champion: no candidate is left that it could be compared with"] * (not known))
+    newer = [a for a in (passing or known) if a > record["as_of"]]
+    out.add(
+        1,
+        len(newer),
+        [f"champion: as_of {record['as_of']} serves although {newer[-1:]} is newer and as good"] * bool(newer),
+    )
+    lost = not [a for a in known if a == record["as_of"]] and bool(known) and not held
+    out.add(1, int(lost), [f"champion: as_of {record['as_of']} is no candidate; there are {known}"] * lost)
+    return verdict_of(out, candidates=len(known))
+
+
+def _other_row(context: AuditContext) -> AuditContext:
+    table = read_parquet(context.extra["store"].current("walk_forward_report").path("walk_forward_report.parquet"))
+    table.loc[table.index[0], "rows"] += 1
+    return dataclasses.replace(context, extra={**context.extra, "walk_forward": table})
+
+
+# Column of the walk-forward table -> where its number stands in a report, written down a second time.
+WALK_FORWARD = {
+    "k4_auc_volatility": ("volatility_20", "k4_auc"),
+    "ev_correlation": ("model", "ev_correlation_pearson"),
+}
+
+
+@check(
+    "serving",
+    proves="The walk-forward table has one row for every report that was promoted, with the numbers of that report.",
+    misses="Columns that no metric of a report is named after.",
+    needs=("stored", "walk forward"),
+    tampers=(_other_row,),
+)
+def the_walk_forward_table_is_that_of_its_reports(context: AuditContext) -> Verdict:
+    """Read every report and compare number by number."""
+    out, store = Comparison(), context.extra["store"]
+    ref = store.current("walk_forward_report")
+    table = context.extra.get("walk_forward")
+    if table is None:
+        table = pq.read_table(ref.path("walk_forward_report.parquet")).to_pandas()
+    rows = {str(pd.Timestamp(r["as_of"]).date()): r for r in table.to_dict("records")}
+    wanted = {key.partition("@")[2] for key in ref.inputs}
+    out.add(
+        1,
+        int(set(rows) != wanted),
+        [f"walk-forward: rows of {sorted(rows)}, reports of {sorted(wanted)}"] * (set(rows) != wanted),
+    )
+    for as_of in store.partitions("validation_report"):
+        report_ref = store.last_good("validation_report", as_of)
+        if report_ref.fingerprint != ref.inputs.get(report_ref.key):
+            continue
+        metrics, row = json.loads(report_ref.path("report.json").read_text())["metrics"], rows.get(as_of, {})
+        expected: dict[str, Any] = {"rows": metrics["n"], "k4_rows": metrics["n_k4"]}
+        for column in table.columns:
+            base, side = next(
+                ((column.removesuffix(s), k) for s, k in (("_low", "low"), ("_high", "high")) if column.endswith(s)),
+                (column, "value"),
+            )
+            family, name = WALK_FORWARD.get(base, ("model", base))
+            held = metrics["model"] if family == "model" else metrics["baselines"].get(family, {})
+            found = held.get(name)
+            if isinstance(found, dict) and side in found:
+                expected[column] = found[side]
+        for column, value in expected.items():
+            a, b = row.get(column, math.nan), math.nan if value is None else value
+            wrong = not (a == b or (a != a and b != b))
+            out.add(1, int(wrong), [f"walk-forward: {as_of}: {column} is {a}, its report says {value}"] * wrong)
+    return verdict_of(out, reports=len(rows))
+
+
+EXPORTED = (
+    "daily_bars",
+    "rejects",
+    "snapshots",
+    "labeled_snapshots",
+    "dataset_split",
+    "predictions",
+    "signals",
+    "walk_forward_report",
+)
+
+
+def _stored_for_export(context: AuditContext, name: str) -> pd.DataFrame:
+    asset = "daily_bars" if name == "rejects" else name
+    store, partitioned = context.extra["store"], asset in ("dataset_split", "predictions")
+    ref = store.current(asset, context.full.as_of if partitioned else None)
+    table = pq.read_table(ref.path(f"{name}.parquet")).to_pandas()
+    return table if name != context.extra.get("spoilt_export") else table.iloc[1:]
+
+
+def _one_row_less(context: AuditContext) -> AuditContext:
+    return dataclasses.replace(context, extra={**context.extra, "spoilt_export": "predictions"})
+
+
+@check(
+    "serving",
+    proves="Exported files hold the stored tables, row by row and number by number; exported sequences hold the "
+    "windows, masks "
+    "and classes of the stored ones.",
+    misses="Formats other than Parquet.",
+    needs=("stored", "exports", "split"),
+    tampers=(_one_row_less,),
+)
+def exported_files_are_the_stored_tables(context: AuditContext) -> Verdict:
+    """Export, read the file plainly, compare."""
+    out, export = Comparison(), context.extra["export"]
+    with tempfile.TemporaryDirectory(prefix="k4-audit-") as folder:
+        for name in EXPORTED:
+            if name in ("signals", "walk_forward_report") and not _there(context, name):
+                continue
+            file = Path(folder) / f"{name}.parquet"
+            as_of = context.full.as_of if name in ("dataset_split", "predictions") else None
+            export(name, file, as_of)
+            known, made = _stored_for_export(context, name), pq.read_table(file).to_pandas()
+            same = known.shape == made.shape and list(known.columns) == list(made.columns)
+            wrong = [c for c in known.columns if not _equal(known[c], made[c])] if same else list(known.columns)
+            out.add(
+                known.size or 1,
+                len(wrong),
+                [f"export {name}: {', '.join(map(str, wrong[:5]))} differ from what is stored"] * bool(wrong),
+            )
+        file = Path(folder) / "sequences.parquet"
+        export("sequences", file, None)
+        out.merge(_sequences(context, pq.read_table(file).to_pandas()))
+        file = Path(folder) / "market_features.parquet"
+        export("market_features", file, None)
+        values = pq.read_table(file).to_pandas().iloc[:, 2:].to_numpy(dtype=np.float32)
+        stored = np.asarray(context.full.panel)
+        wrong_panel = values.shape != stored.shape or not np.array_equal(values, stored, equal_nan=True)
+        out.add(
+            stored.size, int(wrong_panel), ["export market_features: values differ from the stored panel"] * wrong_panel
+        )
+    return verdict_of(out)
+
+
+def _there(context: AuditContext, asset: str) -> bool:
+    try:
+        context.extra["store"].current(asset)
+    except Exception:
+        return False
+    return True
+
+
+def _equal(a: pd.Series, b: pd.Series) -> bool:
+    return len(a) == len(b) and bool(((a == b) | (a.isna() & b.isna())).all())
+
+
+def _sequences(context: AuditContext, made: pd.DataFrame) -> Comparison:
+    out, full = Comparison(), context.full
+    if len(made) != len(full.sequences):
+        out.add(1, 1, [f"export sequences: {len(made)} rows for {len(full.sequences)} sequences"])
+        return out
+    some = np.unique(np.linspace(0, len(made) - 1, min(len(made), 200)).astype(int))
+    x, mask = full.canonical(some)
+    labels = full.sequences[KEYS].merge(full.labeled[[*KEYS, "outcome_class"]], on=KEYS, how="left")["outcome_class"]
+    for i, row in enumerate(some):
+        values = np.stack(made["sequence"].iloc[row]).astype(np.float32)
+        same = np.array_equal(values, x[i].astype(np.float32), equal_nan=True)
+        same &= np.array_equal(np.asarray(made["attention_mask"].iloc[row]).astype(bool), mask[i])
+        stored, exported = labels.iloc[row], made["outcome_class"].iloc[row]
+        name = None if pd.isna(stored) else CLASS_NAMES[int(stored)]
+        same &= name == (None if pd.isna(exported) else exported)
+        same &= made["sequence_dates"].iloc[row][-1] == full.sequences["snapshot_date"].iloc[row]
+        out.add(1, int(not same), [f"export sequences: row {row} differs from the stored sequence"] * (not same))
+    return out

@@ -1,0 +1,100 @@
+"""A source of bars read a second time, plainly, with pandas and pyarrow alone: no code of market/ is used.
+
+It knows the usual spellings of the columns and no more; a file it cannot read is said so, never passed over.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+VALUES = ("open", "high", "low", "close", "volume")
+_NAMES = {
+    "ticker": ("ticker", "symbol", "sym", "code", "instrument", "tic", "stock"),
+    "date": ("date", "datetime", "timestamp", "time", "day", "tradedate", "index", ""),
+    "open": ("open", "o"),
+    "high": ("high", "h"),
+    "low": ("low", "l"),
+    "close": ("close", "c", "closeprice", "price"),
+    "volume": ("volume", "vol", "v", "shares"),
+}
+_SUFFIXES = (".parquet", ".pq", ".csv", ".txt", ".tsv", ".csv.gz", ".txt.gz", ".tsv.gz")
+
+
+def _file(path: Path) -> pd.DataFrame:
+    if path.name.endswith((".parquet", ".pq")):
+        table = pd.read_parquet(path)
+        if not isinstance(table.index, pd.RangeIndex):
+            table = table.reset_index()
+        return table
+    separator = "\t" if ".tsv" in path.name else None
+    return pd.read_csv(path, sep=separator, engine="python", dtype=str, keep_default_na=False)
+
+
+def _columns(table: pd.DataFrame) -> dict[str, str]:
+    plain = {re.sub(r"[^a-z]", "", str(c).lower()): c for c in reversed(list(table.columns))}
+    return {k: next(plain[n] for n in names if n in plain) for k, names in _NAMES.items() if set(names) & set(plain)}
+
+
+def _ticker_of(path: Path) -> str:
+    name = re.sub(r"(\.gz)$", "", path.name)
+    stem = re.sub(r"\.(parquet|pq|csv|txt|tsv)$", "", name, flags=re.IGNORECASE)
+    if name.lower().endswith(".txt") and stem == stem.lower():
+        return stem.upper().removesuffix(".US")
+    return stem
+
+
+def _day(values: pd.Series) -> pd.Series:
+    """`YYYY-MM-DD` as written in each stamp; "" where the date is written in another way."""
+    if values.dtype.kind == "M":
+        return values.dt.strftime("%Y-%m-%d").fillna("")
+    text = values.map(lambda v: v.isoformat() if hasattr(v, "isoformat") else str(v).strip())
+    compact = text.str.fullmatch(r"\d{8}")
+    text = text.where(~compact, text.str[:4] + "-" + text.str[4:6] + "-" + text.str[6:8])
+    return text.str[:10].where(text.str.match(r"\d{4}-\d{2}-\d{2}"), "")
+
+
+def read_plainly(path: str, tickers: tuple[str, ...] = ()) -> pd.DataFrame:
+    """ticker, day (`YYYY-MM-DD` or ""), open, high, low, close, volume (float64, NaN where there is no number).
+
+    `path`: one long file, or a folder with one file per ticker; `tickers`: only these. Raises `ValueError` for columns
+    it does not know.
+    """
+    root, parts = Path(path), []
+    files = [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.name.lower().endswith(_SUFFIXES))
+    for file in (f for f in files if not f.name.startswith((".", "~"))):
+        table = _file(file)
+        found = _columns(table)
+        lacking = [c for c in ("date", *VALUES) if c not in found]
+        if lacking:
+            raise ValueError(f"{file}: no column {', '.join(lacking)} among {', '.join(map(str, table.columns))}")
+        out: dict[str, Any] = {"day": _day(table[found["date"]])}
+        own = root.is_file()
+        out["ticker"] = table[found["ticker"]].map(_name) if own else _ticker_of(file)
+        for column in VALUES:
+            out[column] = pd.to_numeric(table[found[column]], errors="coerce").astype(np.float64)
+        parts.append(pd.DataFrame(out))
+    whole = pd.concat(parts, ignore_index=True)
+    return whole[whole["ticker"].isin(tickers)].reset_index(drop=True) if tickers else whole
+
+
+def _name(value: Any) -> str:
+    return "" if value is None or value != value else str(value).strip()
+
+
+def plainly_sane(rows: pd.DataFrame, tolerance: float) -> pd.Series:
+    """Whether a row is beyond doubt: a date, finite prices in order, and no second row for its day that "
+    "says otherwise."""
+    values = rows[list(VALUES)]
+    sane = np.isfinite(values).all(axis=1) & (values[["open", "high", "low", "close"]] > 0).all(axis=1)
+    sane &= (rows["volume"] > 0) & (rows["high"] >= rows["low"])
+    for column in ("open", "close"):
+        inside = (rows[column] >= rows["low"]) & (rows[column] <= rows["high"])
+        sane &= inside if tolerance >= 0 else False
+    once = ~rows.duplicated(["ticker", "day"], keep=False)
+    weekday = pd.to_datetime(rows["day"].where(rows["day"] != ""), errors="coerce").dt.dayofweek < 5
+    return sane & once & weekday & (rows["day"] != "") & (rows["ticker"] != "")

@@ -1,0 +1,45 @@
+"""Every patch of the source fits the source as it is and leaves it readable; the leaks run by `make leaks`."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+
+from k4_pipeline_tests.mutations.check_mutants import WEAKENED
+from k4_pipeline_tests.mutations.real_path import SOURCE, Outcome, summary
+from k4_pipeline_tests.mutations.source_patches import CLEAN, LEAKS
+
+
+@pytest.mark.parametrize("leak", LEAKS, ids=lambda leak: leak.name)
+def test_a_patch_fits_the_source(leak):
+    texts = {}
+    for file, old, new in leak.edits:
+        text = texts.get(file) or (SOURCE / file).read_text()
+        assert text.count(old) == 1, f"{file} has changed: renew the patch {leak.name}"
+        texts[file] = text.replace(old, new)
+    for text in texts.values():
+        ast.parse(text)
+
+
+@pytest.mark.parametrize("name", WEAKENED)
+def test_a_weakening_fits_the_source(name):
+    file, old, new = WEAKENED[name]
+    text = (SOURCE / file).read_text()
+    assert old in text, f"{file} has changed: renew the weakening {name!r}"
+    ast.parse(text.replace(old, new))
+
+
+def test_names_are_given_once():
+    names = [item.name for item in (*LEAKS, *CLEAN)]
+    assert len(names) == len(set(names))
+
+
+def test_a_leak_counts_as_found_by_its_exit_status_alone():
+    found = Outcome("a", "page", 0, False, 0, 1)
+    missed = Outcome("b", "page", 0, False, 0, 0)
+    blocked = Outcome("c", "page", 0, False, 1, None)
+    alarm = Outcome("d", "clean", 0, True, 0, 3)
+    result = summary([found, missed, blocked, alarm], [0], 1.0)
+    assert (result["found_runs"], result["found_by_run"], result["missed"]) == (2, 1, ["b"])
+    assert [o["name"] for o in result["false_alarms"]] == ["d"]
