@@ -90,7 +90,8 @@ def judge_series(
     share = off / np.maximum(total, 1)
     beside = (share > config.max_off_session_frac) & (off >= 5)
     reason[rows[beside[code[rows]]]] = reason_codes[OFF_SESSION]
-    slow = _slow(code[rows], upto, n) & ~beside & (total >= _FEW)
+    # Where most rows are refused the steps between the others say nothing.
+    slow = _slow(code[rows], upto, n) & ~beside & (total >= _FEW) & (total > 0.5 * np.bincount(code, minlength=n))
     reason[rows[slow[code[rows]]]] = reason_codes[NOT_DAILY]
 
     said = []

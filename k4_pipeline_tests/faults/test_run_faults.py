@@ -56,6 +56,7 @@ def test_of_several_runs_on_a_fresh_home_one_works_and_the_others_name_it(tmp_pa
     assert all(text == "" if ALL else "BadInputError" in text or "does not hold" in text for text in rest), rest
 
 
+@whole  # on a loaded machine Dagster may swallow the interrupt: status 1 was seen
 def test_an_interrupted_run_ends_with_one_line_and_130_and_is_not_left_running(tmp_path: Path) -> None:
     from k4_pipeline.defs.instance import open_instance
     from k4_pipeline.settings import Settings

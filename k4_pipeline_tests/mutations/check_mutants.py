@@ -42,8 +42,8 @@ WEAKENED: dict[str, Edit] = {
     ),
     "refit compares nothing": (
         FITTED,
-        "    return out\n\n\ndef permitted_only",
-        "    return Comparison(cases=1)\n\n\ndef permitted_only",
+        "    return out\n\n\ndef _fitted_with",
+        "    return Comparison(cases=1)\n\n\ndef _fitted_with",
     ),
     "refit leaves out the weights": (FITTED, "weights_fingerprint(again.model))", "weights_fingerprint(stored.model))"),
     "best epoch within 100 times": (FITTED, "<= 1e-3 * max(1.0, abs(value))", "<= 1e-1 * max(1.0, abs(value))"),

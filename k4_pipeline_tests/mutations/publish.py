@@ -15,7 +15,7 @@ from pathlib import Path
 from k4_pipeline.storage import atomic_write_text
 from k4_pipeline_tests.mutations.table import checks_in_words, published, to_markdown
 
-DOCUMENT = Path(__file__).parents[3] / "docs" / "leakage.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "leakage.md"
 
 
 def publish(document: Path, suite: Path | None = None, demo: Path | None = None) -> None:

@@ -72,7 +72,15 @@ def rewritten(asset: str, first: str, section: str, change: str) -> tuple[Edit, 
     return ((asset, first, code + first),)
 
 
-TABLE_READ = "    frame, problems = read_bar_file(path, need_ticker=True)\n"
+TABLE_READ = (
+    "    return assemble([file], problems, [], given_order=given.date_order, default_exchange=default_exchange)\n"
+)
+TABLE_FRAME = (
+    "    import pandas as pd\n\n"
+    "    raw = assemble([file], problems, [], given_order=given.date_order, default_exchange=default_exchange)\n"
+    "    frame = raw.frame\n"
+)
+TABLE_RETURN = "    return replace(raw, frame=frame)\n"
 SCAN_OR_FILE = "        if work.config.source.snapshots_path:\n"
 SPLIT = "        split, manifest = split_snapshots("
 LABEL = "        snapshots, against_file = work.table"
@@ -138,8 +146,9 @@ LEAKS = (
             (
                 "market/sources/table.py",
                 TABLE_READ,
-                TABLE_READ
-                + "    last = frame.groupby('ticker', observed=True)['date'].transform('max')\n    frame = frame[last >= frame['date'].astype(str).sort_values().iloc[-20]].reset_index(drop=True)\n",
+                TABLE_FRAME
+                + "    last = frame.groupby('ticker', observed=True)['date'].transform('max')\n    frame = frame[last >= frame['date'].astype(str).sort_values().iloc[-20]].reset_index(drop=True)\n"
+                + TABLE_RETURN,
             ),
         ),
     ),
@@ -150,8 +159,9 @@ LEAKS = (
             (
                 "market/sources/table.py",
                 TABLE_READ,
-                TABLE_READ
-                + "    volume = pd.to_numeric(frame['volume'], errors='coerce')\n    frame['volume'] = volume.add(volume.groupby(frame['ticker']).shift(-1).fillna(volume)) / 2\n",
+                TABLE_FRAME
+                + "    volume = pd.to_numeric(frame['volume'], errors='coerce')\n    frame['volume'] = volume.add(volume.groupby(frame['ticker']).shift(-1).fillna(volume)) / 2\n"
+                + TABLE_RETURN,
             ),
         ),
     ),
@@ -162,8 +172,9 @@ LEAKS = (
             (
                 "market/sources/table.py",
                 TABLE_READ,
-                TABLE_READ
-                + "    close = pd.to_numeric(frame['close'], errors='coerce')\n    frame['open'] = close.groupby(frame['ticker']).shift(-1).fillna(close).clip(frame['low'].astype(float), frame['high'].astype(float))\n",
+                TABLE_FRAME
+                + "    close = pd.to_numeric(frame['close'], errors='coerce')\n    frame['open'] = close.groupby(frame['ticker']).shift(-1).fillna(close).clip(frame['low'].astype(float), frame['high'].astype(float))\n"
+                + TABLE_RETURN,
             ),
         ),
     ),
@@ -174,8 +185,9 @@ LEAKS = (
             (
                 "market/sources/table.py",
                 TABLE_READ,
-                TABLE_READ
-                + "    ends = frame.groupby('ticker', observed=True)['close'].last().astype(float) / frame.groupby('ticker', observed=True)['close'].first().astype(float)\n    frame = frame[frame['ticker'] != ends.idxmin()].reset_index(drop=True)\n",
+                TABLE_FRAME
+                + "    ends = frame.groupby('ticker', observed=True)['close'].last().astype(float) / frame.groupby('ticker', observed=True)['close'].first().astype(float)\n    frame = frame[frame['ticker'] != ends.idxmin()].reset_index(drop=True)\n"
+                + TABLE_RETURN,
             ),
         ),
     ),
@@ -204,8 +216,8 @@ LEAKS = (
         (
             (
                 "market/cleaning.py",
-                "    bars = _to_bars(reason, order, code, names, day, values)\n",
-                "    later = np.roll(values['close'], -1) / values['close']\n    reason[(reason == 0) & (later < 0.9)] = 1\n    bars = _to_bars(reason, order, code, names, day, values)\n",
+                "    rows = np.flatnonzero(reason == 0) if order is None else order[reason[order] == 0]\n",
+                "    later = np.roll(values['close'], -1) / values['close']\n    reason[(reason == 0) & (later < 0.9)] = 1\n    rows = np.flatnonzero(reason == 0) if order is None else order[reason[order] == 0]\n",
             ),
         ),
     ),

@@ -31,6 +31,14 @@ def decide_orders(
         _, group = np.unique(key, return_inverse=True)
         by_ticker = _evidence(clear_day[torn], clear_month[torn], group)
         order[torn] = np.where(by_ticker == 3, OPEN, by_ticker)[group]
+    left = np.flatnonzero((order == OPEN) & numeric & ~torn)
+    if len(left):
+        # 03/03/2015 is one day in either order, and alone leaves nothing open.
+        key = file[left].astype(np.int64) * (int(ticker.max()) + 1) + ticker[left]
+        _, group = np.unique(key, return_inverse=True)
+        two = np.zeros(int(group.max()) + 1, dtype=bool)
+        two[group[first[left] != second[left]]] = True
+        order[left[~two[group]]] = DAY_FIRST
     return order
 
 

@@ -106,7 +106,7 @@ def _settle_days(file: FileBars, order: np.ndarray | None) -> None:
             f"{file.label}: {int(open_rows.sum())} dates such as {file.sent[row][1]!r} of {name} may be day first or month "  # noqa: E501
             "first and nothing decides; state it with source.dialect, date_order=day or date_order=month"
         )
-    keep = np.isnan(np.column_stack(list(file.values.values()))).any(axis=1) | (days.first == NO_DAY) | (file.fault > 0)
+    keep = file.refused()
     file.sent = {row: cells for row, cells in file.sent.items() if keep[row]}
 
 

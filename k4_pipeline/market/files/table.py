@@ -53,8 +53,10 @@ class FileBars:
         return len(self.fault)
 
     def refused(self) -> np.ndarray:
-        """bool (n,): rows whose text is worth keeping."""
-        bad = (self.fault > 0) | (self.days.first == NO_DAY)
-        for x in self.values.values():
-            bad |= np.isnan(x)
-        return bad
+        """bool (n,): rows whose text is worth keeping, because they cannot be read or can be no bar."""
+        v = self.values
+        with np.errstate(invalid="ignore"):
+            # A comparison with NaN is false: what is missing is refused too.
+            sane = (v["low"] > 0) & (v["open"] >= v["low"]) & (v["close"] >= v["low"]) & (v["volume"] >= 0)
+            sane &= (v["open"] <= v["high"]) & (v["close"] <= v["high"]) & np.isfinite(v["high"])
+        return ~sane | (self.fault > 0) | (self.days.first == NO_DAY)

@@ -25,7 +25,7 @@ _GENERIC = re.compile(
     re.IGNORECASE,
 )
 _STOOQ = re.compile(r"^([a-z0-9\-^]+(?:\.[a-z])?)[._]([a-z]{2})(?:_[dwm])?$")
-_TAIL = re.compile(r"[ _-](?:daily|1d|d1|d|eod|history|historical|prices?|data|ohlcv?)$", re.IGNORECASE)
+_TAIL = re.compile(r"[ _-](?:daily|1d|eod|history|historical|prices?|data|ohlcv?)$", re.IGNORECASE)
 _FRONT = re.compile(r"^(?:daily|eod|history|prices?|ohlcv?)[ _-](?=\S)", re.IGNORECASE)
 
 
