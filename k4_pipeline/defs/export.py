@@ -84,6 +84,7 @@ EXPORTS: dict[str, tuple[str, TableOf]] = {
     "walk_forward_report": ("walk_forward_report", _own),
     "champion_model": ("champion_model", _champion),
     "signals": ("signals", _own),
+    "signal_outcomes": ("signal_outcomes", _own),
 }
 
 

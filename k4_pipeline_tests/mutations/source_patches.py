@@ -216,8 +216,8 @@ LEAKS = (
         (
             (
                 "market/cleaning.py",
-                "    rows = np.flatnonzero(reason == 0) if order is None else order[reason[order] == 0]\n",
-                "    later = np.roll(values['close'], -1) / values['close']\n    reason[(reason == 0) & (later < 0.9)] = 1\n    rows = np.flatnonzero(reason == 0) if order is None else order[reason[order] == 0]\n",
+                "    rejects = _rejects_table(frame, reason, values)\n",
+                "    later = np.roll(values['close'], -1) / values['close']\n    reason[(reason == 0) & (later < 0.9)] = 1\n    rejects = _rejects_table(frame, reason, values)\n",
             ),
         ),
     ),

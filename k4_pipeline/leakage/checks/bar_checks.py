@@ -173,7 +173,7 @@ def trap_rows() -> tuple[pd.DataFrame, dict[tuple[str, str], float | None]]:
             add("GAP", text, 10.0 + 0.1 * i)  # one session was never sent: nothing may stand there
         add("REVISED", text, 20.0 + 0.1 * i)
         add("MISSING", text, 30.0 + 0.1 * i if i != 15 else float("nan"))
-        add("ZONED", f"{text}T23:30:00-05:00", 40.0 + 0.1 * i)  # already the next day in UTC
+        add("ZONED", f"{text}T22:30:00-05:00", 40.0 + 0.1 * i)  # already the next day in UTC
         add("TODAY", text, 50.0 + 0.1 * i)
     at = {i: days[i].strftime("%Y-%m-%d") for i in range(len(days))}
     add("REVISED", at[10], 99.0)  # sent later, says something else about the past
