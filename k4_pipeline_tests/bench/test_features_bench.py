@@ -5,19 +5,24 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from k4_pipeline.bench import features
 from k4_pipeline.errors import BadInputError
+from k4_pipeline.market import calendar
+from k4_pipeline.market.bars import to_dates
 from k4_pipeline.storage import write_parquet
 from k4_pipeline_tests.features.conftest import bars_of, random_ticker
 
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three tickers as one long table."""
-    bars = bars_of({f"T{i}": random_ticker(i, 700) for i in range(3)})
-    return write_parquet(bars.to_frame(), tmp_path_factory.mktemp("bars") / "bars.parquet")
+    """Three tickers as one long table, on sessions of their exchange: the benchmark cleans what it reads."""
+    days = calendar.sessions("XNYS", "2010-01-01", "2013-12-31")[:700]
+    frame = bars_of({f"T{i}": random_ticker(i, len(days)) for i in range(3)}).to_frame()
+    frame["date"] = np.tile(to_dates(days), 3)
+    return write_parquet(frame, tmp_path_factory.mktemp("bars") / "bars.parquet")
 
 
 def test_polars_and_pandas_agree_and_the_result_is_json(table: Path) -> None:
