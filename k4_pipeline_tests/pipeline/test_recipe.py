@@ -60,7 +60,7 @@ def audited() -> audit.AuditContext:
     audit.load_checks()
     config = small_ensemble()
     raw = read_bars(config.source, config.simulation)
-    sample = dataclasses.replace(audit.AuditSample(), refits=1)
+    sample = dataclasses.replace(audit.AuditSample(), refit=True)
     return audit.make_context(raw, config, SMALL_AS_OF, sample=sample)
 
 

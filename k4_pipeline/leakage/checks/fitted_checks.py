@@ -17,9 +17,8 @@ from k4_pipeline.config import N_CLASSES
 from k4_pipeline.evaluation import calibration
 from k4_pipeline.leakage.checks.provenance import weights_fingerprint
 from k4_pipeline.leakage.checks.refits import fitted_again, permitted_only, world_of_as_of
-from k4_pipeline.leakage.engine.audit import AuditContext, check, day_text
+from k4_pipeline.leakage.engine.audit import AuditContext, check
 from k4_pipeline.leakage.engine.compare import Comparison, shown
-from k4_pipeline.leakage.engine.corruptions import SPOILERS, spoil_after
 from k4_pipeline.leakage.oracles.metrics import average_precision, k4_recall_in_top
 from k4_pipeline.models.ensemble import Ensemble
 from k4_pipeline.pipeline import fit as candidate
@@ -114,25 +113,6 @@ def everything_fitted_comes_from_the_permitted_rows_alone(context: AuditContext)
         rows=rows,
         differing=out.differing,
     )
-
-
-@check(
-    "fitted",
-    proves="Replacing all bars from as_of on by noise, and with them the values and labels of every test row, "
-    "moves nothing "
-    "that is fitted or chosen.",
-    misses="As above.",
-    needs=("split", "fitted", "second refit"),
-    tampers=(_nudged_calibrator,),
-)
-def noise_after_as_of_moves_nothing_fitted(context: AuditContext) -> Verdict:
-    """Run the path again with noise from as_of on."""
-    full = context.full
-    day = context.as_of_day - 1
-    spoilt = spoil_after(full.bars, day, SPOILERS["noise"], context.rng(8))
-    again = production.split_at(production.build_again(full, spoilt), context.as_of_day)
-    out = compare_fitted(full.need_fitted(), production.fit(again), when=f"with noise after {day_text(day)}")
-    return Verdict.of("noise_after_as_of_moves_nothing_fitted", out.cases, out.findings, differing=out.differing)
 
 
 @check(

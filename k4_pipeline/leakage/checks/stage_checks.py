@@ -23,7 +23,7 @@ from k4_pipeline.sequences import windows
 from k4_pipeline.verdict import Verdict
 
 TICKERS = 12
-SAMPLE = AuditSample(cell_cuts=100, cut_dates=3, corrupted_dates=1, label_rows=5000, refits=0)
+SAMPLE = AuditSample(cell_cuts=100, cut_dates=3, corrupted_dates=1, label_rows=5000, refit=False)
 
 
 def combined(name: str, context: AuditContext, checks: Iterable[str]) -> Verdict:

@@ -40,7 +40,7 @@ class AuditSample:
     label_rows: int | None = None  # labels raced again by the oracle
     input_rows: int | None = 150  # model inputs recomputed by the oracle
     tensor_rows: int = 4000  # sequences, the latest, whose tensors are compared at each cut of the universe
-    refits: int = 1  # 1: the fit again in the world of the as-of date; 2: also with noise from as_of on; 0: not asked
+    refit: bool = True  # the fit is made again in the world of the as-of date
     seed: int = 0
 
     @classmethod
@@ -49,7 +49,7 @@ class AuditSample:
         sizes = {
             "small": cls(),
             "normal": cls(tickers=24, cell_cuts=400, cut_dates=2, corrupted_dates=1, label_rows=20_000),
-            "thorough": cls(tickers=100, cell_cuts=2000, input_rows=2000, refits=2),
+            "thorough": cls(tickers=100, cell_cuts=2000, input_rows=2000),
         }
         if name not in sizes:
             raise ConfigError(f"audit sample {name!r} is unknown; use one of {', '.join(sizes)}")
@@ -216,8 +216,6 @@ class AuditReport:
     def leave_out(self, context: AuditContext, name: str, missing: Iterable[str]) -> None:
         """File a check whose needs are not met: not applicable when every reason was checked, else not proved."""
         reasons = dict(context.extra.get("inapplicable", {}))
-        if context.sample.refits >= 1:  # the stronger proof of the same is made
-            reasons["second refit"] = "of the thorough sample; the fit in the world of the as-of date is made"
         known = context.extra.get("unproved", {})
         text = f"needs {', '.join(sorted(missing))}"
         if all(need in reasons for need in missing):
@@ -246,8 +244,7 @@ def what_is_there(context: AuditContext) -> set[str]:
         "exports": context.extra.get("export") is not None,
         "scanned": full.given is None,
         "raced": not context.extra.get("labels_of_file"),
-        "refit": context.sample.refits >= 1,
-        "second refit": context.sample.refits >= 2,
+        "refit": context.sample.refit,
     }
     return {name for name, there in have.items() if there}
 

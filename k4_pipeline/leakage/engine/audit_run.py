@@ -51,7 +51,7 @@ def run(
         known = facts(as_of) if facts is not None else {}
         if sample == "normal":
             why_no_refit = why_not_refitted(store, config, as_of, known.get("trained_model", {}).get("seconds"))
-            chosen = dataclasses.replace(chosen, refits=0 if why_no_refit else 1)
+            chosen = dataclasses.replace(chosen, refit=not why_no_refit)
         source = ContextSource(config, as_of, chosen, store=str(store_root), facts=known, export=export)
         what = f"the artifacts of {source.as_of}"
     if isolated:

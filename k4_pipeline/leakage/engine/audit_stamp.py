@@ -50,7 +50,7 @@ def proofs_in_words(stamp: dict[str, Any] | None) -> str:
     sample, held = stamp["sample"], sum(stamp["checks"].values())
     tickers = "every ticker" if sample["tickers"] is None else f"{sample['tickers']} tickers"
     size = f"sample {sample['name']}: {tickers}, the universe cut at {sample['cut_dates']} dates"
-    refit = "weights fitted again" if sample["refits"] else "weights not fitted again"
+    refit = "weights fitted again" if sample["refit"] else "weights not fitted again"
     text = f"{held} of {len(stamp['checks'])} checks hold ({size}; {refit})"
     open_ = stamp["not_proved"]
     return f"Audit: {text}." if not open_ else f"Audit: {text}; not proved: {', '.join(sorted(open_))}."

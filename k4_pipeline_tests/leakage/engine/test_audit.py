@@ -40,17 +40,15 @@ def test_every_check_holds_on_the_clean_path(context):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2])
-def test_every_check_holds_on_other_universes(seed):
-    report = run_checks(make(seed, refits=2), NAMES)
+def test_every_check_holds_on_another_universe():
+    report = run_checks(make(1), NAMES)
     assert report.passed, {v.name: v.findings for v in report.verdicts if not v.passed}
     assert not report.not_applicable
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_check_fires_on_each_context_that_was_spoilt_for_it(name, context):
-    spoilable = dataclasses.replace(context, sample=dataclasses.replace(context.sample, refits=2))
-    tried, findings = failures_to_fail(CHECKS[name], spoilable)
+    tried, findings = failures_to_fail(CHECKS[name], context)
     assert tried >= 1
     assert findings == []
 

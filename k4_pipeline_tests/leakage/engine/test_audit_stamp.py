@@ -6,7 +6,7 @@ import pytest
 
 from k4_pipeline.leakage.engine.audit_stamp import audited, proofs_in_words, read_stamp, write_stamp
 
-SAMPLE = {"name": "normal", "tickers": 24, "cut_dates": 2, "refits": 1}
+SAMPLE = {"name": "normal", "tickers": 24, "cut_dates": 2, "refit": True}
 
 
 def _result(status: str) -> dict:

@@ -44,7 +44,7 @@ def test_checks_without_time_left_have_failed():
 
 def test_a_proof_that_was_not_asked_leaves_the_audit_unproved(context):
     name = "everything_fitted_comes_from_the_permitted_rows_alone"
-    unasked = dataclasses.replace(context, sample=dataclasses.replace(context.sample, refits=0))
+    unasked = dataclasses.replace(context, sample=dataclasses.replace(context.sample, refit=False))
     report = run_checks(unasked, [CHEAP, name])
     assert report.not_proved == {name: "needs refit"}
     assert report.status == "not proved"
