@@ -72,10 +72,11 @@ def _tonight(settings: Any) -> dict[str, Any]:
     from k4_pipeline.storage import ArtifactStore
 
     store = ArtifactStore(settings.artifacts_dir)
-    signals = load_table(store.current("signals"))
+    ref = store.current("signals")
+    signals = load_table(ref)
     column = "tier" if "tier" in signals else "signal"
     return {
-        "night": str(signals["snapshot_date"].max().date()) if len(signals) else None,
+        "night": ref.meta["night"],  # a night without an open pattern is a night, too
         "open_patterns": len(signals),
         "by_tier": {str(k): int(v) for k, v in signals[column].value_counts().items()},
         "ledger": load_json(store.current("prediction_ledger"), "ledger.json"),

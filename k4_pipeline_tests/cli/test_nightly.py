@@ -14,8 +14,10 @@ from k4_pipeline.cli import app
 from k4_pipeline.config import SimulationConfig
 from k4_pipeline.evaluation.ledger import open_ledger
 from k4_pipeline.market.sources.simulated import simulate
+from k4_pipeline_tests.serving_home import BAR_COLUMNS, config_on, serve_a_model, write_until
 
 NIGHTS = 2
+FIRST_NIGHT = -111
 
 
 def k4(home: Path, *arguments: object, code: int = 0) -> str:
@@ -28,35 +30,30 @@ def k4(home: Path, *arguments: object, code: int = 0) -> str:
 @pytest.fixture(scope="module")
 def market() -> pd.DataFrame:
     config = SimulationConfig(n_tickers=40, n_bars=1500, dirty=False)
-    return simulate(config).frame[["ticker", "date", "open", "high", "low", "close", "volume"]]
+    return simulate(config).frame[BAR_COLUMNS]
 
 
 @pytest.fixture(scope="module")
 def nights(market, tmp_path_factory):
-    """A home after `k4 run` and three nights, then one night half a year later; what each printed."""
+    """A home in which a model serves, two nights, one of them repeated, and one night half a year later."""
     folder = tmp_path_factory.mktemp("nightly")
     file, home = folder / "bars.parquet", folder / "home"
     days = sorted(pd.to_datetime(market["date"]).unique())
-    date = pd.to_datetime(market["date"])
-
-    def close_of(day: pd.Timestamp) -> None:
-        market[date <= day].to_parquet(file, index=False)
-
-    close_of(days[-161])
-    k4(home, "run", "--path", file, "--preset", "tiny", "--model-preset", "original", "--epochs", 1, "--quiet")
+    write_until(market, days[FIRST_NIGHT - 1], file)
+    serve_a_model(home, config_on(file), "2024-01-01")
     printed = []
     for n in range(NIGHTS):
-        close_of(days[-160 + n])
+        write_until(market, days[FIRST_NIGHT + n], file)
         printed.append(json.loads(k4(home, "nightly", "--json")))
     again = json.loads(k4(home, "nightly", "--json"))
-    close_of(days[-1])
+    write_until(market, days[-1], file)
     late = json.loads(k4(home, "nightly", "--json"))
     return home, printed, again, late, [str(pd.Timestamp(d).date()) for d in days]
 
 
 def test_every_night_adds_its_signals_once(nights):
     home, printed, again, late, days = nights
-    assert [p["night"] for p in printed] == days[-160 : -160 + NIGHTS]
+    assert [p["night"] for p in printed] == days[FIRST_NIGHT : FIRST_NIGHT + NIGHTS]
     assert [p["ledger"]["added"] for p in printed] == [p["open_patterns"] for p in printed]
     assert again["ledger"]["added"] == 0
     ledger = open_ledger(home).read()

@@ -1,6 +1,7 @@
 """`signals`: every pattern that is open on the last day, scored by the champion."""
 
 import dagster as dg
+import numpy as np
 
 from k4_pipeline.config import SIGNAL_NAMES
 from k4_pipeline.defs.assets.common import k4_asset
@@ -40,13 +41,14 @@ def signals(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Materialize
         table = signal_rows(open_now, scored, as_of)
         work.write_table("signals", table)
         counts = {name: int((table["signal"] == name).sum()) for name in SIGNAL_NAMES}
-        work.meta = {"rows": len(table), "signals": counts, "champion": as_of}
+        night = str(np.datetime64(int(bars.last_day), "D"))
+        work.meta = {"rows": len(table), "signals": counts, "champion": as_of, "night": night}
     return dg.MaterializeResult(
         metadata=table_metadata(
             table,
             work.ref,
             champion_as_of=as_of,
-            last_day=str(table["snapshot_date"].max().date()) if len(table) else "no open pattern",
+            night=night,
             signals=dg.MetadataValue.md(counts_table("signal", counts)),
             signal_plot=dg.MetadataValue.md(bar_image("signals", list(counts), list(counts.values()))),
         )
