@@ -50,7 +50,7 @@ def bench_data(seed: int = 0) -> tuple[np.ndarray, SequenceIndex, Scaler, np.nda
     close = 50.0 * np.exp(np.cumsum(0.01 * rng.standard_normal(_BARS)) % 2.0)
     panel = rng.standard_normal((_BARS, len(MARKET_COLUMN))).astype(np.float32)
     for f in FEATURES:
-        if f.scale in ("P_level", "P_width", "V") and not f.needs_pattern:
+        if f.scale in ("price_level", "price_width", "volume") and not f.needs_pattern:
             panel[:, MARKET_COLUMN[f.name]] = close * np.exp(0.1 * rng.standard_normal(_BARS))
     panel[:, MARKET_COLUMN["current_price"]] = close
     end = np.sort(rng.integers(100, _BARS, _SEQUENCES))

@@ -31,14 +31,14 @@ class ContextSpec:
     """One context feature.
 
     lookback_bars: bars of a ticker needed up to and including t, NaN before (`bars` counts them and is never NaN).
-    scope: `ticker` for its own bars alone, `date` for a comparison within the date. scale: `I`, not changed by a split.
+    scope: `ticker` for its own bars alone, `date` for a comparison within the date. scale: `invariant`, not changed by a split.
     """
 
     name: str
     formula: str
     lookback_bars: int
     scope: Literal["ticker", "date"] = "ticker"
-    scale: Literal["I"] = "I"
+    scale: Literal["invariant"] = "invariant"
 
 
 # `r` is the log return of one bar, `dv` close * volume. The kernels write the columns in this order.

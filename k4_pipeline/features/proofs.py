@@ -190,7 +190,9 @@ def check_rescale(
     whole = channels.compute(bars) if reference is None else reference
     cases = violations = flipped = 0
     findings: list[str] = []
-    exponent = np.array([{"P_level": 1, "P_width": 1, "V": -1}.get(spec.scale, 0) for spec in channels.specs])
+    exponent = np.array(
+        [{"price_level": 1, "price_width": 1, "volume": -1}.get(spec.scale, 0) for spec in channels.specs]
+    )
     plain = [Piece(int(bars.offsets[i]), int(bars.offsets[i + 1])) for i in chosen]
     original = np.concatenate([np.asarray(whole[p.start : p.stop]) for p in plain]) if plain else whole[:0]
     starts = np.concatenate([[0], np.cumsum([p.stop - p.start for p in plain])])

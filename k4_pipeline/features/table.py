@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from k4_pipeline.features.spec import FEATURES, FeatureSpec
 
-_SCALES = {"P_level": "P level", "P_width": "P width"}
-
 _INTRODUCTION = """# The 69 features
 
 Made from `k4_pipeline/features/spec.py` by `k4 features --markdown > docs/features.md`; do not edit by hand.
@@ -19,9 +17,10 @@ the share of the last n values that are <= x at t; `r` the one-bar return; `TR` 
   the channel is recursive. The ADX forgets by 13/14 a bar; measured on 3 million real bars from 9,000 starting points,
   400 bars gave 3e-8 at worst and 450 are declared. Run lengths are exact for runs of at most 200 bars; the longest run
   on those bars has 127.
-- **scale**: what multiplying all prices by k and dividing all volumes by k does. `I` and `N` (a count): nothing; `P`:
-  times k; `V`: divided by k. The model sees `P` and `V` channels only in scale-free form.
-- **clip**: bounds of the model input of an `I` channel.
+- **scale**: what multiplying all prices by k and dividing all volumes by k does. `invariant` and `count`: nothing;
+  `price_level` and `price_width`: times k; `volume`: divided by k. The model sees prices and volumes only in scale-free
+  form.
+- **clip**: bounds of the model input of an invariant channel.
 
 What is not available is NaN, never filled: too few bars, a division by zero, a missing value anywhere inside the window
 of a mean, deviation, slope, rank, maximum or minimum. A run length counts consecutive bars, and a bar on which its
@@ -37,8 +36,7 @@ def _line(spec: FeatureSpec) -> str:
     lookback = "pattern" if spec.needs_pattern else str(spec.lookback_bars)
     warmup = str(spec.warmup_bars) if spec.recursive else ""
     clip = f"{spec.clip[0]:g} .. {spec.clip[1]:g}" if spec.clip else ""
-    scale = _SCALES.get(spec.scale, spec.scale)
-    return f"| {spec.index} | {spec.name} | {spec.group} | {spec.formula} | {lookback} | {warmup} | {scale} | {clip} |"
+    return f"| {spec.index} | {spec.name} | {spec.group} | {spec.formula} | {lookback} | {warmup} | {spec.scale} | {clip} |"
 
 
 def markdown() -> str:

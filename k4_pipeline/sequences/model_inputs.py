@@ -2,11 +2,11 @@
 
 By the scale class of features/spec.py, with s = close at the snapshot bar, C = close of the bar, m = mean volume of the
 last 250 bars up to the snapshot:
-    I        as it is, clipped to the declared bounds
-    P_level  log(x / s)
-    P_width  x / C
-    V        log(0.01 + x / m)
-    N        sign(x) * log1p(|x|)
+    invariant    as it is, clipped to the declared bounds
+    price_level  log(x / s)
+    price_width  x / C
+    volume       log(0.01 + x / m)
+    count        sign(x) * log1p(|x|)
 then (value - center) / scale, clipped to +-clip_sigmas; what is not finite becomes 0 (the training mean), padding is 0.
 Prices meet prices before anything else happens to them, so a rescaling of a ticker by a power of two changes no bit.
 With any other factor the panel's float32 prices round differently, by up to 6e-8 of the price, which a narrow channel
@@ -60,11 +60,11 @@ def _positions(scale: str, *, pattern: bool | None = None) -> np.ndarray:
     return np.array(chosen, dtype=np.int64)
 
 
-_MARKET_LEVELS = _positions("P_level", pattern=False)
-_PATTERN_LEVELS = _positions("P_level", pattern=True)  # constant inside a sequence
-_WIDTHS = _positions("P_width")
-_VOLUMES = _positions("V")
-_COUNTS = _positions("N")
+_MARKET_LEVELS = _positions("price_level", pattern=False)
+_PATTERN_LEVELS = _positions("price_level", pattern=True)  # constant inside a sequence
+_WIDTHS = _positions("price_width")
+_VOLUMES = _positions("volume")
+_COUNTS = _positions("count")
 CLIP_LOWER = np.array([-np.inf if f.clip is None else f.clip[0] for f in FEATURES])
 CLIP_UPPER = np.array([np.inf if f.clip is None else f.clip[1] for f in FEATURES])
 # Counts are whole numbers; those that occur are looked up.
@@ -73,14 +73,14 @@ _LOG1P = np.array([math.log1p(n) for n in range(1024)])
 
 def model_input_formula(spec: FeatureSpec) -> str:
     """The model input of a channel in words, before standardisation; for tables and documentation."""
-    if spec.scale == "I":
+    if spec.scale == "invariant":
         assert spec.clip is not None
         return f"clip(x, {spec.clip[0]:g}, {spec.clip[1]:g})"
     return {
-        "P_level": "log(x / close at the snapshot)",
-        "P_width": "x / C",
-        "V": f"log({VOLUME_FLOOR:g} + x / mean volume of the last 250 bars up to the snapshot)",
-        "N": "sign(x) * log1p(|x|)",
+        "price_level": "log(x / close at the snapshot)",
+        "price_width": "x / C",
+        "volume": f"log({VOLUME_FLOOR:g} + x / mean volume of the last 250 bars up to the snapshot)",
+        "count": "sign(x) * log1p(|x|)",
     }[spec.scale]
 
 

@@ -161,10 +161,10 @@ class DeviceBatches:
 
         self.permutation = channel(_permutation(), torch.int64)
         self.level, self.width, self.volume, self.count = (
-            channel(_is(s), torch.bool) for s in ("P_level", "P_width", "V", "N")
+            channel(_is(s), torch.bool) for s in ("price_level", "price_width", "volume", "count")
         )
         self.logged = self.level | self.volume | self.count
-        self.log_offset = channel(np.where(_is("V"), VOLUME_FLOOR, np.where(_is("N"), 1.0, 0.0)))
+        self.log_offset = channel(np.where(_is("volume"), VOLUME_FLOOR, np.where(_is("count"), 1.0, 0.0)))
         self.lower, self.upper = channel(CLIP_LOWER), channel(CLIP_UPPER)
         self.center, self.inverse_scale = channel(scaler.center), channel(1.0 / scaler.scale.astype(np.float64))
         self.bound = scaler.clip_sigmas

@@ -22,7 +22,7 @@ OVERNIGHT_GAP = FeatureSpec(
     lookback_bars=2,
     recursive=False,
     warmup_bars=2,
-    scale="I",
+    scale="invariant",
     needs_pattern=False,
     clip=(-1.0, 1.0),
 )

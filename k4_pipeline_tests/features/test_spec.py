@@ -52,9 +52,9 @@ def test_an_incomplete_declaration_is_an_error() -> None:
         {"lookback_bars": 0},
         {"recursive": True},
         {"warmup_bars": 7},
-        {"scale": "I"},
+        {"scale": "invariant"},
         {"clip": (0.0, 1.0)},
-        {"scale": "I", "clip": (1.0, 1.0)},
+        {"scale": "invariant", "clip": (1.0, 1.0)},
     ):
         with pytest.raises(ConfigError, match=plain.name):
             replace(plain, **changes)

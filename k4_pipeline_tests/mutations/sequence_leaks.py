@@ -16,7 +16,7 @@ from k4_pipeline_tests.mutations.registry import Wrapper, register
 INDEX = "sequences.windows.index_sequences"
 INPUTS = "sequences.model_inputs.assemble_inputs"
 _REPLAY = ("model_inputs_equal_an_independent_computation", "every_snapshot_is_reproduced_as_the_last_bar")
-_PRICE_LEVELS = [f.position for f in FEATURES if f.scale == "P_level"]
+_PRICE_LEVELS = [f.position for f in FEATURES if f.scale == "price_level"]
 
 
 def _indexed(edit: Callable[[pd.DataFrame, Bars], pd.DataFrame]) -> Wrapper:

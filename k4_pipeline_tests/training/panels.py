@@ -20,13 +20,13 @@ def random_panel(n_bars: int = 600, seed: int = 0) -> tuple[np.ndarray, np.ndarr
         if f.needs_pattern:
             continue
         noise = rng.standard_normal(n_bars)
-        if f.scale == "P_level":
+        if f.scale == "price_level":
             values = close * (1 + 0.01 * noise)
-        elif f.scale == "P_width":
+        elif f.scale == "price_width":
             values = close * 0.03 * np.exp(0.3 * noise)
-        elif f.scale == "V":
+        elif f.scale == "volume":
             values = 1e6 * np.exp(noise) * (rng.random(n_bars) > 0.02)
-        elif f.scale == "N":
+        elif f.scale == "count":
             values = rng.integers(-30, 300, n_bars)
         else:
             low, high = f.clip

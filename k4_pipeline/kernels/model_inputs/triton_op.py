@@ -16,7 +16,7 @@ import triton.language as tl
 from torch import Tensor
 
 # scale classes of features/spec.py, by the numbers the kernel knows them by
-SCALES = ("I", "P_level", "P_width", "V", "N")
+SCALES = ("invariant", "price_level", "price_width", "volume", "count")
 _BARS_PER_PROGRAM = 16
 
 

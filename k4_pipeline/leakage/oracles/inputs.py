@@ -81,13 +81,13 @@ class InputOracle:
         with np.errstate(all="ignore"):
             for f in FEATURES:
                 v = x[:, f.position]
-                if f.scale == "P_level":
+                if f.scale == "price_level":
                     v = np.log(v / anchor)
-                elif f.scale == "P_width":
+                elif f.scale == "price_width":
                     v = v / price
-                elif f.scale == "V":
+                elif f.scale == "volume":
                     v = np.log(0.01 + v / mean_volume)
-                elif f.scale == "N":
+                elif f.scale == "count":
                     v = np.sign(v) * np.log1p(np.abs(v))
                 finite = np.isfinite(v)
                 if f.clip is not None:
