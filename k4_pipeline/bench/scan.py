@@ -17,6 +17,7 @@ from torch import Tensor
 
 from k4_pipeline.bench.environment import environment
 from k4_pipeline.kernels.selective_scan import available_backends, selective_scan
+from k4_pipeline.progress import Progress
 
 Inputs = dict[str, Tensor]
 # relative error ||x - exact|| / ||exact||: float32 arithmetic stays under 1e-5; bf16 inputs are the same numbers on
@@ -155,7 +156,7 @@ def run(
     d_inner: int = 256,
     d_state: int = 16,
     seconds: float = 1.0,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Rows by backend and the two ratios (speed of one over the other for forward + backward; None: not measured).
 

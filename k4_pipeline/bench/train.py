@@ -31,6 +31,7 @@ from k4_pipeline.kernels.selective_scan import available_backends
 from k4_pipeline.losses import AsymmetricLoss
 from k4_pipeline.models import build_model, count_parameters
 from k4_pipeline.models.mamba import MambaMixer
+from k4_pipeline.progress import Progress
 from k4_pipeline.sequences.assemble import SequenceIndex
 from k4_pipeline.sequences.dataset import SequenceDataset
 from k4_pipeline.sequences.scaler import Scaler
@@ -283,7 +284,7 @@ def run(
     repeats: int = 5,
     *,
     batch: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Rows by variant, `samples_per_s` and `predict_samples_per_s` by variant, and ratios of training steps.
 

@@ -46,9 +46,10 @@ def backtest(
     from k4_pipeline.features.panel import read_panel
     from k4_pipeline.market.bars import Bars
     from k4_pipeline.options import apply_assignments
-    from k4_pipeline.report.render import json_safe, share_plotly
+    from k4_pipeline.report.render import share_plotly
     from k4_pipeline.report.trading import render_backtest
     from k4_pipeline.storage import ArtifactStore, atomic_write_text
+    from k4_pipeline.storage.json_values import json_safe
 
     settings = settings_for(home)
     settings = dataclasses.replace(settings, config=apply_assignments(settings.config, set_ or []))

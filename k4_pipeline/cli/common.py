@@ -46,7 +46,7 @@ def _has_handle() -> bool:
 
 def print_json(value: Any) -> None:
     """One JSON document on standard output; NaN becomes null."""
-    from k4_pipeline.defs.json_values import json_safe
+    from k4_pipeline.storage.json_values import json_safe
 
     sys.stdout.write(json.dumps(json_safe(value), indent=1, default=str, allow_nan=False) + "\n")
 

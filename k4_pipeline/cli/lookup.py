@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from k4_pipeline.cli.common import as_day
-from k4_pipeline.config import CLASS_NAMES, K4, K5
+from k4_pipeline.config import CLASS_NAMES, K4, K5, KEYS
 from k4_pipeline.errors import BadInputError
 from k4_pipeline.evaluation.charts import pattern_chart
 from k4_pipeline.market.bars import Bars
+from k4_pipeline.progress import Progress
 from k4_pipeline.settings import Settings
 from k4_pipeline.storage import ArtifactStore, read_parquet
-
-KEYS = ["ticker", "start_date", "snapshot_date"]
 
 
 def table_of(store: ArtifactStore, asset: str, as_of: str | None = None) -> pd.DataFrame:
@@ -107,7 +105,7 @@ def explain_pattern(
     date: str | None,
     *,
     samples: int,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """`find_pattern` with the reasons of the champion, similar training rows, and the sanity of the estimate."""
     from k4_pipeline.evaluation.champion import Record

@@ -35,7 +35,7 @@ def collect(settings: Any, out: Path | None = None) -> dict[str, Any]:
     """The dict of `evaluation.monitoring.summary` for a home folder; with `out`, the joined ledger as Parquet."""
     from k4_pipeline.errors import BadInputError
     from k4_pipeline.evaluation import champion
-    from k4_pipeline.evaluation.ledger import KEYS, open_ledger
+    from k4_pipeline.evaluation.ledger import LEDGER_KEY, open_ledger
     from k4_pipeline.evaluation.monitoring import certified_precision, summary
     from k4_pipeline.market.bars import Bars
     from k4_pipeline.pipeline.outcomes import matured_ledger
@@ -49,8 +49,8 @@ def collect(settings: Any, out: Path | None = None) -> dict[str, Any]:
     matured = matured_ledger(bars, ledger, settings.config)
     serving = champion.serving(store)
     if out is not None:
-        columns = [*KEYS, "outcome_class", "label_end_date", "value"]
-        write_parquet(ledger.merge(matured[columns], on=list(KEYS), how="left", validate="1:1"), out)
+        columns = [*LEDGER_KEY, "outcome_class", "label_end_date", "value"]
+        write_parquet(ledger.merge(matured[columns], on=list(LEDGER_KEY), how="left", validate="1:1"), out)
     return summary(ledger, matured, certified_precision(serving.dir) if serving else None)
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
 from rich.text import Text
 
-from k4_pipeline.defs.progress import Callback
+from k4_pipeline.progress import Progress as Callback
 
 LONG_S = 2.0
 # Seconds of each step on the default market. They serve only the first estimate of a first run: as soon as steps have
@@ -38,7 +38,7 @@ class _Times(ProgressColumn):
 
 
 class TerminalProgress:
-    """A `defs.progress.Progress` that draws one bar per labelled piece of work; it fits 80 columns."""
+    """A `defs.progress.ProgressDisplay` that draws one bar per labelled piece of work; it fits 80 columns."""
 
     def __init__(self, console: Console, *, quiet: bool = False) -> None:
         self.console = console

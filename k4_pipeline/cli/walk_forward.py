@@ -66,9 +66,9 @@ def walk_forward(
     the more settings were tried on the same years, the less a good figure says.
     """
     from k4_pipeline.cli.progress import TerminalProgress
-    from k4_pipeline.defs.json_values import json_safe
     from k4_pipeline.evaluation.trials import count_trials, keep_result
     from k4_pipeline.pipeline import walk_forward as domain
+    from k4_pipeline.storage.json_values import json_safe
 
     paths = [str(p.expanduser().absolute()) for p in path or []]
     given: dict[str, Any] = {

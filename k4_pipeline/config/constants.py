@@ -16,6 +16,7 @@ CLASS_WEIGHTS = (1.0, 1.0, 2.0, 10.0, 500.0, 5.0)
 SIGNAL_NAMES = ("STRONG", "GOOD", "MODERATE", "AVOID")
 
 SPLIT_NAMES = ("train", "validation", "test")
+KEYS = ["ticker", "start_date", "snapshot_date"]  # of a snapshot, in every table that has one row per snapshot
 EXCLUDED = "excluded"
 EXCLUSION_REASONS = (
     "label_not_known_before_validation",

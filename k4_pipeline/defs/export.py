@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from k4_pipeline.config import KEYS
 from k4_pipeline.defs.graph import PARTITIONED_ASSETS
 from k4_pipeline.defs.staging import load_bars, load_json, load_panel, load_table
 from k4_pipeline.errors import BadInputError, StaleArtifactError
-from k4_pipeline.pipeline.members import KEYS, align
+from k4_pipeline.pipeline.members import align
 from k4_pipeline.settings import Settings
 from k4_pipeline.storage import ArtifactRef, ArtifactStore, atomic_path, write_parquet
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import dagster as dg
@@ -10,22 +10,9 @@ import pandas as pd
 
 from k4_pipeline.config import CLASS_NAMES
 from k4_pipeline.defs.plots import bar_image
+from k4_pipeline.markdown import markdown_table
 from k4_pipeline.storage import ArtifactRef
 from k4_pipeline.storage.code_version import described
-
-
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A Markdown table; floats with four digits, integers with thousands separators."""
-
-    def cell(value: Any) -> str:
-        if isinstance(value, float):
-            return "" if value != value else f"{value:,.4g}"
-        return (
-            f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value).replace("|", "\\|")
-        )
-
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    return "\n".join([*lines, *("| " + " | ".join(cell(v) for v in row) + " |" for row in rows)])
 
 
 def counts_table(title: str, counts: Mapping[str, int]) -> str:

@@ -1,8 +1,8 @@
 """Progress of steps and long domain calls, shown where the run happens: in the Dagster log, or as bars in a terminal.
 
-A domain function gets `Progress.of(label)` as its `progress(done, total)`; what becomes of the numbers is decided here.
-Dagster makes a resource anew from its configuration before a run, so what a terminal shows cannot travel in the
-resource: `showing` sets it for the run that executes in this thread.
+A domain function gets `ProgressDisplay.of(label)` as its `progress(done, total)`; what becomes of the numbers is
+decided here. Dagster makes a resource anew from its configuration before a run, so what a terminal shows cannot
+travel in the resource: `showing` sets it for the run that executes in this thread.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Protocol
 
-Callback = Callable[[int, int], None]
+from k4_pipeline.progress import Progress
 
 
-class Progress(Protocol):
+class ProgressDisplay(Protocol):
     """Hands out one callback per long call."""
 
-    def of(self, label: str) -> Callback:
+    def of(self, label: str) -> Progress:
         """A callback for one labelled piece of work."""
 
     def step(self, name: str) -> AbstractContextManager[None]:
@@ -33,7 +33,7 @@ class LogProgress:
         self._log = log
         self._seconds = seconds
 
-    def of(self, label: str) -> Callback:
+    def of(self, label: str) -> Progress:
         """A callback whose lines read `label: done of total`."""
         last = time.monotonic()
 
@@ -51,11 +51,11 @@ class LogProgress:
         return nullcontext()
 
 
-_shown: ContextVar[Progress | None] = ContextVar("k4_progress", default=None)
+_shown: ContextVar[ProgressDisplay | None] = ContextVar("k4_progress", default=None)
 
 
 @contextmanager
-def showing(progress: Progress | None) -> Iterator[None]:
+def showing(progress: ProgressDisplay | None) -> Iterator[None]:
     """Runs that execute inside this block report to `progress`."""
     token = _shown.set(progress)
     try:
@@ -64,6 +64,6 @@ def showing(progress: Progress | None) -> Iterator[None]:
         _shown.reset(token)
 
 
-def progress_of_run(log: Callable[[str], None]) -> Progress:
+def progress_of_run(log: Callable[[str], None]) -> ProgressDisplay:
     """What `showing` set, else lines in `log`."""
     return _shown.get() or LogProgress(log)

@@ -16,7 +16,7 @@ from k4_pipeline.defs.causes import step_cause
 from k4_pipeline.defs.graph import ASSET_ORDER, PARTITIONED_ASSETS
 from k4_pipeline.defs.instance import open_instance
 from k4_pipeline.defs.partitions import as_of_partitions
-from k4_pipeline.defs.progress import Progress, showing
+from k4_pipeline.defs.progress import ProgressDisplay, showing
 from k4_pipeline.defs.resources import K4Resource
 from k4_pipeline.defs.staging import load_table
 from k4_pipeline.errors import ConfigError
@@ -95,7 +95,7 @@ def run_graph(
     *,
     as_of: str | None,
     log: Path,
-    progress: Progress | None = None,
+    progress: ProgressDisplay | None = None,
     started_by: str = "k4 run",
 ) -> RunOutcome:
     """Materialize `assets` with their checks; the run is recorded under K4_HOME and visible in the UI."""

@@ -22,10 +22,10 @@ import pandas as pd
 
 from k4_pipeline.config import PipelineConfig, to_dict
 from k4_pipeline.defs.graph import PARTITIONED_ASSETS
-from k4_pipeline.defs.json_values import json_safe
-from k4_pipeline.defs.progress import Callback, Progress, progress_of_run
+from k4_pipeline.defs.progress import ProgressDisplay, progress_of_run
 from k4_pipeline.defs.resources import K4Resource
 from k4_pipeline.errors import BusyError, K4Error, StaleArtifactError
+from k4_pipeline.progress import Progress
 from k4_pipeline.settings import Settings
 from k4_pipeline.storage import (
     ArtifactRef,
@@ -36,6 +36,7 @@ from k4_pipeline.storage import (
     write_parquet,
 )
 from k4_pipeline.storage.code_version import code_record
+from k4_pipeline.storage.json_values import json_safe
 from k4_pipeline.storage.os_errors import in_words
 from k4_pipeline.storage.writer_lock import writer_of
 
@@ -94,7 +95,7 @@ class AssetRun:
     dir: Path
     partition: str | None
     inputs: dict[str, ArtifactRef]
-    progress_of: Progress
+    progress_of: ProgressDisplay
     meta: dict[str, Any] = dataclasses.field(default_factory=dict)
     ref: ArtifactRef | None = None
 
@@ -144,7 +145,7 @@ class AssetRun:
         """Write a text file into the new version."""
         atomic_write_text(self.dir / name, text)
 
-    def progress(self, label: str) -> Callback:
+    def progress(self, label: str) -> Progress:
         """A `progress(done, total)` callback for one long domain call."""
         return self.progress_of.of(label)
 

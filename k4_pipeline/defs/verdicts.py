@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
-from k4_pipeline.defs.json_values import json_safe
 from k4_pipeline.storage import ArtifactRef, ArtifactStore
+from k4_pipeline.storage.json_values import json_safe
 from k4_pipeline.verdict import Verdict
 
 

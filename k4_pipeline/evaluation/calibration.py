@@ -20,6 +20,7 @@ from scipy.optimize import minimize
 
 from k4_pipeline.config import N_CLASSES
 from k4_pipeline.errors import BadInputError
+from k4_pipeline.storage.keys import keys_hash
 
 LOG_FLOOR = 1e-7
 
@@ -56,12 +57,6 @@ class Calibrator:
 def _softmax(z: np.ndarray) -> np.ndarray:
     e = np.exp(z - z.max(axis=1, keepdims=True))
     return e / e.sum(axis=1, keepdims=True)
-
-
-def keys_hash(keys: pd.DataFrame) -> str:
-    """16 hex digits over the (ticker, start_date, snapshot_date) of `keys`, independent of row order."""
-    text = keys["ticker"].astype(str) + "|" + keys["start_date"].astype(str) + "|" + keys["snapshot_date"].astype(str)
-    return hashlib.sha256("\n".join(sorted(text)).encode()).hexdigest()[:16]
 
 
 def fit_calibrator(

@@ -12,17 +12,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from k4_pipeline.config import CLASS_VALUES
+from k4_pipeline.config import CLASS_VALUES, KEYS
 from k4_pipeline.storage.ledger import AppendOnlyTable
 
 FOLDER = "ledger"
-KEYS = ("night", "ticker", "pattern_id", "model")
-SNAPSHOT_KEYS = ["ticker", "start_date", "snapshot_date"]
+LEDGER_KEY = ("night", "ticker", "pattern_id", "model")
 
 
 def open_ledger(home: Path) -> AppendOnlyTable:
     """The ledger of a home folder."""
-    return AppendOnlyTable(home / FOLDER, KEYS)
+    return AppendOnlyTable(home / FOLDER, LEDGER_KEY)
 
 
 def ledger_rows(signals: pd.DataFrame, *, model: str, data_fingerprint: str) -> pd.DataFrame:
@@ -45,8 +44,8 @@ def matured(ledger: pd.DataFrame, labelled: pd.DataFrame, known_by: pd.Timestamp
     the strategic value of the class that came. Rows without a label, or whose label ends later, are left out.
     """
     known = labelled[labelled["outcome_class"].notna() & (labelled["label_end_date"] < known_by)]
-    columns = [*SNAPSHOT_KEYS, "outcome_class", "label_end_date"]
-    out = ledger.merge(known[columns], on=SNAPSHOT_KEYS, how="inner", validate="m:1")
+    columns = [*KEYS, "outcome_class", "label_end_date"]
+    out = ledger.merge(known[columns], on=KEYS, how="inner", validate="m:1")
     out["outcome_class"] = out["outcome_class"].astype(np.int64)
     return out.assign(value=np.asarray(CLASS_VALUES)[out["outcome_class"].to_numpy()])
 
@@ -70,8 +69,12 @@ def record_night(ledger: AppendOnlyTable, rows: pd.DataFrame) -> dict[str, Any]:
     stored = ledger.read(first=rows["night"].min(), last=rows["night"].max()) if len(rows) else pd.DataFrame()
     restated = 0
     if len(stored):
-        both = rows[list(KEYS)].merge(
-            stored[[*KEYS, "data_fingerprint"]], on=list(KEYS), how="left", validate="1:1", suffixes=("", "_stored")
+        both = rows[list(LEDGER_KEY)].merge(
+            stored[[*LEDGER_KEY, "data_fingerprint"]],
+            on=list(LEDGER_KEY),
+            how="left",
+            validate="1:1",
+            suffixes=("", "_stored"),
         )
         other = (
             both["data_fingerprint"].notna() & (both["data_fingerprint"] != rows["data_fingerprint"].iloc[0])

@@ -17,7 +17,7 @@ from scipy import stats
 
 from k4_pipeline.config import K4, N_CLASSES, SIGNAL_NAMES
 from k4_pipeline.evaluation.bootstrap import cluster_weights, interval
-from k4_pipeline.evaluation.ledger import first_of_pattern
+from k4_pipeline.evaluation.ledger import LEDGER_KEY, first_of_pattern
 from k4_pipeline.evaluation.sequential import ALPHA, precision_holds
 from k4_pipeline.evaluation.weighted import Ranking
 
@@ -144,7 +144,7 @@ def summary(
     ledger: pd.DataFrame, matured_rows: pd.DataFrame, certified: Mapping[str, float] | None = None
 ) -> dict[str, Any]:
     """Everything `k4 monitor` shows, JSON-safe: counts, tiers, months, calibration, and what is still open."""
-    keys = ["night", "ticker", "pattern_id", "model"]
+    keys = list(LEDGER_KEY)
     done = pd.MultiIndex.from_frame(matured_rows[keys]) if len(matured_rows) else None
     waiting = ledger if done is None else ledger[~pd.MultiIndex.from_frame(ledger[keys]).isin(done)]
     return {

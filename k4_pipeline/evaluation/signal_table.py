@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pandas as pd
 
+from k4_pipeline.config import KEYS
 from k4_pipeline.evaluation.predict_table import PROBABILITY_COLUMNS
 
-KEYS = ["ticker", "start_date", "snapshot_date"]
 SIGNAL_COLUMNS = (
     "ticker",
     "pattern_id",

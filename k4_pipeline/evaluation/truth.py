@@ -7,7 +7,6 @@ be learned; in the null world they show how little that is. Nothing here is for 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
@@ -19,6 +18,7 @@ from k4_pipeline.market.bars import to_days
 from k4_pipeline.market.sources.simulation.process import CLOSE, HIGH, LOW, N_BAR, N_STATE, advance
 from k4_pipeline.market.sources.simulation.truth import SimulationTruth
 from k4_pipeline.patterns.labels import _first_breach, _race
+from k4_pipeline.progress import Progress
 
 _CHUNK = 64
 
@@ -67,7 +67,7 @@ def true_class_probabilities(
     draws: int = 200,
     seed: int = 0,
     threads: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> np.ndarray:
     """P(K0..K5) of each snapshot given the hidden state at its close, float64 (n, 6), rows sum to 1.
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from k4_pipeline.config import CLASS_NAMES, K4, N_CLASSES, SPLIT_NAMES, PipelineConfig, to_dict
+from k4_pipeline.config import CLASS_NAMES, K4, KEYS, N_CLASSES, SPLIT_NAMES, PipelineConfig, to_dict
 from k4_pipeline.errors import BadInputError
 from k4_pipeline.evaluation import metrics, tiers
 from k4_pipeline.evaluation.integrity import TOO_LITTLE, run_integrity_tests
@@ -20,7 +20,6 @@ from k4_pipeline.evaluation.scores import MODEL, Rows, Scores, model_scores, sco
 from k4_pipeline.features.spec import FEATURE_NAMES, MARKET_CHANNELS
 from k4_pipeline.verdict import Verdict
 
-KEYS = ["ticker", "start_date", "snapshot_date"]
 LIBRARIES = ("numpy", "pandas", "pyarrow", "numba", "scikit-learn", "torch", "dagster", "k4-pipeline")
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from k4_pipeline.config import CLASS_NAMES, K4, K5, PipelineConfig
+from k4_pipeline.config import CLASS_NAMES, K4, K5, KEYS, PipelineConfig
 from k4_pipeline.evaluation import charts
 from k4_pipeline.evaluation.trading import section
-from k4_pipeline.evaluation.validation import KEYS, volatility_at_snapshot
+from k4_pipeline.evaluation.validation import volatility_at_snapshot
 from k4_pipeline.market.bars import Bars
+from k4_pipeline.progress import Progress
 
 SHOWN = 6
 
@@ -48,7 +48,7 @@ def top_rows(rows: pd.DataFrame, bars: Bars, config: PipelineConfig, most: int =
 
 
 def value_sections(
-    rows: pd.DataFrame, bars: Bars, config: PipelineConfig, *, progress: Callable[[int, int], None] | None = None
+    rows: pd.DataFrame, bars: Bars, config: PipelineConfig, *, progress: Progress | None = None
 ) -> dict[str, Any]:
     """`trading` and `top_signals` of a report from `test_rows`."""
     return {

@@ -7,7 +7,6 @@ the declared look-back, a division by zero, a missing value inside a window; not
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 
 import numpy as np
 
@@ -24,6 +23,7 @@ from k4_pipeline.features.kernels.write_kernels import blank_rows, write_float32
 from k4_pipeline.features.layout import scratch, scratch_stride
 from k4_pipeline.features.spec import MARKET_FEATURES
 from k4_pipeline.market.bars import Bars
+from k4_pipeline.progress import Progress
 from k4_pipeline.simd.memory import alignment_shift
 
 # Bars that one thread computes between two looks at the queue.
@@ -67,7 +67,7 @@ def compute_market_features(
     dtype: type[np.floating] = np.float32,
     out: np.ndarray | None = None,
     threads: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> np.ndarray:
     """The market channels of every bar, (n_bars, 55), row i = row i of `bars`, channels in `MARKET_CHANNELS` order.
 

@@ -31,7 +31,8 @@ class ContextSpec:
     """One context feature.
 
     lookback_bars: bars of a ticker needed up to and including t, NaN before (`bars` counts them and is never NaN).
-    scope: `ticker` for its own bars alone, `date` for a comparison within the date. scale: `invariant`, not changed by a split.
+    scope: `ticker` for its own bars alone, `date` for a comparison within the date. scale: always
+    `invariant`, a split does not change it.
     """
 
     name: str

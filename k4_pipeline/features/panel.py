@@ -14,7 +14,7 @@ import json
 import mmap
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -26,6 +26,7 @@ from k4_pipeline.errors import BadInputError, StaleArtifactError
 from k4_pipeline.features.compute import compute_market_features
 from k4_pipeline.features.spec import MARKET_NAMES, feature_list_hash
 from k4_pipeline.market.bars import Bars, BarsFingerprint
+from k4_pipeline.progress import Progress
 from k4_pipeline.storage import atomic_path
 
 PANEL_FILE = "panel.safetensors"
@@ -55,9 +56,7 @@ class FeaturePanel:
         return len(self.values)
 
     @classmethod
-    def from_bars(
-        cls, bars: Bars, *, threads: int | None = None, progress: Callable[[int, int], None] | None = None
-    ) -> FeaturePanel:
+    def from_bars(cls, bars: Bars, *, threads: int | None = None, progress: Progress | None = None) -> FeaturePanel:
         """Computed in memory, for universes that fit."""
         values = compute_market_features(bars, threads=threads, progress=progress)
         return cls(values, bars.tickers, bars.offsets, bars.date, bars.close, bars.fingerprint())
@@ -108,7 +107,7 @@ def write_panel(
     *,
     chunk_tickers: int = 64,
     threads: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> None:
     """Compute the market channels and write them to `dir/panel.safetensors`, `chunk_tickers` tickers at a time."""
     chunks = ticker_chunks(bars, chunk_tickers)
@@ -121,7 +120,7 @@ def write_panel_stream(
     *,
     n_bars: int | None = None,
     threads: int | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> None:
     """Like `write_panel` from any stream of `Bars` (whole tickers, in ascending order): memory holds one chunk.
 

@@ -181,7 +181,7 @@ def check_rescale(
 ) -> ProofResult:
     """Prices times k and volumes by k: channels react as their scale class says.
 
-    For k a power of two bit for bit (`I`, `N` unchanged, `P` times k, `V` by k). For any other k to 1e-6 of the value,
+    For k a power of two bit for bit (prices times k, volumes by k). For any other k to 1e-6 of the value,
     or of 1e-3 of the median size of the channel's values other than 0 where that is more; values beyond are flipped
     ties, and a violation once they exceed 0.1% of a channel.
     """

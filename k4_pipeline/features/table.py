@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from k4_pipeline.features.spec import FEATURES, FeatureSpec
+from k4_pipeline.markdown import markdown_table
 
 _INTRODUCTION = """# The 69 features
 
@@ -32,16 +33,14 @@ Ranks, medians, minima and comparisons see `bbw_20` rounded to 9 decimals; its o
 """
 
 
-def _line(spec: FeatureSpec) -> str:
+def _row(spec: FeatureSpec) -> list[str]:
     lookback = "pattern" if spec.needs_pattern else str(spec.lookback_bars)
     warmup = str(spec.warmup_bars) if spec.recursive else ""
     clip = f"{spec.clip[0]:g} .. {spec.clip[1]:g}" if spec.clip else ""
-    return f"| {spec.index} | {spec.name} | {spec.group} | {spec.formula} | {lookback} | {warmup} | {spec.scale} | {clip} |"
+    return [str(spec.index), spec.name, spec.group, spec.formula, lookback, warmup, spec.scale, clip]
 
 
 def markdown() -> str:
     """The whole page."""
-    head = (
-        "| # | name | group | formula at t | look-back | warm-up | scale | clip |\n|---|---|---|---|---|---|---|---|\n"
-    )
-    return _INTRODUCTION + head + "\n".join(map(_line, FEATURES)) + "\n"
+    header = ("#", "name", "group", "formula at t", "look-back", "warm-up", "scale", "clip")
+    return _INTRODUCTION + markdown_table(header, map(_row, FEATURES)) + "\n"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from k4_pipeline.config import KEYS
+
 BOUNDARY_COLUMNS = ("upper", "lower", "power")
 
 
@@ -29,7 +31,7 @@ def check_boundaries(snapshots: pd.DataFrame) -> pd.DataFrame:
     """
     reasons = boundary_reasons(*(snapshots[c].to_numpy(dtype=np.float64) for c in BOUNDARY_COLUMNS))
     bad = np.flatnonzero(reasons != "")
-    columns = ["ticker", "start_date", "snapshot_date", *BOUNDARY_COLUMNS]
+    columns = [*KEYS, *BOUNDARY_COLUMNS]
     out = snapshots.iloc[bad][columns].reset_index(drop=True)
     out.insert(0, "row", bad.astype(np.int64))
     out["reason"] = pd.Series(reasons[bad], dtype="str")

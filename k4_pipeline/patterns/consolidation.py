@@ -7,7 +7,6 @@ a snapshot table; they are for reports and for finding the patterns that are sti
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,12 +18,11 @@ from k4_pipeline.config import PatternConfig
 from k4_pipeline.errors import ConfigError
 from k4_pipeline.features.criteria import pattern_criteria
 from k4_pipeline.market.bars import Bars, to_dates
+from k4_pipeline.progress import Progress
 
 END_REASONS = ("open", "breakout", "breakdown", "timeout")
 _OPEN, _BREAKOUT, _BREAKDOWN, _TIMEOUT = range(4)
 _CHUNK_TICKERS = 64
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, eq=False)

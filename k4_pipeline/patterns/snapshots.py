@@ -15,8 +15,9 @@ import pandas as pd
 from k4_pipeline.config import PatternConfig
 from k4_pipeline.market.bars import Bars, to_dates
 from k4_pipeline.patterns.boundaries import check_boundaries
-from k4_pipeline.patterns.consolidation import Progress, ScannedPatterns, find_patterns
+from k4_pipeline.patterns.consolidation import ScannedPatterns, find_patterns
 from k4_pipeline.patterns.sampling import sampling_uniform
+from k4_pipeline.progress import Progress
 
 SNAPSHOT_COLUMNS = (
     "ticker",

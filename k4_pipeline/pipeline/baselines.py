@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from k4_pipeline.config import SPLIT_NAMES, LossConfig, PipelineConfig, SimulationConfig, TrainConfig
+from k4_pipeline.config import KEYS, SPLIT_NAMES, LossConfig, PipelineConfig, SimulationConfig, TrainConfig
 from k4_pipeline.evaluation import calibration
 from k4_pipeline.evaluation.baselines import Task, score_all
 from k4_pipeline.evaluation.scores import BEST_POSSIBLE, Scores, score_columns
 from k4_pipeline.evaluation.volatility import WINDOWS, volatility_at
 from k4_pipeline.market.bars import Bars
 from k4_pipeline.pipeline import fit as candidate
-from k4_pipeline.pipeline.members import KEYS, align, member_of
+from k4_pipeline.pipeline.members import align, member_of
 from k4_pipeline.pipeline.tables import Stored
 from k4_pipeline.pipeline.tabular import tabular_inputs
+from k4_pipeline.progress import Progress
 from k4_pipeline.sequences.assemble import END
 from k4_pipeline.sequences.dataset import SequenceDataset
 from k4_pipeline.sequences.scaler import Scaler
 from k4_pipeline.training import loop
 from k4_pipeline.training import predict as prediction
 
-Progress = Callable[[int, int], None] | None
 TRAIN, VALIDATION, TEST = SPLIT_NAMES
 SEQUENCE_EPOCHS = 8
 
@@ -40,7 +39,7 @@ def baseline_table(
     *,
     context: np.ndarray | None = None,
     names: tuple[str, ...] | None = None,
-    progress: Progress = None,
+    progress: Progress | None = None,
 ) -> pd.DataFrame:
     """One row per test snapshot: keys, volatility of 20, 60 and 250 bars, and each method's score and probabilities.
 

@@ -8,7 +8,6 @@ boosting is fitted on the train rows alone, where it was better.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,11 +27,11 @@ from k4_pipeline.models.ensemble import (
 from k4_pipeline.models.forest import ExtraTrees
 from k4_pipeline.models.tabular import GradientBoosting, Logit
 from k4_pipeline.pipeline.sources import Rows
+from k4_pipeline.progress import Progress
 from k4_pipeline.training import loop
 from k4_pipeline.training.resume import Resume
 from k4_pipeline.training.seeding import resolve_device
 
-Progress = Callable[[int, int], None] | None
 _SEEDS_APART = 1000
 _PARTS = 1000  # progress of one stage
 
@@ -58,12 +57,12 @@ def planned(config: PipelineConfig) -> list[tuple[str, int]]:
     return out
 
 
-def shares(progress: Progress, stages: int) -> list[Progress]:
+def shares(progress: Progress | None, stages: int) -> list[Progress | None]:
     """One progress callback for each of `stages` equal parts of the whole."""
     if progress is None:
         return [None] * stages
 
-    def of(i: int) -> Callable[[int, int], None]:
+    def of(i: int) -> Progress:
         return lambda done, total: progress(i * _PARTS + _PARTS * done // max(total, 1), stages * _PARTS)
 
     return [of(i) for i in range(stages)]
@@ -79,7 +78,7 @@ def fit_network(
     *,
     epochs: int | None = None,
     panel: torch.Tensor | None = None,
-    progress: Progress = None,
+    progress: Progress | None = None,
     resume: Resume | None = None,
 ) -> Member:
     """Trained on the windows, where there are any, then on the snapshots, stopped on the rows of `stopping`.

@@ -23,6 +23,7 @@ from torch import Tensor
 from k4_pipeline.config import CLASS_NAMES, K4, PipelineConfig
 from k4_pipeline.features.spec import FEATURE_NAMES
 from k4_pipeline.pipeline.members import member_of, rows_of
+from k4_pipeline.progress import Progress
 from k4_pipeline.sequences.assemble import SequenceIndex
 from k4_pipeline.sequences.dataset import SequenceDataset
 from k4_pipeline.sequences.scaler import Scaler
@@ -179,7 +180,7 @@ def explain_rows(
     context: np.ndarray | None = None,
     samples: int = 25,
     most: int = 10,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> list[dict[str, Any]]:
     """Explanations of the snapshots `wanted` (rows of `wanted_sequences`) by the model in `folder`.
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from k4_pipeline.config import KEYS
 from k4_pipeline.errors import BadInputError
-from k4_pipeline.pipeline.members import KEYS, align
+from k4_pipeline.pipeline.members import align
 
 if TYPE_CHECKING:
     from k4_pipeline.defs.staging import AssetRun

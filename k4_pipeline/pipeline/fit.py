@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +17,7 @@ import pandas as pd
 import torch
 from torch import nn
 
-from k4_pipeline.config import K4, N_CLASSES, SPLIT_NAMES, PipelineConfig
+from k4_pipeline.config import K4, KEYS, N_CLASSES, SPLIT_NAMES, PipelineConfig
 from k4_pipeline.errors import ConfigError
 from k4_pipeline.evaluation import calibration, predict_table
 from k4_pipeline.features.context import MARKET_MEANS
@@ -26,9 +25,10 @@ from k4_pipeline.market.bars import to_days
 from k4_pipeline.models.ensemble import TABULAR_KINDS, Ensemble, TextModel
 from k4_pipeline.patterns import sampling
 from k4_pipeline.pipeline import ensemble
-from k4_pipeline.pipeline.members import KEYS, member_of, rows_of, seen
+from k4_pipeline.pipeline.members import member_of, rows_of, seen
 from k4_pipeline.pipeline.sources import LAST_BAR_KINDS, Rows
 from k4_pipeline.pipeline.tables import Stored
+from k4_pipeline.progress import Progress
 from k4_pipeline.sequences import dataset, scaler
 from k4_pipeline.sequences.assemble import SequenceIndex
 from k4_pipeline.splits import walk_forward
@@ -37,7 +37,6 @@ from k4_pipeline.training import predict as prediction
 from k4_pipeline.training.resume import Resume
 from k4_pipeline.training.seeding import resolve_device
 
-Progress = Callable[[int, int], None] | None
 ONCE = ("gradient_boosting",)  # fitted on the train rows alone: a refit made it worse
 PREDICTED_KEYS = ["ticker", "pattern_id", "start_date", "snapshot_date", "split"]
 
@@ -161,7 +160,7 @@ def fit(
     fitted_scaler: scaler.Scaler,
     config: PipelineConfig,
     *,
-    progress: Progress = None,
+    progress: Progress | None = None,
     resume: Resume | None = None,
 ) -> Candidate:
     """The members on the train rows, stopped on validation rows; the calibrator on the other validation rows; with
@@ -294,7 +293,7 @@ def score(
     calibrator: calibration.Calibrator,
     config: PipelineConfig,
     context: np.ndarray | None = None,
-    progress: Progress = None,
+    progress: Progress | None = None,
 ) -> pd.DataFrame:
     """The predictions table of the sequence `rows` (n,); `keys` (n rows, `PREDICTED_KEYS`) in the same order.
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from k4_pipeline.config import KEYS
 from k4_pipeline.errors import BadInputError
-
-KEYS = ["ticker", "start_date", "snapshot_date"]
+from k4_pipeline.storage.keys import keys_hash
 
 
 def rows_of(sequences: pd.DataFrame, wanted: pd.DataFrame) -> tuple[np.ndarray, pd.DataFrame]:
@@ -55,8 +55,6 @@ def _same_keys(split: pd.DataFrame, sequences: pd.DataFrame) -> bool:
 
 def seen(table: pd.DataFrame) -> dict[str, Any]:
     """What a fitted thing records of the rows it saw: number, hash of the keys, and dates."""
-    from k4_pipeline.sequences.scaler import keys_hash  # brings numba: not for those who only join
-
     return {
         "rows": len(table),
         "keys_hash": keys_hash(table),

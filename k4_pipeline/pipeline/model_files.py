@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +16,7 @@ import pandas as pd
 
 from k4_pipeline.config import K4, PipelineConfig, to_dict
 from k4_pipeline.errors import StaleArtifactError
+from k4_pipeline.progress import Progress
 from k4_pipeline.storage import write_parquet
 from k4_pipeline.storage.code_version import code_fingerprint
 
@@ -40,7 +40,6 @@ SEES = {
 }
 # Parts of the configuration that a trained model depends on.
 SECTIONS = ("model", "recipe", "windows", "loss", "training")
-Progress = Callable[[int, int], None] | None
 
 
 def train_candidate(
@@ -55,7 +54,7 @@ def train_candidate(
     as_of: str = "",
     context: np.ndarray | None = None,
     windows: pd.DataFrame | None = None,
-    progress: Progress = None,
+    progress: Progress | None = None,
     unfinished: Path | None = None,
 ) -> dict[str, Any]:
     """Train on the train rows, stop early and calibrate on the validation rows; test rows are never read.
@@ -146,7 +145,7 @@ def score_snapshots(
     panel: FeaturePanel,
     config: PipelineConfig,
     context: np.ndarray | None = None,
-    progress: Progress = None,
+    progress: Progress | None = None,
 ) -> pd.DataFrame:
     """The predictions table of the snapshots in `wanted` (ticker, pattern_id, start_date, snapshot_date, split).
 

@@ -10,13 +10,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from k4_pipeline.config import PipelineConfig
+from k4_pipeline.config import KEYS, PipelineConfig
 from k4_pipeline.evaluation import ledger as prediction_ledger
 from k4_pipeline.market.bars import Bars, to_days
 from k4_pipeline.patterns import labels
 from k4_pipeline.patterns.boundaries import boundary_reasons
-
-KEYS = prediction_ledger.SNAPSHOT_KEYS
 
 
 def label_ledger(bars: Bars, ledger: pd.DataFrame, config: PipelineConfig) -> pd.DataFrame:

@@ -29,7 +29,6 @@ from k4_pipeline.patterns import labels, snapshots
 from k4_pipeline.pipeline import fit as candidate
 from k4_pipeline.pipeline import tables as stored_tables
 from k4_pipeline.pipeline import training_windows
-from k4_pipeline.pipeline.members import KEYS as KEYS
 from k4_pipeline.pipeline.members import member_of
 from k4_pipeline.pipeline.members import seen as seen
 from k4_pipeline.sequences import assemble, dataset, model_inputs, scaler, windows

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from k4_pipeline.config import PipelineConfig
-from k4_pipeline.pipeline.members import KEYS, member_of
+from k4_pipeline.config import KEYS, PipelineConfig
+from k4_pipeline.pipeline.members import member_of
 from k4_pipeline.sequences import scaler
 from k4_pipeline.sequences.assemble import SequenceIndex
 

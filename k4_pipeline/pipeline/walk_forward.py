@@ -27,8 +27,8 @@ from k4_pipeline.evaluation.walk_forward import flat
 from k4_pipeline.market import sources
 from k4_pipeline.market.sources.base import RawBars
 from k4_pipeline.pipeline import baselines, stages
+from k4_pipeline.progress import Progress
 
-Progress = Callable[[int, int], None] | None
 _FIRST_OF = {4: "{}-01-01", 7: "{}-01"}
 
 
@@ -68,7 +68,9 @@ def table_files(path: str) -> list[str]:
     return files if columns & {"ticker", "symbol"} else [path]
 
 
-def read_sources(source: SourceConfig, config: PipelineConfig, paths: Sequence[str], progress: Progress) -> RawBars:
+def read_sources(
+    source: SourceConfig, config: PipelineConfig, paths: Sequence[str], progress: Progress | None
+) -> RawBars:
     """The raw bars of the source; of several tables one after the other. A ticker may stand in one table only."""
     if source.source not in ("table", "folder") or not paths:
         return sources.read_bars(source, config.simulation, progress=progress)
@@ -167,7 +169,7 @@ def walk_forward(
     *,
     paths: Sequence[str] = (),
     workers: int = 0,
-    progress_of: Callable[[str], Progress] | None = None,
+    progress_of: Callable[[str], Progress | None] | None = None,
 ) -> dict[str, Any]:
     """`partitions` (one dict per as-of date) and `pooled`: model, baselines, best possible, differences, intervals.
 

@@ -9,8 +9,9 @@ from typing import Any
 from k4_pipeline.report import figures
 from k4_pipeline.report.numbers import number
 from k4_pipeline.report.page import Grid, Section, render_page
-from k4_pipeline.report.render import json_safe, share_plotly
+from k4_pipeline.report.render import share_plotly
 from k4_pipeline.storage import atomic_write_text
+from k4_pipeline.storage.json_values import json_safe
 
 FOLDER = "patterns"
 

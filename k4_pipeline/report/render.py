@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from k4_pipeline.report.sections import report_sections
 from k4_pipeline.report.summary import headline_lines, next_steps, state
 from k4_pipeline.report.text import render_markdown
 from k4_pipeline.storage import atomic_write_bytes, atomic_write_text
+from k4_pipeline.storage.json_values import json_safe
 
 
 @dataclass(frozen=True)
@@ -22,17 +22,6 @@ class ReportFiles:
     html: Path
     markdown: Path
     json: Path
-
-
-def json_safe(value: Any) -> Any:
-    """NaN and infinity become null, so that any JSON reader takes the file."""
-    if isinstance(value, dict):
-        return {str(k): json_safe(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [json_safe(v) for v in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def render_html(report: dict[str, Any], *, single_file: bool = False) -> str:

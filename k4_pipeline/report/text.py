@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from typing import Any
 
+from k4_pipeline.markdown import markdown_table
 from k4_pipeline.report.page import Grid, Section
 from k4_pipeline.report.sections import comparison, demo_lines, integrity_grid, report_sections, signal_grid
 from k4_pipeline.report.summary import headline, next_steps
@@ -23,9 +24,8 @@ def _cell(cell: Any) -> str:
 
 def table(grid: Grid) -> str:
     """A grid as a Markdown table."""
-    lines = ["| " + " | ".join(map(escaped, grid.header)) + " |", "|" + "---|" * len(grid.header)]
-    lines += ["| " + " | ".join(map(_cell, row)) + " |" for row in grid.rows]
-    return (f"**{escaped(grid.title)}**\n\n" if grid.title else "") + "\n".join(lines)
+    lines = markdown_table([escaped(h) for h in grid.header], [[_cell(c) for c in row] for row in grid.rows])
+    return (f"**{escaped(grid.title)}**\n\n" if grid.title else "") + lines
 
 
 def metric_table(report: dict[str, Any]) -> str:

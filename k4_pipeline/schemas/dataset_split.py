@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from k4_pipeline.config import EXCLUDED, EXCLUSION_REASONS, N_CLASSES, SPLIT_NAMES
+from k4_pipeline.config import EXCLUDED, EXCLUSION_REASONS, KEYS, N_CLASSES, SPLIT_NAMES
 from k4_pipeline.schemas.base import category, date, integer, number, row_rule, table_rule, table_schema, text
 
 DATASET_SPLIT = table_schema(
@@ -18,7 +18,7 @@ DATASET_SPLIT = table_schema(
         "reason": category(("", *EXCLUSION_REASONS), "why a row is excluded; empty for members"),
         "weight": number("sample weight; mean 1 over train", gt=0.0),
     },
-    key=("ticker", "start_date", "snapshot_date"),
+    key=tuple(KEYS),
     checks=(
         row_rule(
             "excluded_rows_and_only_they_have_a_reason", lambda f: (f["split"] == EXCLUDED) == (f["reason"] != "")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pandas as pd
 import pandera.pandas as pa
 
-from k4_pipeline.config import N_CLASSES, LabelConfig, PatternConfig
+from k4_pipeline.config import KEYS, N_CLASSES, LabelConfig, PatternConfig
 from k4_pipeline.schemas.base import date, flag, integer, row_rule, table_schema
-from k4_pipeline.schemas.snapshots import KEY, snapshot_columns, snapshot_rules
+from k4_pipeline.schemas.snapshots import snapshot_columns, snapshot_rules
 
 
 def _ends_later(frame: pd.DataFrame) -> pd.Series:
@@ -45,7 +45,7 @@ def labeled_snapshots_schema(
             "censored": flag("the ticker ended before the horizon; labelled on the bars there are"),
             "label_bars": integer("later bars the label was taken on; 0 while not known", ge=0, le=horizon),
         },
-        key=KEY,
+        key=tuple(KEYS),
         min_rows=min_rows,
         checks=[
             *snapshot_rules(external, patterns.power_factor),

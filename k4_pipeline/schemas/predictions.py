@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandera.pandas as pa
 
-from k4_pipeline.config import N_CLASSES, SIGNAL_NAMES, SPLIT_NAMES
+from k4_pipeline.config import KEYS, N_CLASSES, SIGNAL_NAMES, SPLIT_NAMES
 from k4_pipeline.schemas.base import category, date, integer, number, row_rule, table_schema, text
 
 _SUM_TOLERANCE = 1e-5
@@ -33,7 +33,7 @@ PREDICTIONS = table_schema(
         "ev": number("expected strategic value from calibrated probabilities"),
         "signal": category(SIGNAL_NAMES, "from calibrated probabilities"),
     },
-    key=("ticker", "start_date", "snapshot_date"),
+    key=tuple(KEYS),
     checks=(_sums_to_one("p_raw"), _sums_to_one("p")),
     description="Scored test snapshots of one as-of date.",
 )
@@ -54,7 +54,7 @@ SIGNALS = table_schema(
         "bars_active": integer("bars since activation", ge=0),
         "champion_as_of": text("as_of of the model that scored the row"),
     },
-    key=("ticker", "start_date", "snapshot_date"),
+    key=tuple(KEYS),
     sort=(),
     min_rows=0,
     checks=(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from k4_pipeline.config import MIN_VALID_HISTORY_BARS, SEQUENCE_BARS
+from k4_pipeline.config import KEYS, MIN_VALID_HISTORY_BARS, SEQUENCE_BARS
 from k4_pipeline.schemas.base import date, integer, number, row_rule, table_schema, text
 
 SEQUENCES = table_schema(
@@ -26,7 +26,7 @@ SEQUENCES = table_schema(
         "mean_volume": number("mean volume of the last 250 bars; empty with fewer than 20", ge=0.0, nullable=True),
         "qualifying_bars": integer("qualifying bars of the pattern", ge=1),
     },
-    key=("ticker", "start_date", "snapshot_date"),
+    key=tuple(KEYS),
     checks=(
         row_rule("lower_is_below_upper", lambda f: f["lower"] < f["upper"]),
         row_rule(

@@ -6,10 +6,8 @@ import numpy as np
 import pandas as pd
 import pandera.pandas as pa
 
-from k4_pipeline.config import PatternConfig
+from k4_pipeline.config import KEYS, PatternConfig
 from k4_pipeline.schemas.base import date, integer, number, row_rule, table_schema, text
-
-KEY = ("ticker", "start_date", "snapshot_date")
 
 
 def snapshot_columns(max_bars_active: int | None = None) -> dict[str, pa.Column]:
@@ -79,7 +77,7 @@ def snapshots_schema(
     return table_schema(
         "snapshots",
         snapshot_columns(None if external else config.max_active_bars - 1),
-        key=KEY,
+        key=tuple(KEYS),
         min_rows=min_rows,
         checks=snapshot_rules(external, config.power_factor),
         description="Consolidation snapshots, one row per (pattern, bar).",

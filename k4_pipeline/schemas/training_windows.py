@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from k4_pipeline.config import K5, SEQUENCE_BARS
+from k4_pipeline.config import K5, KEYS, SEQUENCE_BARS
 from k4_pipeline.schemas.base import date, flag, integer, number, row_rule, table_schema, text
 
 TRAINING_WINDOWS = table_schema(
@@ -30,7 +30,7 @@ TRAINING_WINDOWS = table_schema(
         "censored": flag("the ticker ended before the horizon"),
         "label_bars": integer("bars of the race", ge=0),
     },
-    key=("ticker", "start_date", "snapshot_date"),
+    key=tuple(KEYS),
     min_rows=0,
     checks=(
         row_rule("a_window_is_no_pattern", lambda f: f["pattern_id"].str.startswith("window|")),

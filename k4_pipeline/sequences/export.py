@@ -7,7 +7,6 @@ as in `K4_EXCEPTIONAL`; empty when not known), sequence_dates (50 dates; empty i
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ import pyarrow as pa
 from k4_pipeline.config import CLASS_NAMES, N_FEATURES, SEQUENCE_BARS
 from k4_pipeline.errors import BadInputError
 from k4_pipeline.features.spec import FEATURE_NAMES, feature_list_hash
+from k4_pipeline.progress import Progress
 from k4_pipeline.sequences.assemble import SequenceIndex, assemble_canonical
 from k4_pipeline.storage import parquet_writer
 
@@ -43,7 +43,7 @@ def export_sequences(
     *,
     close: np.ndarray | None = None,
     batch_size: int = 1024,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> int:
     """Write all `sequences` and return their number. Memory holds one batch; the file appears when it is complete.
 

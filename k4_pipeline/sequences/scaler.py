@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from k4_pipeline.config import N_FEATURES, ScalerConfig
+from k4_pipeline.config import KEYS, N_FEATURES, ScalerConfig
 from k4_pipeline.errors import BadInputError, ConfigError, StaleArtifactError
 from k4_pipeline.features.spec import FEATURE_NAMES, feature_list_hash
 from k4_pipeline.sequences.assemble import SequenceIndex
 from k4_pipeline.sequences.model_inputs import assemble_scale_free
+from k4_pipeline.storage.keys import key_strings, keys_hash
 
-KEY_COLUMNS = ("ticker", "start_date", "snapshot_date")
 _ARRAYS = ("center", "scale", "lower", "upper")
 # A spread below this share of the channel's size is float32 rounding, not information.
 _CONSTANT_SPREAD = 1e-6
@@ -82,14 +82,6 @@ class Scaler:
         return hashlib.sha256(self.to_json().encode()).hexdigest()
 
 
-def keys_hash(keys: pd.DataFrame) -> str:
-    """sha256 over the (ticker, start_date, snapshot_date) of a set of rows, whatever their order."""
-    digest = hashlib.sha256()
-    for line in sorted(_key_strings(keys)):
-        digest.update(line.encode() + b"\n")
-    return digest.hexdigest()
-
-
 def fit_scaler(
     panel_values: np.ndarray,
     index: SequenceIndex,
@@ -105,7 +97,7 @@ def fit_scaler(
     `rows`. Raises `BadInputError` without rows, with keys that do not fit or stand twice.
     """
     _check(rows, keys, config)
-    order = np.argsort(np.array(_key_strings(keys), dtype=object), kind="stable")
+    order = np.argsort(np.array(key_strings(keys), dtype=object), kind="stable")
     n_fit = min(len(order), config.max_fit_sequences)
     chosen = order[np.arange(n_fit) * len(order) // n_fit]
     values, mask = assemble_scale_free(panel_values, index, np.asarray(rows)[chosen], threads=threads)
@@ -147,11 +139,6 @@ def fit_scaler(
     return Scaler(center, scale, lower, upper, meta)
 
 
-def _key_strings(keys: pd.DataFrame) -> list[str]:
-    start, snapshot = (keys[c].to_numpy(dtype="datetime64[D]").astype(str) for c in KEY_COLUMNS[1:])
-    return [f"{t}|{a}|{b}" for t, a, b in zip(keys["ticker"], start, snapshot)]
-
-
 def _check(rows: np.ndarray, keys: pd.DataFrame, config: ScalerConfig) -> None:
     if not 0.0 <= config.lower_quantile < config.upper_quantile <= 1.0:
         raise ConfigError(f"scaler quantiles {config.lower_quantile} and {config.upper_quantile} are not in order")
@@ -161,5 +148,5 @@ def _check(rows: np.ndarray, keys: pd.DataFrame, config: ScalerConfig) -> None:
         raise BadInputError("no train rows to fit the scaler on; use another as_of or more tickers")
     if len(keys) != len(rows):
         raise BadInputError(f"{len(rows)} rows and {len(keys)} keys: pass the key columns of exactly these rows")
-    if keys.duplicated(list(KEY_COLUMNS)).any() or len(np.unique(rows)) != len(rows):
+    if keys.duplicated(KEYS).any() or len(np.unique(rows)) != len(rows):
         raise BadInputError("a train row stands twice among the rows to fit on; remove the duplicates")

@@ -16,7 +16,7 @@ from typing import TypeAlias
 import numpy as np
 import pandas as pd
 
-from k4_pipeline.config import EXCLUDED, EXCLUSION_REASONS, SPLIT_NAMES, SplitConfig
+from k4_pipeline.config import EXCLUDED, EXCLUSION_REASONS, KEYS, SPLIT_NAMES, SplitConfig
 from k4_pipeline.errors import SplitOverlapError
 from k4_pipeline.splits.boundaries import SplitBoundaries
 from k4_pipeline.splits.manifest import SplitManifest, summarise
@@ -80,7 +80,7 @@ def _unlabelled(split: pd.DataFrame) -> Mask:
 
 
 def _check_rows(split: pd.DataFrame, expect_none: Callable[[Mask, str], None]) -> None:
-    for key in (["ticker", "start_date", "snapshot_date"], ["pattern_id", "snapshot_date"]):
+    for key in (KEYS, ["pattern_id", "snapshot_date"]):
         expect_none(split.duplicated(key), f"a row stands twice by {', '.join(key)}")
     expect_none(~split["split"].isin([*SPLIT_NAMES, EXCLUDED]), "unknown split name")
     named = split["ticker"].astype(object) + "|" + split["start_date"].dt.strftime("%Y-%m-%d")

@@ -14,14 +14,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from k4_pipeline.config import EXCLUDED, SPLIT_NAMES, SplitConfig
+from k4_pipeline.config import EXCLUDED, KEYS, SPLIT_NAMES, SplitConfig
 from k4_pipeline.errors import BadInputError
 from k4_pipeline.market.bars import DayLike
 from k4_pipeline.splits.boundaries import SplitBoundaries, day_numbers, iso, known_label_end
 from k4_pipeline.splits.manifest import SplitManifest, class_warnings, summarise
 from k4_pipeline.splits.uniqueness import average_uniqueness, normalised
 
-KEY_COLUMNS = ("ticker", "start_date", "snapshot_date")
 SPLIT_COLUMNS = (
     "ticker",
     "pattern_id",
@@ -117,7 +116,7 @@ def _check_input(labeled: pd.DataFrame) -> None:
         raise BadInputError(f"the labelled snapshots lack the columns {', '.join(missing)}; make them with labels.py")
     if len(labeled) == 0:
         raise BadInputError("no labelled snapshots: there is nothing to split; widen the universe")
-    for key in (list(KEY_COLUMNS), ["pattern_id", "snapshot_date"]):
+    for key in (KEYS, ["pattern_id", "snapshot_date"]):
         twice = labeled.duplicated(key).to_numpy()
         if twice.any():
             first = ", ".join(str(v) for v in labeled[key].iloc[int(np.flatnonzero(twice)[0])])

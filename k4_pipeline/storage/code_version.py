@@ -24,6 +24,8 @@ PACKAGE = "k4_pipeline"
 PLUMBING = (
     "config",
     "errors",
+    "markdown",
+    "progress",
     "settings",
     "options",
     "definitions",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -21,6 +21,8 @@ from k4_pipeline.errors import ConfigError, K4Error
 from k4_pipeline.losses import AsymmetricLoss, LossResult, balanced, weighted_log_prior
 from k4_pipeline.models import build_model, check_mask
 from k4_pipeline.models.tabular import Standardiser
+from k4_pipeline.progress import Progress
+from k4_pipeline.storage.json_values import json_safe
 from k4_pipeline.training.device_batches import DeviceBatches
 from k4_pipeline.training.graphs import GraphedStep
 from k4_pipeline.training.monitor import NO_MONITOR, Monitor, validation_metrics
@@ -118,10 +120,6 @@ class _State:
         return {name: value for name, value in vars(self).items() if name != "best_weights"}
 
 
-def _json_safe(values: dict[str, Any]) -> dict[str, Any]:
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
-
-
 def _check(config: TrainConfig) -> None:
     if config.epochs < 1 or config.batch_size < 1 or config.patience < 1:
         raise ConfigError("epochs, batch_size and patience must be 1 or more")
@@ -137,7 +135,7 @@ def train(
     validation_set: BatchSource | None,
     *,
     initial: Mapping[str, Tensor] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
     resume: Resume | None = None,
 ) -> TrainResult:
     """Train a fresh model, or go on from the state `initial`; `progress(step, steps)` counts steps of all epochs.
@@ -189,7 +187,7 @@ class _Run:
         train_set: BatchSource,
         validation_set: BatchSource | None,
         y_validation: np.ndarray | None,
-        progress: Callable[[int, int], None] | None,
+        progress: Progress | None,
         resume: Resume | None = None,
     ) -> None:
         self.config, self.step, self.monitor, self.progress = config, step, monitor, progress
@@ -217,7 +215,7 @@ class _Run:
             with self.step.averaged():
                 metrics = self._validate(epoch)
             state.history.append(
-                _json_safe(
+                json_safe(
                     {
                         "epoch": epoch,
                         "learning_rate": rate,

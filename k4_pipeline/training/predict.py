@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from k4_pipeline.models import check_mask
+from k4_pipeline.progress import Progress
 from k4_pipeline.training.source import BatchSource, context_of
 from k4_pipeline.training.step import autocast
 
@@ -22,7 +21,7 @@ def predict_logits(
     batch_size: int = PREDICT_BATCH,
     device: torch.device | str | None = None,
     precision: str = "fp32",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> Tensor:
     """Logits (n, classes) float32 on the CPU, in the order of the source; the model ends in the mode it was in.
 
@@ -68,7 +67,7 @@ def predict_probabilities(
     batch_size: int = PREDICT_BATCH,
     device: torch.device | str | None = None,
     precision: str = "fp32",
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> np.ndarray:
     """Class probabilities (n, classes) float32; see `predict_logits` for what a row's value may depend on."""
     logits = predict_logits(

@@ -11,7 +11,6 @@ import pytest
 import torch
 
 from k4_pipeline.config import ModelConfig, PipelineConfig, WindowConfig, model_preset
-from k4_pipeline.evaluation.calibration import keys_hash
 from k4_pipeline.leakage.engine import audit
 from k4_pipeline.leakage.engine.small import SMALL_AS_OF, small_config
 from k4_pipeline.market.sources import read_bars
@@ -19,6 +18,7 @@ from k4_pipeline.models.ensemble import Ensemble
 from k4_pipeline.pipeline import fit as candidate
 from k4_pipeline.pipeline import stages
 from k4_pipeline.pipeline.members import member_of
+from k4_pipeline.storage.keys import keys_hash
 from k4_pipeline.training.checkpoint import load_checkpoint, save_checkpoint
 from k4_pipeline.training.predict import predict_probabilities
 

@@ -11,10 +11,11 @@ from k4_pipeline.config import IntegrityConfig
 from k4_pipeline.evaluation.integrity import run_integrity_tests
 from k4_pipeline.evaluation.validation import class_table
 from k4_pipeline.report.page import plotly_file
-from k4_pipeline.report.render import json_safe, render_html, render_report, share_plotly
+from k4_pipeline.report.render import render_html, render_report, share_plotly
 from k4_pipeline.report.sections import verdict_groups
 from k4_pipeline.report.summary import counted, headline_lines, state
 from k4_pipeline.report.text import render_markdown
+from k4_pipeline.storage.json_values import json_safe
 from k4_pipeline.verdict import Verdict
 from k4_pipeline_tests.evaluation.test_integrity import AS_OF, make_scored, make_split, metrics_of
 

@@ -3,12 +3,13 @@
 import dagster as dg
 
 from k4_pipeline.defs.assets.common import k4_asset
-from k4_pipeline.defs.metadata import markdown_table, version_metadata
+from k4_pipeline.defs.metadata import version_metadata
 from k4_pipeline.defs.resources import K4Resource
 from k4_pipeline.defs.staging import produce
 from k4_pipeline.defs.verdicts import stored_verdicts
 from k4_pipeline.errors import StaleArtifactError
 from k4_pipeline.evaluation import champion
+from k4_pipeline.markdown import markdown_table
 from k4_pipeline.storage import ArtifactRef, ArtifactStore
 
 CANDIDATE_CHAIN = ("dataset_split", "trained_model", "predictions", "validation_report")

@@ -7,10 +7,11 @@ import pandas as pd
 
 from k4_pipeline.config import to_dict
 from k4_pipeline.defs.assets.common import k4_asset
-from k4_pipeline.defs.metadata import counts_table, date_metadata, markdown_table, table_metadata
+from k4_pipeline.defs.metadata import counts_table, date_metadata, table_metadata
 from k4_pipeline.defs.resources import K4Resource
 from k4_pipeline.defs.staging import AssetRun, load_json, load_table, produce
 from k4_pipeline.errors import StaleArtifactError
+from k4_pipeline.markdown import markdown_table
 from k4_pipeline.pipeline.external_snapshots import fetch_missing
 
 

@@ -4,9 +4,10 @@ import dagster as dg
 
 from k4_pipeline.config import CLASS_NAMES
 from k4_pipeline.defs.assets.common import k4_asset
-from k4_pipeline.defs.metadata import counts_table, markdown_table, table_metadata
+from k4_pipeline.defs.metadata import counts_table, table_metadata
 from k4_pipeline.defs.resources import K4Resource
 from k4_pipeline.defs.staging import produce
+from k4_pipeline.markdown import markdown_table
 
 
 @k4_asset(

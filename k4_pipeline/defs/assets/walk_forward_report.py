@@ -4,11 +4,12 @@ import dagster as dg
 import pandas as pd
 
 from k4_pipeline.defs.assets.common import k4_asset
-from k4_pipeline.defs.metadata import markdown_table, version_metadata
+from k4_pipeline.defs.metadata import version_metadata
 from k4_pipeline.defs.plots import bar_image
 from k4_pipeline.defs.resources import K4Resource
 from k4_pipeline.defs.staging import load_json, produce
 from k4_pipeline.errors import StaleArtifactError
+from k4_pipeline.markdown import markdown_table
 from k4_pipeline.storage import ArtifactRef, ArtifactStore
 
 

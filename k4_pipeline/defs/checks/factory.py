@@ -17,10 +17,11 @@ import pandas as pd
 from k4_pipeline.config import PipelineConfig
 from k4_pipeline.defs.graph import PARTITIONED_ASSETS
 from k4_pipeline.defs.partitions import as_of_partitions
-from k4_pipeline.defs.progress import Callback, progress_of_run
+from k4_pipeline.defs.progress import progress_of_run
 from k4_pipeline.defs.resources import K4Resource
 from k4_pipeline.defs.staging import load_json, load_table
 from k4_pipeline.defs.verdicts import pack
+from k4_pipeline.progress import Progress
 from k4_pipeline.storage import ArtifactRef, ArtifactStore
 from k4_pipeline.verdict import Verdict, guarded
 
@@ -115,7 +116,7 @@ def bytes_proposition() -> Proposition:
 
 
 def judge(
-    evidence: Evidence, propositions: list[Proposition], progress: Callback = lambda done, total: None
+    evidence: Evidence, propositions: list[Proposition], progress: Progress = lambda done, total: None
 ) -> list[Verdict]:
     """Evaluate all propositions and promote or reject the version."""
     verdicts = []

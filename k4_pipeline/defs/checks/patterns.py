@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from k4_pipeline.config import LabelConfig, PatternConfig, from_dict
+from k4_pipeline.config import KEYS, LabelConfig, PatternConfig, from_dict
 from k4_pipeline.defs.checks.factory import Evidence, Proposition, checks_for, schema_proposition
 from k4_pipeline.defs.checks.leakage import LABEL_PROOF, SEQUENCE_PROOF, SNAPSHOT_PROOF
 from k4_pipeline.defs.staging import load_bars, load_json
@@ -100,7 +100,7 @@ def _label_windows(evidence: Evidence) -> Verdict:
 
 def _same_rows(evidence: Evidence) -> Verdict:
     """Row for row the snapshots it was made from: none dropped, none invented."""
-    keys = ["ticker", "start_date", "snapshot_date"]
+    keys = KEYS
     mine, theirs = evidence.table[keys], evidence.input_table("snapshots")[keys]
     findings = []
     if not mine.reset_index(drop=True).equals(theirs.reset_index(drop=True)):

@@ -22,7 +22,7 @@ def _ledger_is_whole(evidence: Evidence) -> Verdict:
 
 
 def _every_signal_is_recorded(evidence: Evidence) -> Verdict:
-    from k4_pipeline.evaluation.ledger import KEYS, open_ledger
+    from k4_pipeline.evaluation.ledger import LEDGER_KEY, open_ledger
 
     signals = evidence.input_table("signals")
     ledger = open_ledger(evidence.store.root.parent).read()
@@ -30,7 +30,7 @@ def _every_signal_is_recorded(evidence: Evidence) -> Verdict:
     recorded = set() if ledger.empty else set(map(tuple, ledger[keys].astype(str).to_numpy()))
     missing = [row for row in map(tuple, signals[keys].astype(str).to_numpy()) if row not in recorded]
     findings = [f"{ticker} of {day[:10]} is not in the ledger" for ticker, _, day in missing]
-    assert set(KEYS) <= set(ledger.columns) or ledger.empty
+    assert set(LEDGER_KEY) <= set(ledger.columns) or ledger.empty
     return Verdict.of("every_signal_is_in_the_ledger", max(len(signals), 1), findings)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from k4_pipeline.config import ScalerConfig, SplitConfig, from_dict
+from k4_pipeline.config import KEYS, ScalerConfig, SplitConfig, from_dict
 from k4_pipeline.defs.checks.controls import CONTROL_PROPOSITIONS
 from k4_pipeline.defs.checks.factory import Evidence, Proposition, checks_for, schema_proposition
 from k4_pipeline.defs.checks.leakage import MODEL_PROOF, PREDICTION_PROOF, SPLIT_PROOF
@@ -98,8 +98,9 @@ def _rows_seen(evidence: Evidence) -> Verdict:
 
 
 def _calibrated_on_validation(evidence: Evidence) -> Verdict:
-    from k4_pipeline.evaluation.calibration import Calibrator, keys_hash
+    from k4_pipeline.evaluation.calibration import Calibrator
     from k4_pipeline.pipeline.fit import calibration_rows
+    from k4_pipeline.storage.keys import keys_hash
 
     split = evidence.input_table("dataset_split")
     rows = split[split["split"] == "validation"]
@@ -125,7 +126,7 @@ def _after_as_of(evidence: Evidence) -> Verdict:
 
 
 def _every_test_row_once(evidence: Evidence) -> Verdict:
-    keys = ["ticker", "start_date", "snapshot_date"]
+    keys = KEYS
     split = load_table(evidence.input("dataset_split"))
     test = split.loc[split["split"] == "test", keys]
     joined = test.merge(evidence.table[keys], on=keys, how="outer", indicator=True)

@@ -10,8 +10,7 @@ import numpy as np
 
 from k4_pipeline.config import N_CLASSES
 from k4_pipeline.evaluation.scores import Scores
-
-Progress = Callable[[int, int], None] | None
+from k4_pipeline.progress import Progress
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ def baseline(name: str) -> Callable[[Baseline], Baseline]:
     return wrap
 
 
-def score_all(task: Task, names: tuple[str, ...] | None = None, progress: Progress = None) -> dict[str, Scores]:
+def score_all(task: Task, names: tuple[str, ...] | None = None, progress: Progress | None = None) -> dict[str, Scores]:
     """The scores of the named baselines, all by default, in the order of the registry."""
     wanted = [name for name in BASELINES if names is None or name in names]
     out = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,8 @@ from k4_pipeline.config import K4, IntegrityConfig, LabelConfig, PipelineConfig,
 from k4_pipeline.evaluation.bootstrap import cluster_weights, interval
 from k4_pipeline.evaluation.trading import orders, portfolio
 from k4_pipeline.market.bars import Bars
+from k4_pipeline.progress import Progress
 
-KEYS = ["ticker", "start_date", "snapshot_date"]
 BUYS = ("STRONG", "GOOD", "MODERATE")
 RANDOM = "random draws of the same number"
 
@@ -48,7 +47,7 @@ def lists(rows: pd.DataFrame, config: TradingConfig) -> dict[str, tuple[np.ndarr
 
 
 def backtest(
-    rows: pd.DataFrame, bars: Bars, config: PipelineConfig, *, progress: Callable[[int, int], None] | None = None
+    rows: pd.DataFrame, bars: Bars, config: PipelineConfig, *, progress: Progress | None = None
 ) -> dict[str, Any]:
     """The section `trading` of a report.
 

@@ -15,11 +15,12 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 
+from k4_pipeline.config import KEYS
 from k4_pipeline.leakage.checks import feature_proofs, propositions, stage_checks
 from k4_pipeline.leakage.engine.audit import AuditContext, check
 from k4_pipeline.market.bars import to_days
 from k4_pipeline.pipeline import stages as production
-from k4_pipeline.pipeline.stages import KEYS, PipelineRun
+from k4_pipeline.pipeline.stages import PipelineRun
 from k4_pipeline.sequences import assemble, model_inputs
 from k4_pipeline.splits import verify
 from k4_pipeline.verdict import Verdict

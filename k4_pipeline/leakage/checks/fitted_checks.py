@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from k4_pipeline.config import N_CLASSES
+from k4_pipeline.config import KEYS, N_CLASSES
 from k4_pipeline.evaluation import calibration
 from k4_pipeline.leakage.checks.provenance import weights_fingerprint
 from k4_pipeline.leakage.checks.refits import fitted_again, permitted_only, world_of_as_of
@@ -23,8 +23,9 @@ from k4_pipeline.leakage.oracles.metrics import average_precision, k4_recall_in_
 from k4_pipeline.models.ensemble import Ensemble
 from k4_pipeline.pipeline import fit as candidate
 from k4_pipeline.pipeline import stages as production
-from k4_pipeline.pipeline.stages import KEYS, Fitted, PipelineRun
+from k4_pipeline.pipeline.stages import Fitted, PipelineRun
 from k4_pipeline.sequences import scaler
+from k4_pipeline.storage.keys import keys_hash
 from k4_pipeline.training import predict as prediction
 from k4_pipeline.verdict import Verdict
 
@@ -325,6 +326,6 @@ def what_was_seen_is_what_was_permitted(context: AuditContext) -> Verdict:
     counts = np.bincount(train["outcome_class"].dropna().to_numpy(dtype=np.int64), minlength=N_CLASSES).tolist()
     expect("model: train classes", list(fitted.class_counts), counts)
     expect("scaler: rows", fitted.scaler.meta.get("rows"), len(train))
-    expect("scaler: keys", fitted.scaler.meta.get("keys_hash"), scaler.keys_hash(train))
+    expect("scaler: keys", fitted.scaler.meta.get("keys_hash"), keys_hash(train))
     expect("model: as_of", fitted.as_of, str(full.as_of))
     return Verdict.of("what_was_seen_is_what_was_permitted", out.cases, out.findings, differing=out.differing)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from k4_pipeline.config import KEYS
 from k4_pipeline.features.spec import FEATURE_NAMES
 from k4_pipeline.leakage.engine.audit import AuditContext, check
 from k4_pipeline.leakage.engine.compare import Comparison, key_text, shown
 from k4_pipeline.leakage.engine.corruptions import spoil_snapshot
 from k4_pipeline.leakage.oracles.inputs import InputOracle
 from k4_pipeline.market.bars import to_days
-from k4_pipeline.pipeline.stages import KEYS
 from k4_pipeline.verdict import Verdict
 
 RTOL = 2e-5  # the panel holds float32; a narrow channel magnifies its rounding

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
+from k4_pipeline.config import KEYS
 from k4_pipeline.features import proofs
 from k4_pipeline.features.context import CONTEXT_FEATURES
 from k4_pipeline.features.proof_tools import ProofResult
@@ -18,7 +19,7 @@ from k4_pipeline.leakage.engine.compare import Comparison, compare_arrays, compa
 from k4_pipeline.leakage.engine.corruptions import drop_snapshot, spoil_label, spoil_panel, spoil_snapshot
 from k4_pipeline.market.bars import PRICE_COLUMNS, Bars, to_dates
 from k4_pipeline.pipeline import stages as production
-from k4_pipeline.pipeline.stages import KEYS, PipelineRun
+from k4_pipeline.pipeline.stages import PipelineRun
 from k4_pipeline.verdict import Verdict
 
 PRICED = ("upper", "lower", "power", "start_price")  # of the snapshots, in price units

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from k4_pipeline.config import KEYS
 from k4_pipeline.leakage.checks.replay_at_cutoffs import LABELS
 from k4_pipeline.leakage.engine.audit import AuditContext, check, day_text
 from k4_pipeline.leakage.engine.compare import Comparison, compare_tables, key_text, shown
@@ -12,7 +13,6 @@ from k4_pipeline.leakage.engine.corruptions import spoil_label
 from k4_pipeline.leakage.oracles.labels import oracle_labels
 from k4_pipeline.market.bars import to_dates, to_days
 from k4_pipeline.pipeline import stages as production
-from k4_pipeline.pipeline.stages import KEYS
 from k4_pipeline.verdict import Verdict
 
 

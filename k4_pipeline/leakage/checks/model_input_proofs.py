@@ -9,13 +9,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from k4_pipeline.config import PipelineConfig
+from k4_pipeline.config import KEYS, PipelineConfig
 from k4_pipeline.features import context as features_context
 from k4_pipeline.features.context import CONTEXT_NAMES
 from k4_pipeline.leakage.engine.compare import ROW_NUMBERS, Comparison, compare_arrays, compare_tables, differ
 from k4_pipeline.market.bars import Bars, to_dates
 from k4_pipeline.pipeline import training_windows
-from k4_pipeline.pipeline.members import KEYS
 from k4_pipeline.verdict import Verdict
 
 CUTS, TICKERS = 2, 16

@@ -9,13 +9,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from k4_pipeline.config import CLASS_VALUES, N_CLASSES
+from k4_pipeline.config import CLASS_VALUES, KEYS, N_CLASSES
 from k4_pipeline.leakage.engine.audit import AuditContext, check
 from k4_pipeline.leakage.engine.compare import Comparison, compare_tables, key_text, shown
 from k4_pipeline.leakage.oracles.inputs import InputOracle
 from k4_pipeline.market.bars import to_days
 from k4_pipeline.pipeline import stages as production
-from k4_pipeline.pipeline.stages import KEYS
 from k4_pipeline.verdict import Verdict
 
 RAW = [f"p_raw_{i}" for i in range(N_CLASSES)]

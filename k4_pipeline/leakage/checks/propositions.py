@@ -12,13 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from k4_pipeline.config import N_CLASSES, SEQUENCE_BARS, LabelConfig, ScalerConfig, SplitConfig
+from k4_pipeline.config import KEYS, N_CLASSES, SEQUENCE_BARS, LabelConfig, ScalerConfig, SplitConfig
 from k4_pipeline.features.panel import FeaturePanel
 from k4_pipeline.market.bars import Bars, to_day, to_days
 from k4_pipeline.patterns.labels import label_snapshots
 from k4_pipeline.verdict import Verdict
-
-KEYS = ["ticker", "start_date", "snapshot_date"]
 
 
 def _rows(frame: pd.DataFrame, bad: np.ndarray | pd.Series, columns: list[str]) -> list[str]:
@@ -156,7 +154,7 @@ def scaler_was_fitted_on_train_only(
     train = split[split["split"] == "train"]
     index = sequences.merge(train[KEYS], on=KEYS, how="left", validate="1:1", indicator=True)
     rows = np.flatnonzero((index["_merge"] == "both").to_numpy())
-    keys = sequences.iloc[rows][["ticker", "start_date", "snapshot_date"]]
+    keys = sequences.iloc[rows][KEYS]
     again = fit_scaler(panel.values, SequenceIndex.from_frame(sequences, panel.close), rows, config, keys=keys)
     findings = []
     if again.hash() != scaler.hash():

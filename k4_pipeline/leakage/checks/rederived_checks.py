@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from k4_pipeline.config import KEYS
 from k4_pipeline.evaluation import validation, value
 from k4_pipeline.features import compute
 from k4_pipeline.features.spec import MARKET_NAMES
@@ -31,7 +32,6 @@ from k4_pipeline.leakage.engine.corruptions import (
 from k4_pipeline.patterns import snapshots
 from k4_pipeline.pipeline import baselines
 from k4_pipeline.pipeline import stages as production
-from k4_pipeline.pipeline.stages import KEYS
 from k4_pipeline.sequences import windows
 from k4_pipeline.splits import walk_forward
 from k4_pipeline.verdict import Verdict

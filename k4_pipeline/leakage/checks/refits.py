@@ -7,10 +7,11 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 
+from k4_pipeline.config import KEYS
 from k4_pipeline.leakage.checks.replay_at_cutoffs import rebuilt_at
 from k4_pipeline.leakage.engine.audit import AuditContext
 from k4_pipeline.pipeline import stages as production
-from k4_pipeline.pipeline.stages import KEYS, Fitted, PipelineRun
+from k4_pipeline.pipeline.stages import Fitted, PipelineRun
 
 
 def permitted_only(full: PipelineRun) -> PipelineRun:

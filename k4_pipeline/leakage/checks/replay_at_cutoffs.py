@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from k4_pipeline.config import KEYS
 from k4_pipeline.features.context import CONTEXT_NAMES
 from k4_pipeline.features.spec import FEATURE_NAMES, MARKET_NAMES
 from k4_pipeline.leakage.engine.audit import AuditContext, check, day_text
@@ -35,7 +36,7 @@ from k4_pipeline.leakage.engine.corruptions import (
 )
 from k4_pipeline.market.bars import PRICE_COLUMNS, to_dates, to_days
 from k4_pipeline.pipeline import stages as production
-from k4_pipeline.pipeline.stages import KEYS, PipelineRun
+from k4_pipeline.pipeline.stages import PipelineRun
 from k4_pipeline.sequences.windows import SEQUENCE_COLUMNS
 from k4_pipeline.verdict import Verdict
 

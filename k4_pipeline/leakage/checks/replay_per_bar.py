@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
+from k4_pipeline.config import KEYS
 from k4_pipeline.features import compute
 from k4_pipeline.features.proof_tools import ChannelSet, Piece, computed_pieces
 from k4_pipeline.features.spec import FEATURE_NAMES, MARKET_FEATURES, MARKET_NAMES
@@ -29,7 +30,7 @@ from k4_pipeline.leakage.engine.compare import (
 from k4_pipeline.leakage.engine.corruptions import drop_snapshot, spoil_panel, spoil_sequence, spoil_snapshot
 from k4_pipeline.market.bars import Bars, to_dates, to_days
 from k4_pipeline.patterns import snapshots
-from k4_pipeline.pipeline.stages import KEYS, PipelineRun
+from k4_pipeline.pipeline.stages import PipelineRun
 from k4_pipeline.sequences import assemble, model_inputs, windows
 from k4_pipeline.sequences.windows import SEQUENCE_COLUMNS
 from k4_pipeline.verdict import Verdict

@@ -13,13 +13,12 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 
-from k4_pipeline.config import CLASS_VALUES
+from k4_pipeline.config import CLASS_VALUES, KEYS
 from k4_pipeline.leakage.checks.prediction_checks import CALIBRATED
 from k4_pipeline.leakage.engine.audit import AuditContext, check
 from k4_pipeline.leakage.engine.compare import Comparison
 from k4_pipeline.leakage.oracles import metrics as metrics_oracle
 from k4_pipeline.market.bars import Bars, to_days
-from k4_pipeline.pipeline.stages import KEYS
 from k4_pipeline.verdict import Verdict
 
 _RETURNS = 20

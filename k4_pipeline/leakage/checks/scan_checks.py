@@ -5,13 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from k4_pipeline.config import PatternConfig
+from k4_pipeline.config import KEYS, PatternConfig
 from k4_pipeline.leakage.engine.audit import AuditContext, check
 from k4_pipeline.leakage.engine.compare import compare_tables
 from k4_pipeline.leakage.engine.corruptions import drop_snapshot
 from k4_pipeline.leakage.oracles.scan import is_sampled, scan
 from k4_pipeline.market.bars import Bars, to_dates
-from k4_pipeline.pipeline.stages import KEYS
 from k4_pipeline.verdict import Verdict
 
 

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
+from k4_pipeline.config import KEYS
 from k4_pipeline.features import compute
 from k4_pipeline.features.spec import FEATURE_NAMES, MARKET_NAMES
 from k4_pipeline.leakage.checks.replay_at_cutoffs import compare_paths
@@ -18,7 +19,7 @@ from k4_pipeline.leakage.engine.sealed import SealBrokenError, disguised, sealed
 from k4_pipeline.market.bars import Bars, to_days
 from k4_pipeline.patterns import snapshots
 from k4_pipeline.pipeline import stages as production
-from k4_pipeline.pipeline.stages import KEYS, PipelineRun
+from k4_pipeline.pipeline.stages import PipelineRun
 from k4_pipeline.sequences import windows
 from k4_pipeline.verdict import Verdict
 

@@ -14,7 +14,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import torch
 
-from k4_pipeline.config import CLASS_NAMES, CLASS_VALUES, N_CLASSES
+from k4_pipeline.config import CLASS_NAMES, CLASS_VALUES, KEYS, N_CLASSES
 from k4_pipeline.evaluation.calibration import Calibrator
 from k4_pipeline.features.context_table import read_context
 from k4_pipeline.features.panel import read_panel
@@ -25,7 +25,6 @@ from k4_pipeline.leakage.oracles.scan import scan
 from k4_pipeline.market.bars import to_dates, to_days
 from k4_pipeline.patterns import snapshots
 from k4_pipeline.pipeline import model_files
-from k4_pipeline.pipeline.stages import KEYS
 from k4_pipeline.sequences import windows
 from k4_pipeline.sequences.scaler import Scaler
 from k4_pipeline.storage import read_parquet

@@ -8,13 +8,12 @@ import datetime as dt
 import numpy as np
 import pandas as pd
 
-from k4_pipeline.config import EXCLUDED, SplitConfig
+from k4_pipeline.config import EXCLUDED, KEYS, SplitConfig
 from k4_pipeline.leakage.checks.duplicates import near_duplicates
 from k4_pipeline.leakage.engine.audit import AuditContext, check
 from k4_pipeline.leakage.engine.compare import Comparison, compare_tables, key_text, shown
 from k4_pipeline.leakage.oracles.labels import oracle_labels
 from k4_pipeline.market.bars import Bars
-from k4_pipeline.pipeline.stages import KEYS
 from k4_pipeline.verdict import Verdict
 
 ORDER = ("train", "validation", "test")

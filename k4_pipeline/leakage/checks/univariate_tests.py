@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from k4_pipeline.config import KEYS
 from k4_pipeline.evaluation.weighted import mid_ranks
 from k4_pipeline.features.spec import FEATURE_NAMES
 from k4_pipeline.leakage.engine.audit import AuditContext, check
 from k4_pipeline.leakage.engine.compare import Comparison, shown
 from k4_pipeline.leakage.oracles import metrics as metrics_oracle
-from k4_pipeline.pipeline.stages import KEYS
 from k4_pipeline.verdict import Verdict
 
 NEXT_BAR_LIMIT = 0.35  # rank correlation of one channel with the return of the next bar

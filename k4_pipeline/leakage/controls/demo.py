@@ -30,6 +30,7 @@ from k4_pipeline.leakage.engine.small import real_file, small_config
 from k4_pipeline.market.sources.base import RawBars
 from k4_pipeline.pipeline import stages as production
 from k4_pipeline.pipeline.stages import PipelineRun
+from k4_pipeline.progress import Progress
 
 METRICS = (
     ("k4_auc", "K4 AUC"),
@@ -150,7 +151,7 @@ def in_words(markets: list[dict[str, Any]]) -> str:
 
 
 def run_demo(
-    *, seed: int = 0, config: PipelineConfig | None = None, progress: Callable[[int, int], None] | None = None
+    *, seed: int = 0, config: PipelineConfig | None = None, progress: Progress | None = None
 ) -> dict[str, Any]:
     """The demo on the simulated squeeze market and, if `K4_REAL_DATA` names them, on real bars; JSON-able."""
     from k4_pipeline.market.sources.simulated import simulate

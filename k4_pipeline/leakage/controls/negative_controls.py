@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from k4_pipeline.config import N_CLASSES, PipelineConfig
+from k4_pipeline.config import KEYS, N_CLASSES, PipelineConfig
 from k4_pipeline.errors import BadInputError
 from k4_pipeline.leakage.controls import control_score
 from k4_pipeline.leakage.controls.control_score import Score
@@ -34,7 +34,8 @@ from k4_pipeline.market.bars import PRICE_COLUMNS, Bars, to_dates, to_days
 from k4_pipeline.patterns import labels
 from k4_pipeline.patterns.labels import LABEL_COLUMNS
 from k4_pipeline.pipeline import stages as production
-from k4_pipeline.pipeline.stages import KEYS, PipelineRun
+from k4_pipeline.pipeline.stages import PipelineRun
+from k4_pipeline.progress import Progress
 from k4_pipeline.verdict import Verdict, guarded
 
 TOO_LITTLE = "too little evidence"
@@ -298,7 +299,7 @@ def run_controls(
     *,
     seed: int = 0,
     names: list[str] | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> AuditReport:
     """Every control, trained with the cheap preset; a verdict each."""
     report = AuditReport([], {})

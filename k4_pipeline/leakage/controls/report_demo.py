@@ -19,6 +19,7 @@ from k4_pipeline.config import PipelineConfig, to_dict
 from k4_pipeline.leakage.controls.demo import METRICS, compare_on, in_words
 from k4_pipeline.leakage.engine import reduced
 from k4_pipeline.pipeline.stages import PipelineRun
+from k4_pipeline.progress import Progress
 from k4_pipeline.storage import atomic_write_json
 from k4_pipeline.storage.code_version import code_fingerprint
 
@@ -27,7 +28,7 @@ SHOWN = (*METRICS, ("log_loss", "log loss (lower is better)"))
 HOW = "`k4 audit --demo` shows it on a simulated market; `proof.leak_demo=true` puts it into every report."
 
 
-def own_demo(path: PipelineRun, as_of: str, *, progress: Callable[[int, int], None] | None = None) -> dict[str, Any]:
+def own_demo(path: PipelineRun, as_of: str, *, progress: Progress | None = None) -> dict[str, Any]:
     """Both trainings of the cheap model on whole tickers drawn from the user's rows; the dict of `demo.run_demo`."""
     settings, seed, trained = path.config.proof, path.config.training.seed, 0
 
@@ -73,7 +74,7 @@ def demo_of_report(
     config: PipelineConfig,
     make_path: Callable[[], PipelineRun],
     *,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> dict[str, Any]:
     """The section of one report: kept in `folder` from the last time, trained, or `left_out` with its reason."""
     if not config.proof.leak_demo:

@@ -25,6 +25,7 @@ from k4_pipeline.market.bars import Bars, DayLike, to_dates, to_day, to_days
 from k4_pipeline.market.sources.base import RawBars
 from k4_pipeline.pipeline import stages as production
 from k4_pipeline.pipeline.stages import Fitted, PipelineRun
+from k4_pipeline.progress import Progress
 from k4_pipeline.verdict import Verdict, guarded
 
 
@@ -265,7 +266,7 @@ def run_checks(
     names: Iterable[str] | None = None,
     *,
     stop_at_failure: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> AuditReport:
     """Run checks (all by default) on a context, in this process."""
     registry = load_checks()
@@ -301,7 +302,7 @@ def run_audit(
     today: dt.date | None = None,
     checks: Iterable[str] | None = None,
     stop_at_failure: bool = False,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> AuditReport:
     """Run the path on `raw`, then every check (or `checks`) on what came out.
 

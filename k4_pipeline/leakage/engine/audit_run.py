@@ -12,10 +12,9 @@ from k4_pipeline.config import PipelineConfig
 from k4_pipeline.leakage.engine.audit import AuditReport, AuditSample, run_checks
 from k4_pipeline.leakage.engine.isolated import ContextSource, run_isolated
 from k4_pipeline.leakage.engine.small import SMALL_AS_OF, small_config
+from k4_pipeline.progress import Progress
 from k4_pipeline.storage import ArtifactStore
 from k4_pipeline.verdict import guarded
-
-Progress = Callable[[int, int], None]
 
 
 def run(

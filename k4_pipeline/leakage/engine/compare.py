@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 
+from k4_pipeline.config import KEYS
+
 # Row numbers count in the bars of their own run; their distances do not.
 ROW_NUMBERS = ("end_row", "first_row", "start_row", "activation_row")
 MAX_LISTED = 21  # one more than a verdict shows, so that it can say "and more"
@@ -194,7 +196,7 @@ def compare_arrays(
     *,
     when: str,
     cause: str,
-    key_columns: Sequence[str] = ("ticker", "start_date", "snapshot_date"),
+    key_columns: Sequence[str] = tuple(KEYS),
 ) -> Comparison:
     """Arrays (n, ..., channels) of the rows in `keys` (n), to the bit; the last axis is called by `names`."""
     out = Comparison()

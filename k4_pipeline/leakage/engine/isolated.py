@@ -28,6 +28,7 @@ from k4_pipeline.leakage.engine.audit import (
     make_context,
     run_checks,
 )
+from k4_pipeline.progress import Progress
 from k4_pipeline.verdict import Verdict
 
 _FORK = multiprocessing.get_context("fork")
@@ -126,7 +127,7 @@ def run_isolated(
     *,
     workers: int = 1,
     budget_s: float | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> AuditReport:
     """Every check in its own process, `workers` at a time, verdicts in the order of the registry.
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from k4_pipeline.config import SimulationConfig, SourceConfig
 from k4_pipeline.errors import BadInputError, ConfigError
-from k4_pipeline.market.sources.base import RAW_COLUMNS, Progress, RawBars
+from k4_pipeline.market.sources.base import RAW_COLUMNS, RawBars
+from k4_pipeline.progress import Progress
 
 __all__ = ["RAW_COLUMNS", "RawBars", "read_bars"]
 

@@ -5,15 +5,12 @@ Sources repair nothing and judge nothing but readability; `market/cleaning.py` d
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import pandas as pd
 
 RAW_COLUMNS = ("ticker", "date", "open", "high", "low", "close", "volume", "source")
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

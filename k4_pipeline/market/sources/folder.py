@@ -22,8 +22,9 @@ from k4_pipeline.market.files.interpret import read_entry
 from k4_pipeline.market.files.opening import Entry, is_bar_file, zip_entries
 from k4_pipeline.market.files.table import FileBars
 from k4_pipeline.market.files.typed import check_rows
-from k4_pipeline.market.sources.base import Progress, RawBars
+from k4_pipeline.market.sources.base import RawBars
 from k4_pipeline.market.sources.names import is_generic, stem_of, tickers_of
+from k4_pipeline.progress import Progress
 
 
 def files_below(folder: Path) -> Iterator[Path]:

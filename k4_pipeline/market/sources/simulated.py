@@ -46,7 +46,7 @@ from k4_pipeline.config import SimulationConfig
 from k4_pipeline.errors import ConfigError
 from k4_pipeline.market.bars import to_dates, to_day
 from k4_pipeline.market.calendar import sessions
-from k4_pipeline.market.sources.base import RAW_COLUMNS, Progress, RawBars
+from k4_pipeline.market.sources.base import RAW_COLUMNS, RawBars
 from k4_pipeline.market.sources.simulation.dirt import plan_dirt, spoil
 from k4_pipeline.market.sources.simulation.parameters import Params, stream, ticker_names, ticker_params
 from k4_pipeline.market.sources.simulation.process import (
@@ -60,6 +60,7 @@ from k4_pipeline.market.sources.simulation.process import (
     simulate_path,
 )
 from k4_pipeline.market.sources.simulation.truth import SimulationTruth
+from k4_pipeline.progress import Progress
 
 _EXCHANGE = "XNYS"
 _LATE_SHARE = 0.2  # of the tickers

@@ -15,7 +15,8 @@ from k4_pipeline.market.files.assemble import assemble
 from k4_pipeline.market.files.interpret import read_entry
 from k4_pipeline.market.files.opening import Entry, is_bar_file, zip_entries
 from k4_pipeline.market.files.table import FileBars
-from k4_pipeline.market.sources.base import Progress, RawBars
+from k4_pipeline.market.sources.base import RawBars
+from k4_pipeline.progress import Progress
 
 
 def read_table(

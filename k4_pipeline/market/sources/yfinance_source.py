@@ -26,8 +26,9 @@ from k4_pipeline.errors import BadInputError
 from k4_pipeline.market import calendar
 from k4_pipeline.market.bars import PRICE_COLUMNS, to_dates, to_day, to_days
 from k4_pipeline.market.revisions import as_known, changed_rows
-from k4_pipeline.market.sources.base import RAW_COLUMNS, Progress, RawBars
+from k4_pipeline.market.sources.base import RAW_COLUMNS, RawBars
 from k4_pipeline.market.sources.raw_store import RawStore, vendor_frame
+from k4_pipeline.progress import Progress
 
 DEFAULT_START = "1990-01-01"
 

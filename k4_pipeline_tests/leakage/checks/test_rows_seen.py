@@ -5,7 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from k4_pipeline.leakage.checks.propositions import KEYS, rows_seen_are_those_permitted
+from k4_pipeline.config import KEYS
+from k4_pipeline.leakage.checks.propositions import rows_seen_are_those_permitted
 from k4_pipeline.leakage.engine.small import SMALL_AS_OF
 
 
