@@ -28,9 +28,9 @@ def terminal_chart(chart: dict[str, Any], width: int = 80, height: int = HEIGHT)
     end = column[at.get(chart["snapshot"], n - 1)]
     for price, mark, last in (
         (chart["stop"], "x", len(groups) - 1),
-        (chart["power"], "=", len(groups) - 1),
         (chart["upper"], "─", end),
         (chart["lower"], "─", end),
+        (chart["power"], "=", len(groups) - 1),  # last: it lies close above the box
     ):
         for c in range(start, last + 1):
             canvas[line_of(price)][c] = mark

@@ -1,4 +1,4 @@
-"""`k4 explain` and `k4 chart`: why a snapshot got its probability, and how it looked."""
+"""`k4 explain` and `k4 plot`: why a snapshot got its probability, and how it looked."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def explain(
 
 
 @explained
-def chart(
+def plot(
     ticker: Annotated[str, TickerArgument],
     date: Annotated[str | None, DateOption] = None,
     json_: bool = JsonOption,

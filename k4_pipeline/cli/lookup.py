@@ -1,4 +1,4 @@
-"""Finds a pattern in the store by ticker and day, with what is known of it; used by `k4 chart` and `k4 explain`."""
+"""Finds a pattern in the store by ticker and day, with what is known of it; used by `k4 plot` and `k4 explain`."""
 
 from __future__ import annotations
 

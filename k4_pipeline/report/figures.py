@@ -91,6 +91,16 @@ def reliability(report: dict[str, Any]) -> dict[str, Any] | None:
     )
 
 
+def value_by_signal(report: dict[str, Any]) -> dict[str, Any]:
+    """Mean realised value of each signal, beside that of all test rows."""
+    rows = [r for r in report["metrics"]["signals"] if r["count"]]
+    names, mean = [r["signal"] for r in rows], report["metrics"]["mean_realised_value"]
+    bars = {"type": "bar", "name": "realised", "x": names, "y": [r["mean_realised_value"] for r in rows]}
+    bars |= {"marker": {"color": GOOD}, "text": [f"{r['count']:,} rows" for r in rows]}
+    line = _line("all test rows", names, [mean] * len(names), GREY, mode="lines+markers")
+    return figure("Realised value by signal", [bars, line], "", "points")
+
+
 def value_by_decile(report: dict[str, Any]) -> dict[str, Any] | None:
     """Mean realised value by tenth of expected value."""
     rows = report["metrics"].get("value_by_ev") or []
@@ -155,7 +165,8 @@ def by_month(report: dict[str, Any]) -> list[dict[str, Any]]:
             shown = {} if name in ("model", "volatility_250", "best_possible") else {"visible": "legendonly"}
             known = [v if finite(v) else None for v in values]
             lines.append(_line(titled(name), months, known, colour, mode="lines+markers", connectgaps=False, **shown))
-        out.append(figure(title, lines, "", what, "Touch a name below the plot to show or hide it."))
+        if any(value is not None for line in lines for value in line["y"]):
+            out.append(figure(title, lines, "", what, "Touch a name below the plot to show or hide it."))
     return out
 
 
@@ -200,5 +211,5 @@ def equity(curves: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def report_figures(report: dict[str, Any]) -> list[dict[str, Any]]:
     """The figures of how good the model is, those without rows left out."""
-    made = [gain(report), reliability(report), value_by_decile(report), *by_month(report)]
+    made = [gain(report), reliability(report), *by_month(report)]
     return [f for f in made if f is not None]

@@ -54,6 +54,13 @@ def difference(metrics: dict[str, Any], baseline: str, key: str) -> dict[str, An
     return held.get(key) or {}
 
 
+def strongest(metrics: dict[str, Any], key: str) -> str | None:
+    """The baseline with the best value of a metric; None where none has one."""
+    found = {n: m[key]["value"] for n, m in baselines(metrics).items() if key in m and finite(m[key]["value"])}
+    sign = -1.0 if key in LOWER_IS_BETTER else 1.0
+    return max(found, key=lambda name: sign * found[name]) if found else None
+
+
 def best_possible(metrics: dict[str, Any]) -> dict[str, Any]:
     """Metrics of the true probabilities of a simulated market; empty for real bars."""
     held = metrics.get("best_possible") or {}

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from k4_pipeline.report.glossary import GLOSSARY
 
@@ -46,9 +47,15 @@ def _json(figure: dict[str, Any]) -> Markup:
     return Markup(text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029"))
 
 
+def _with_code(text: Any) -> Markup:
+    """Escaped text in which `what stands in backticks` is set as code."""
+    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+
+
 @functools.cache
 def _template() -> jinja2.Template:
     environment = jinja2.Environment(loader=jinja2.FileSystemLoader(ASSETS), autoescape=True, trim_blocks=True)
+    environment.filters["with_code"] = _with_code
     return environment.get_template("report.html.j2")
 
 

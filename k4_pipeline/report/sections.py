@@ -14,6 +14,7 @@ from k4_pipeline.report.numbers import (
     finite,
     number,
     span,
+    strongest,
     titled,
 )
 from k4_pipeline.report.page import Grid, Section
@@ -24,12 +25,11 @@ KINDS = {"passed": "passed", "failed": "failed", NOT_ENOUGH: "not", "suspected l
 
 
 def comparison(report: dict[str, Any]) -> Grid:
-    """Every metric of the model beside its base rate, the baselines, the paired differences and the best possible."""
+    """Every metric of the model beside its base rate, the strongest baseline, their paired difference, the best
+    possible."""
     metrics = report["metrics"]
     others, best = baselines(metrics), best_possible(metrics)
-    paired = [name for name in others if any(difference(metrics, name, key) for key in METRICS)]
-    header = ["metric", "model", "base rate", *map(titled, others)]
-    header += [f"model minus {titled(name)}" for name in paired] + (["best possible"] if best else [])
+    header = ["metric", "model", "base rate", "strongest baseline", "model minus it"]
     rows = []
     for key, (title, form) in METRICS.items():
         m = metrics["model"].get(key)
@@ -37,11 +37,33 @@ def comparison(report: dict[str, Any]) -> Grid:
             continue
         row: list[Any] = [title, {"text": number(m["value"], form), "small": span(m, form)}]
         row.append(number(m["base_rate"], form))
-        row += [number(others[name].get(key, {}).get("value"), form) if key in others[name] else "" for name in others]
-        row += [_difference_cell(difference(metrics, name, key), key, form) for name in paired]
+        name = strongest(metrics, key)
+        if name is None:
+            row += ["", ""]
+        else:
+            row.append({"text": number(others[name][key]["value"], form), "small": titled(name)})
+            row.append(_difference_cell(difference(metrics, name, key), key, form))
         row += [number(best[key]["value"], form) if key in best else ""] if best else []
         rows.append(row)
-    return Grid(header, rows)
+    return Grid(header + (["best possible"] if best else []), rows)
+
+
+def by_baseline(report: dict[str, Any]) -> Grid:
+    """Every metric of every baseline, with the paired difference of the model below it."""
+    metrics = report["metrics"]
+    others, rows = baselines(metrics), []
+    for key, (title, form) in METRICS.items():
+        row: list[Any] = [title]
+        for name, held in others.items():
+            if key not in held:
+                row.append("")
+                continue
+            d = difference(metrics, name, key)
+            cell = _difference_cell(d, key, form)
+            small = f"{cell['text']}\n{cell['small']}" if d and cell["small"] else ""
+            row.append({"text": number(held[key]["value"], form), "small": small, "kind": cell["kind"] if d else ""})
+        rows.append(row)
+    return Grid(["metric", *map(titled, others)], rows)
 
 
 def _difference_cell(d: dict[str, Any], key: str, form: str) -> Any:
@@ -88,17 +110,23 @@ def signal_grid(report: dict[str, Any]) -> Grid:
 
 
 def tier_grid(report: dict[str, Any]) -> Grid | None:
-    """The certified tiers: what was certified, on how much evidence, and what happened; None without them."""
-    rows = report["metrics"].get("tiers") or report.get("tiers") or []
-    if isinstance(rows, dict):
-        rows = rows.get("rows") or rows.get("tiers") or []
-    if not rows or not isinstance(rows[0], dict):
+    """Every certified tier: what was promised on which evidence, and what the test rows did; None without them."""
+    if not report.get("tiers"):
         return None
-    columns = [c for c in rows[0] if not isinstance(rows[0][c], (dict, list))]
-    cells = [[number(r[c], "{:.3g}") if isinstance(r.get(c), float) else r.get(c, "") for c in columns] for r in rows]
-    return Grid(
-        [titled(c) for c in columns], [["" if c is None else str(c) for c in row] for row in cells], "By certified tier"
-    )
+    kept = {True: ("kept", "passed"), False: ("not kept", "failed"), None: ("may be chance", "not")}
+    rows = []
+    for t in report["tiers"]:
+        word, kind = kept[t["kept"]]
+        rows.append(
+            [
+                t["tier"],
+                {"text": number(t["promised"], "{:.1%}"), "small": f"{t['multiple']:g} times the base rate"},
+                {"text": number(t["bound"], "{:.1%}"), "small": f"{t['hits']} of {t['rows']}"},
+                {"text": number(t["test_rate"], "{:.1%}"), "small": f"{t['test_hits']} of {t['test_rows']}"},
+                {"text": word, "kind": kind},
+            ]
+        )
+    return Grid(["tier", "promised", "certified bound", "test rows", "promise"], rows, "By certified tier")
 
 
 def class_grid(report: dict[str, Any]) -> Grid:
@@ -188,10 +216,18 @@ def report_sections(report: dict[str, Any]) -> list[Section]:
             "Model, baselines, best possible",
             [
                 "Each value has its 95% interval below it. An edge is real where the whole interval of model minus "
-                "baseline lies on the better side of zero."
+                "baseline lies on the better side of zero. The strongest baseline is chosen row by row, after the "
+                "fact, so the comparison is harsh on the model."
             ],
             [comparison(report)],
             figures.report_figures(report),
+            groups=[
+                {
+                    "title": "Every baseline, with the difference to the model",
+                    "table": by_baseline(report),
+                    "open": False,
+                }
+            ],
             notes=[
                 "K4 recall is given within an alert budget only: calling everything K4 would find all of them. The "
                 "base rate is what a method that knows nothing scores on the same rows."
@@ -199,8 +235,9 @@ def report_sections(report: dict[str, Any]) -> list[Section]:
         ),
         Section(
             "What signals and tiers were followed by",
-            [],
+            [(report.get("certificate") or {}).get("why_none") or ""],
             [g for g in (tier_grid(report), signal_grid(report)) if g],
+            [figures.value_by_signal(report), *([tenths] if (tenths := figures.value_by_decile(report)) else [])],
             notes=[f"Mean realised value of all test rows: {metrics['mean_realised_value']:+.2f} points."],
         ),
         trading_section(report.get("trading") or {}),

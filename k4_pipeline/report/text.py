@@ -50,7 +50,11 @@ def demo_section(demo: dict[str, Any]) -> str:
 
 
 def _section(section: Section) -> str:
-    parts = [f"## {escaped(section.title)}", *map(escaped, section.lead), *map(table, section.tables)]
+    parts = [
+        f"## {escaped(section.title)}",
+        *(escaped(line) for line in section.lead if line),
+        *map(table, section.tables),
+    ]
     parts += [
         f"- **{escaped(c['title'])}**: {escaped(c['line'])} {escaped(c['reasons'])}".rstrip() for c in section.cards
     ]

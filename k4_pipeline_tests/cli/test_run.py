@@ -191,7 +191,8 @@ def test_sequences_as_csv_hold_the_same_rows(home, tmp_path):
         (["report", "--as-of", "garbage"], "no such date; there are 20"),
         (["backtest", "--as-of", "garbage"], "no such date; there are 20"),
         (["features", "--group", "nope"], "use one of core"),
-        (["chart", "S000"], "near it are S00"),
+        (["plot", "S000"], "near it are S00"),
+        (["compare", "garbage", "2015-01-01"], "neither an as-of date"),
         (["explain", "S0001", "--date", "yesterday"], "write it as YYYY-MM-DD"),
         (["run", *TINY, "--as-of", "soon"], "is no date"),
     ],
@@ -322,7 +323,7 @@ def test_signals_chart_and_explanation_of_an_open_pattern(home):
     assert len(rows) > 0
     assert rows[0]["ticker"] in k4(home, "signals", "--top", 1).stdout
     ticker = rows[0]["ticker"]
-    assert "power line" in k4(home, "chart", ticker).stdout
+    assert "power line" in k4(home, "plot", ticker).stdout
     found = json.loads(k4(home, "explain", ticker, "--samples", 4, "--json").stdout)
     assert found["open"]
     assert found["p_4"] == pytest.approx(rows[0]["p_4"])
@@ -352,3 +353,40 @@ def test_texts_that_a_spreadsheet_would_run_are_made_inert():
     made = inert(table)
     assert made["a"].tolist()[:5] == ["'=1+1", "'+x", "'-x", "'@x", "x=1"]
     assert made["n"].tolist() == table["n"].tolist()
+
+
+def test_the_status_tells_what_may_be_used_and_what_to_do_next(home, result, tmp_path):
+    found = json.loads(k4(home, "status", "--json").stdout)
+    assert {row["state"] for row in found["assets"]} == {"good"}
+    assert [report["as_of"] for report in found["reports"]] == [result["as_of"]]
+    assert found["champion"]["as_of"] == result["as_of"]
+    assert "k4 signals" in found["next"]
+    empty = k4(tmp_path / "none", "status").stdout
+    assert "never made" in empty
+    assert "`k4 run` makes everything" in " ".join(empty.split())
+
+
+def test_the_doctor_finds_the_damage(home, tmp_path):
+    found = {f["name"]: f for f in json.loads(k4(home, "doctor", "--json").stdout)}
+    assert found["stored tables"]["state"] == "ok"
+    assert found["packages"]["state"] == "ok"
+    sick = tmp_path / "sick"
+    sick.mkdir()
+    (sick / "settings.json").write_text('{"config": {"source": {"source": "folder", "path": "/no/such/folder"}}}')
+    done = k4(sick, "doctor", ok=False)
+    assert "/no/such/folder is gone" in " ".join(done.stdout.split())
+
+
+def test_two_results_are_compared_on_the_same_draws_only_where_they_judged_the_same_rows(home, result):
+    found = json.loads(k4(home, "compare", result["as_of"], home, "--json").stdout)
+    assert found["same_rows"]
+    assert found["settings"] == {}
+    for row in found["metrics"].values():
+        assert row["difference"]["value"] in (0.0, None)
+    other = json.loads(
+        k4(home, "compare", result["as_of"], Path(result["report"]).with_name("report.json"), "--json").stdout
+    )
+    assert not other["same_rows"]
+    assert other["metrics"]["log_loss"]["difference"] is None
+    assert other["metrics"]["log_loss"]["a"] == other["metrics"]["log_loss"]["b"]
+    assert "A minus B" in k4(home, "compare", result["as_of"], home).stdout

@@ -48,7 +48,9 @@ def test_the_markdown_gives_every_metric_with_its_base_rate_and_interval(report)
     text = render_markdown(report)
     auc = report["metrics"]["model"]["k4_auc"]
     base = report["metrics"]["baselines"]["volatility_20"]["k4_auc"]["value"]
-    assert f"| {auc['value']:.3f} ({auc['low']:.3f} to {auc['high']:.3f}) | 0.500 | {base:.3f} |" in text
+    assert (
+        f"| {auc['value']:.3f} ({auc['low']:.3f} to {auc['high']:.3f}) | 0.500 | {base:.3f} (volatility 20) |" in text
+    )
     for title in ("K4 recall in the top 5%", "K4 recall in the top 10%", "EV correlation (Pearson)"):
         assert title in text
 
