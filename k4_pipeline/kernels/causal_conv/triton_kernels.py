@@ -50,7 +50,7 @@ def _load_taps(weight_ptr, d, inside, channels: tl.constexpr):
     return taps
 
 
-@triton.jit(do_not_specialize=["rows"])
+@triton.jit(do_not_specialize=["rows", "batch", "length"])
 def conv_forward(
     x_ptr, weight_ptr, bias_ptr, first_ptr, y_ptr, batch, rows, length,
     x_bar: tl.constexpr, channels: tl.constexpr, BD: tl.constexpr, T: tl.constexpr, FULL: tl.constexpr,
@@ -90,7 +90,7 @@ def conv_forward(
                     x_1, x_2, x_3 = x, x_1, x_2
 
 
-@triton.jit(do_not_specialize=["rows"])
+@triton.jit(do_not_specialize=["rows", "batch", "length"])
 def conv_backward(
     x_ptr, weight_ptr, bias_ptr, first_ptr, dy_ptr, dx_ptr, sums_ptr, batch, rows, length,
     x_bar: tl.constexpr, dy_bar: tl.constexpr, dx_bar: tl.constexpr,

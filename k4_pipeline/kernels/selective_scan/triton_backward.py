@@ -56,7 +56,7 @@ def _store_sums(so_far, result, sums, keep, more):
         tl.store(result, sums.to(result.dtype.element_ty), mask=keep)
 
 
-@triton.jit(do_not_specialize=["zero", "rows"])
+@triton.jit(do_not_specialize=["zero", "rows", "batch", "length"])
 def scan_backward(
     u_ptr, dt_ptr, z_ptr, bc_ptr, a2_ptr, d_ptr, bias_ptr, saved_ptr, dy_ptr,
     du_ptr, ddt_ptr, dz_ptr, dbc_ptr, so_far_ptr, parameters_ptr,

@@ -17,7 +17,8 @@ import triton.language as tl
 from k4_pipeline.kernels.selective_scan.triton_math import exp2, load_channels, load_states, sigmoid, softplus, widen
 
 
-@triton.jit(do_not_specialize=["zero"])
+# `length` is not specialised: one compiled kernel serves all lengths that T divides, one more all others.
+@triton.jit(do_not_specialize=["zero", "length"])
 def scan_forward(
     u_ptr, dt_ptr, z_ptr, bc_ptr, a2_ptr, d_ptr, bias_ptr, y_ptr, saved_ptr,
     length, zero,
