@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 # suffix -> calendar of exchange_calendars (a MIC); several markets of one country share its calendar.
 EXCHANGE_OF_SUFFIX = {
     "US": "XNYS", "L": "XLON", "IL": "XLON", "UK": "XLON", "KL": "XKLS", "DE": "XETR", "F": "XFRA", "BE": "XFRA",
@@ -42,7 +44,17 @@ def split_suffix(ticker: str) -> tuple[str, str]:
     return ticker, ""
 
 
+# Pairs of a coin against money: traded every day, with bars of UTC days.
+ALWAYS_OPEN = "24/7"
+_COINS = re.compile(r"^[A-Z0-9]{2,12}(?:[-/](?:USD|EUR|GBP|JPY|KRW|BTC|ETH|USDT|USDC)|USDT|USDC|FDUSD|BUSD)(?:#\d+)?$")
+
+
 def exchange_of(ticker: str, default: str = "XNYS") -> str:
-    """The exchange calendar of a ticker, from its suffix; `default` when it has none that is known."""
+    """The exchange calendar of a ticker, from its suffix; `default` when it has none that is known.
+
+    `BTC-USD`, `ETHUSDT` and the like are traded every day (`ALWAYS_OPEN`).
+    """
+    if _COINS.match(ticker):
+        return ALWAYS_OPEN
     suffix = split_suffix(ticker)[1]
     return EXCHANGE_OF_SUFFIX[suffix] if suffix else default

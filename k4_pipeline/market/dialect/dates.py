@@ -38,7 +38,7 @@ _TAIL = (
 )
 _WEEKDAY = r"^(?:[^\W\d_]{2,12}\.?,?\s+)?"
 _MONTH = r"[^\W\d_]{3,12}"
-_YMD = re.compile(r"^(\d{4})([-/.])(\d{1,2})\2(\d{1,2})" + _TAIL, re.IGNORECASE)
+_YMD = re.compile(r"^(\d{4})([-/.])\s?(\d{1,2})\2\s?(\d{1,2})\.?" + _TAIL, re.IGNORECASE)
 _COMPACT = re.compile(r"^((?:1[89]|2[01])\d{2})(\d{2})(\d{2})(?:\.0+)?" + _TAIL, re.IGNORECASE)
 _NUMERIC = re.compile(_WEEKDAY + r"(\d{1,2})([-/.])\s?(\d{1,2})\2\s?(\d{4})" + _TAIL, re.IGNORECASE)
 _DMY = re.compile(

@@ -25,7 +25,7 @@ _RANKS: dict[str, tuple[str, ...]] = {
         "date",
         "datum fecha data 日付 日期 交易日期 日時 날짜 일자 дата tarih tradedate tradingday tradingdate sessiondate asofdate "
         "pricedate",
-        "datetime timestamp dateandtime opentime",
+        "datetime timestamp dateandtime opentime windowstart",
         "day dt time t",
         "index indexlevel0 unnamed0",
         " ",
@@ -33,29 +33,29 @@ _RANKS: dict[str, tuple[str, ...]] = {
     "open": (
         "open",
         "o openprice pxopen opening openingprice eroffnung eroffnungskurs erster ouv ouverture apertura abertura "
-        "otwarcie otevreni 始値 开盘 开盘价 開盤 開盤價 시가",
+        "otwarcie otevreni 始値 开盘 开盘价 開盤 開盤價 시가 открытие",
     ),
     "high": (
         "high",
         "h highprice pxhigh dayhigh hoch hochst tageshoch haut plushaut maximo massimo maxima najwyzszy hoog 高値 最高 "
-        "最高价 最高價 고가",
+        "最高价 最高價 고가 максимум",
         "max",
     ),
     "low": (
         "low",
         "l lowprice pxlow daylow tief tiefst tagestief bas plusbas minimo minimum minima najnizszy laag 安値 最低 最低价 "
-        "最低價 저가",
+        "最低價 저가 минимум",
         "min",
     ),
     "close": (
         "close",
         "c closeprice closingprice pxlast closelast schluss schlusskurs cloture cierre chiusura fechamento zamkniecie "
-        "slot slotkoers 終値 收盘 收盘价 收盤 收盤價 종가",
+        "slot slotkoers 終値 收盘 收盘价 收盤 收盤價 종가 закрытие цена",
         "last price lastprice letzter dernier ultimo",
     ),
     "volume": (
         "volume",
-        "vol v pxvolume sharevolume tradedvolume totalvolume volumen wolumen volym volumeshares tottrdqty 出来高 成交量 거래량",
+        "vol v pxvolume sharevolume tradedvolume totalvolume volumen wolumen volym volumeshares tottrdqty 出来高 成交量 거래량 объем объём",
         "shares stuck sharestraded",
     ),
     "tickvol": ("tickvol tickvolume",),
@@ -145,3 +145,24 @@ def wide_groups(names: Sequence[str]) -> dict[str, dict[str, int]]:
                 groups.setdefault(ticker.strip(), {}).setdefault(field, i)
                 break
     return {t: fields for t, fields in groups.items() if set(VALUES) <= fields.keys()}
+
+
+def wide_date(names: Sequence[str]) -> int:
+    """The column of dates in a wide table: the one headed so (`Date`, `('Date', '')`), else the first."""
+    ranks = [min((r for f, r in _RANK_OF.get(plain(n), ()) if f == "date"), default=99) for n in names]
+    return ranks.index(min(ranks)) if min(ranks) < 99 else 0
+
+
+_UNIT = re.compile(
+    r"[(\[]\s*(?:in |of )?(?:shares in )?(?:'?(?P<k>000s?|k|thousands?|tsd\.?|千)|(?P<m>mn|mln|mio\.?|m|millions?|百万))\b[^)\]]*[)\]]"
+    r"|\b(?:in )(?:(?P<k2>thousands)|(?P<m2>millions))\b",
+    re.IGNORECASE,
+)
+
+
+def unit_of(heading: str) -> float:
+    """What a heading says its numbers are counted in: 1,000 of `Volume (000s)`, 1,000,000 of `Volume [mn]`, else 1."""
+    match = _UNIT.search(heading)
+    if match is None:
+        return 1.0
+    return 1e3 if match["k"] or match["k2"] else 1e6

@@ -54,8 +54,8 @@ def _pattern(text: str, decimal: str) -> str:
 
 
 def tidy(column: pa.Array) -> pa.Array:
-    """Without blanks around, currency signs and the long minus; missing words become null."""
-    column = pc.utf8_trim_whitespace(column)
+    """Without blanks around, currency signs and the long minus; wide digits and blanks made plain; missing words null."""
+    column = pc.utf8_trim_whitespace(pc.utf8_normalize(column, form="NFKC"))
     column = pc.replace_substring_regex(column, r"^(?:[$€£¥₹₩]|USD|EUR|GBP)\s*|\s*(?:[$€£¥₹₩]|USD|EUR|GBP)$", "")
     column = pc.replace_substring(column, "−", "-")
     return pc.if_else(pc.is_in(column, _MISSING), pa.scalar(None, column.type), column)
@@ -125,16 +125,17 @@ def fast_floats(column: pa.Array) -> np.ndarray | None:
 
 def is_plain(columns: dict[str, np.ndarray], texts: dict[str, pa.Array]) -> bool:
     """Whether a file of plain numbers leaves nothing open: its volumes are whole, its prices not all of three places."""
-    volume = columns["volume"]
+    volume = columns.get("volume", np.zeros(0))
     with np.errstate(invalid="ignore"):
         if np.any(volume != np.floor(volume)) and not np.all(np.isnan(volume)):
             return False
     sure = _pattern(_EVIDENCE, ".")
-    for field in PRICES:
+    prices = [field for field in PRICES if field in columns]
+    for field in prices:
         head = texts[field].slice(0, 64)
         if _count(head, sure):
             return True
-    return all(not np.any(columns[f] != np.floor(columns[f])) or _count(texts[f], sure) > 0 for f in PRICES)
+    return all(not np.any(columns[f] != np.floor(columns[f])) or _count(texts[f], sure) > 0 for f in prices)
 
 
 def read(column: pa.Array, form: NumberFormat, *, volume: bool) -> tuple[np.ndarray, np.ndarray]:

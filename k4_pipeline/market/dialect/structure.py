@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from k4_pipeline.errors import BadInputError
-from k4_pipeline.market.dialect.headings import VALUES, field_of, match_columns, plain, wide_groups
+from k4_pipeline.market.dialect.headings import VALUES, field_of, match_columns, plain, wide_date, wide_groups
 
 DELIMITERS = (",", ";", "\t", "|")
 _LOOK_LINES = 30  # a header further down is none
@@ -15,7 +15,8 @@ _LOOK_LINES = 30  # a header further down is none
 
 @dataclass(frozen=True)
 class Structure:
-    """Where the header stands and what it names. `groups`: ticker -> field -> column number, for wide files."""
+    """Where the header stands and what it names. `groups`: ticker -> field -> column number, for wide files, whose
+    dates stand in column `date_at`."""
 
     delimiter: str
     skip_lines: int  # lines before the first row
@@ -23,6 +24,7 @@ class Structure:
     names: tuple[str, ...]
     columns: dict[str, str] = field(default_factory=dict)
     groups: dict[str, dict[str, int]] = field(default_factory=dict)
+    date_at: int = 0
 
 
 def cells_of(line: str, delimiter: str) -> list[str]:
@@ -51,7 +53,7 @@ def find_structure(
                 columns = match_columns(names, where=where, need_ticker=need_ticker, prices=prices)
             except BadInputError as problem:
                 if groups := wide_groups(names):
-                    return Structure(sign, at + 1, at, tuple(_unique(names)), {}, groups)
+                    return Structure(sign, at + 1, at, tuple(_unique(names)), {}, groups, wide_date(names))
                 told = first_problem is None or ("may be" in str(problem) and "may be" not in str(first_problem))
                 first_problem = problem if told else first_problem
                 continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime as dt
 
 import numpy as np
 import pyarrow as pa
@@ -10,9 +11,10 @@ import pyarrow.compute as pc
 import pyarrow.types as kinds
 
 from k4_pipeline.market.dialect import numbers
-from k4_pipeline.market.dialect.dates import NO_DAY, read_date
+from k4_pipeline.market.dialect.dates import NO_DAY, Written, read_date
 from k4_pipeline.market.files.table import Days
 
+_EPOCH = dt.date(1970, 1, 1).toordinal()
 _FAR = 1_000_000  # days: beyond any calendar
 
 
@@ -107,7 +109,18 @@ def _from_words(column: pa.Array) -> Days:
         days.offset = np.array([*(w.offset or 0 for w in read), 0], dtype=np.int32)[codes]
     if any(w.serial for w in read) and not all(w.serial or w.first == NO_DAY for w in read):
         days.swapped = np.array([*(w.serial or w.numeric for w in read), False])[codes]
+    elif days.numeric is not None and _half_converted(read):
+        days.swapped = np.array([*(w.first != NO_DAY or w.numeric for w in read), False])[codes]
     return days
+
+
+def _half_converted(read: list[Written]) -> bool:
+    """Whether a spreadsheet took some dates for its own: those it left as text have a number above 12, all of them, and
+    every one that it rewrote has a day below 13, so that day and month may be swapped."""
+    left = [w for w in read if w.numeric]
+    made = [dt.date.fromordinal(w.first + _EPOCH) for w in read if not w.numeric and w.first != NO_DAY]
+    one_reading = all((w.first == NO_DAY) != (w.second == NO_DAY) for w in left)
+    return len(left) >= 5 and len(made) >= 5 and one_reading and all(d.day <= 12 for d in made)
 
 
 def value_columns(

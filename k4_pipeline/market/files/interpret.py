@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from k4_pipeline.market.dialect import Dialect
-from k4_pipeline.market.dialect.headings import VALUES
+from k4_pipeline.market.dialect.headings import VALUES, unit_of, wide_date
 from k4_pipeline.market.dialect.numbers import NumberFormat
 from k4_pipeline.market.files.columns import as_array, as_text, day_column, ticker_column, value_columns
 from k4_pipeline.market.files.opening import TEXT_SUFFIXES, Entry, read_bytes
@@ -33,6 +33,7 @@ def read_entry(
         table, columns, groups = read.table, read.structure.columns, read.structure.groups
         surplus, _short = read.surplus, read.short
         names: list[str] = list(read.structure.names)
+        date_at = read.structure.date_at
         dialect = replace(
             given,
             encoding=read.encoding,
@@ -47,10 +48,11 @@ def read_entry(
             entry, need_ticker=need_ticker, prices=prices, max_rows=max_rows, max_bytes=max_bytes
         )
         names = table.column_names
+        date_at = wide_date(names) if groups else 0
         dialect = replace(given, encoding=None, delimiter=None)
     check_rows(table.num_rows + len(surplus), max_rows, entry.label)
     if groups:
-        fields, tickers = _unpivot(table, names, groups)
+        fields, tickers = _unpivot(table, names, groups, date_at)
         dialect = replace(dialect, layout="wide", columns={t: ", ".join(VALUES) for t in groups})
     else:
         fields = {f: as_array(table.column(own)) for f, own in columns.items() if f != "ticker"}
@@ -60,10 +62,10 @@ def read_entry(
 
 
 def _unpivot(
-    table: pa.Table, names: list[str], groups: dict[str, dict[str, int]]
+    table: pa.Table, names: list[str], groups: dict[str, dict[str, int]], date_at: int
 ) -> tuple[dict[str, pa.Array], tuple[np.ndarray, list[str]]]:
     """A wide table as a long one; a ticker has no row where all its cells are empty."""
-    date = as_array(table.column(names[0]))
+    date = as_array(table.column(names[date_at]))
     parts: list[dict[str, pa.Array]] = []
     lengths = []
     for columns in groups.values():
@@ -118,6 +120,7 @@ def _interpret(
         replace(dialect, decimal=form.decimal, thousands=form.thousands),
         notes,
     )
+    _counted_in(bars, dialect.columns.get("volume", ""))
     _tick_volume(bars, fields, dialect)
     _adjusted(bars, fields, dialect)
     rows = np.flatnonzero(bars.refused() | (days.numeric if days.numeric is not None else False))
@@ -160,6 +163,14 @@ def _with_surplus(bars: FileBars, surplus: list[str]) -> FileBars:
             f"{bars.label}: {m} rows have more cells than the header and are refused, first: {surplus[0]!r}",
         ],
     )
+
+
+def _counted_in(bars: FileBars, heading: str) -> None:
+    """A heading such as `Volume (000s)` states a unit: the numbers are counted in it, and it is said."""
+    unit = unit_of(heading)
+    if unit != 1.0:
+        bars.values["volume"] = np.round(bars.values["volume"] * unit, 6)
+        bars.notes.append(f"{bars.label}: the volume is counted in {unit:,.0f} as its heading {heading!r} says")
 
 
 def _tick_volume(bars: FileBars, fields: dict[str, pa.Array], dialect: Dialect) -> None:

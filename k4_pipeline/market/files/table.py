@@ -15,7 +15,7 @@ FAULTS = (
     "row has more cells than the header",
     "number has two readings: decimal or thousands sign?",
     "date is ambiguous: day first or month first?",
-    "day numbers of a spreadsheet stand among written dates: they may be swapped",
+    "dates rewritten by a spreadsheet stand among others: day and month may be swapped",
 )
 SURPLUS, OPEN_NUMBER, OPEN_DATE, SWAPPED = range(1, 5)
 SENT_COLUMNS = ("ticker", "date", "open", "high", "low", "close", "volume")

@@ -55,7 +55,10 @@ def read_text(data: bytes, where: str, *, need_ticker: bool, prices: str, given:
 
     wanted = list(structure.columns.values())
     if structure.groups:
-        wanted = [names[0], *(names[i] for fields in structure.groups.values() for i in fields.values())]
+        wanted = [
+            names[structure.date_at],
+            *(names[i] for fields in structure.groups.values() for i in fields.values()),
+        ]
     wanted = list(dict.fromkeys(wanted))
     try:
         table = csv.read_csv(

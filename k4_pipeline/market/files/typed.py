@@ -65,6 +65,9 @@ def check_rows(n: int, max_rows: int, label: str) -> None:
 def _read_database(
     path: Path, need_ticker: bool, prices: str, max_rows: int
 ) -> tuple[pa.Table, dict[str, str], Groups]:
+    with path.open("rb") as handle:
+        if handle.read(15) == b"SQLite format 3":
+            raise BadInputError(f"{path} is an SQLite file, which is not read; export its table as CSV or Parquet")
     try:
         import duckdb
     except ImportError as problem:

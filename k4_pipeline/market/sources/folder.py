@@ -23,7 +23,7 @@ from k4_pipeline.market.files.opening import Entry, is_bar_file, zip_entries
 from k4_pipeline.market.files.table import FileBars
 from k4_pipeline.market.files.typed import check_rows
 from k4_pipeline.market.sources.base import RawBars
-from k4_pipeline.market.sources.names import is_generic, stem_of, tickers_of
+from k4_pipeline.market.sources.names import is_generic, is_part, stem_of, tickers_of
 from k4_pipeline.progress import Progress
 
 
@@ -100,7 +100,7 @@ def read_folder(
     chosen: dict[str, Entry] = {}
     parts: list[tuple[str, Entry]] = []
     for ticker, entry in zip(names, found):
-        if any("=" in p for p in entry.relative.parts[:-1]) or is_generic(stem_of(entry.relative)):
+        if is_part(entry.relative):
             parts.append((ticker, entry))  # parts of one ticker, or of a long table
         elif tickers and ticker not in tickers:
             continue
@@ -169,8 +169,7 @@ def named_file(file: FileBars, ticker: str, entry: Entry) -> FileBars:
     own = [file.names[i] for i in np.unique(file.ticker[file.ticker >= 0]) if file.names[i]]
     anonymous = is_generic(stem_of(entry.relative)) and not any("=" in p for p in entry.relative.parts[:-1])
     if len(own) > 1 or (own and anonymous):
-        split = any("=" in part for part in entry.relative.parts[:-1])
-        if file.dialect.layout == "wide" or is_generic(stem_of(entry.relative)) or split:
+        if file.dialect.layout == "wide" or is_part(entry.relative):
             return file
         raise BadInputError(
             f"{file.label} holds {len(own)} tickers ({', '.join(own[:3])}, ...); a folder has one file per ticker, "

@@ -26,7 +26,8 @@ _GENERIC = re.compile(
 )
 _STOOQ = re.compile(r"^([a-z0-9\-^]+(?:\.[a-z])?)[._]([a-z]{2})(?:_[dwm])?$")
 _TAIL = re.compile(r"[ _-](?:daily|1d|eod|history|historical|prices?|data|ohlcv?)$", re.IGNORECASE)
-_FRONT = re.compile(r"^(?:daily|eod|history|prices?|ohlcv?)[ _-](?=\S)", re.IGNORECASE)
+_FRONT = re.compile(r"^(?:(?:daily|adjusted|eod|history|prices?|ohlcv?)[ _-])+(?=\S)", re.IGNORECASE)
+_DATED = re.compile(r"^(.+?)[-_ ](?:19|20)\d{2}(?:[-_]?(?:0[1-9]|1[0-2])(?:[-_]?[0-3]\d)?)?$")
 
 
 def stem_of(path: Path) -> str:
@@ -41,7 +42,7 @@ def ticker_of_stem(stem: str, *, text_file: bool = False) -> tuple[str, bool]:
     """(ticker, whether the name was understood as a vendor's): `car_us_d` is CAR, `vod.uk` VOD.UK, `AAPL_daily` AAPL."""  # noqa: E501
     if (match := _STOOQ.match(stem)) and match[2].upper() in EXCHANGE_OF_SUFFIX:
         return match[1].upper() + ("" if match[2] == "us" else f".{match[2].upper()}"), True
-    short = _FRONT.sub("", _TAIL.sub("", stem))
+    short = _FRONT.sub("", _TAIL.sub("", _undated(stem)))
     if short and short != stem:
         return short, True
     if text_file and stem == stem.lower():
@@ -53,6 +54,17 @@ def is_generic(stem: str) -> bool:
     """Whether a name says nothing about a ticker: `data_0`, `part-00000`, `daily`. Numbers of four digits and more
     with a suffix (`0005.HK`, `600000`) are tickers."""
     return bool(_GENERIC.match(stem)) and not re.fullmatch(r"\d{4,6}", stem)
+
+
+def _undated(stem: str) -> str:
+    match = _DATED.match(stem)
+    return match[1] if match else stem
+
+
+def is_part(relative: Path) -> bool:
+    """Whether a file is one of several of a ticker or a table: `data_0`, `CAR_2013-01`, `ticker=CAR/…`."""
+    stem = stem_of(relative)
+    return any("=" in p for p in relative.parts[:-1]) or is_generic(stem) or bool(_DATED.match(stem))
 
 
 def tickers_of(entries: Sequence[Entry]) -> tuple[list[str], list[str]]:
