@@ -50,8 +50,9 @@ class Target:
         import apprise
 
         kind = apprise.NotifyType.FAILURE if trouble else apprise.NotifyType.INFO
-        said = _Said()
-        log = logging.getLogger("apprise")
+        said, log = _Said(), logging.getLogger("apprise")
+        log.setLevel(logging.DEBUG)
+        log.propagate = False  # its debugging shows addresses
         log.addHandler(said)
         try:
             taken = self._plugin.notify(
@@ -65,16 +66,17 @@ class Target:
 
 
 class _Said(logging.Handler):
-    """The warnings of this thread: Apprise returns no reason, it logs one."""
+    """Why it failed, in this thread: Apprise returns no reason, it logs one, and the exact error as debugging."""
 
     def __init__(self) -> None:
-        super().__init__(logging.WARNING)
+        super().__init__(logging.DEBUG)
         self._thread = threading.get_ident()
         self._lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        if record.thread == self._thread:
-            self._lines.append(record.getMessage())
+        text = record.getMessage()
+        if record.thread == self._thread and (record.levelno >= logging.WARNING or "Exception: " in text[:40]):
+            self._lines.append(text)
 
     def text(self) -> str:
         return " ".join(" ".join(self._lines).split())[:300]

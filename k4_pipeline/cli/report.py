@@ -38,9 +38,12 @@ def report(
     path = settings.reports_dir / as_of / "report.html"
     if render:
         render_report(content, path.parent)
-    elif not path.is_file() or sha256_file(path) != ref.files["report.html"]["sha256"]:
+    else:
         # What lies in reports/ is a copy: shown is what the checks of the artifact have seen.
-        atomic_write_bytes(path, ref.path("report.html").read_bytes())
+        for name in (n for n in ref.files if n.startswith("report.")):
+            copy = path.with_name(name)
+            if not copy.is_file() or sha256_file(copy) != ref.files[name]["sha256"]:
+                atomic_write_bytes(copy, ref.path(name).read_bytes())
     share_plotly(settings.reports_dir)
     if single_file:
         path = path.with_name("report-single.html")

@@ -15,6 +15,7 @@ from k4_pipeline.defs.audit_facts import REQUEST_TAG
 from k4_pipeline.defs.causes import step_cause
 from k4_pipeline.defs.graph import ASSET_ORDER, PARTITIONED_ASSETS
 from k4_pipeline.defs.instance import open_instance
+from k4_pipeline.defs.interrupts import watching_for_stop
 from k4_pipeline.defs.partitions import as_of_partitions
 from k4_pipeline.defs.progress import ProgressDisplay, showing
 from k4_pipeline.defs.resources import K4Resource
@@ -106,7 +107,7 @@ def run_graph(
     partitioned = any(name in PARTITIONED_ASSETS for name in assets)
     run_id = str(uuid.uuid4())
     show_life(settings.home, run_id)
-    with open_instance(settings) as instance, showing(progress):
+    with open_instance(settings) as instance, showing(progress), watching_for_stop() as asked_to_stop:
         try:
             result = job.execute_in_process(
                 instance=instance,
@@ -117,9 +118,11 @@ def run_graph(
                 tags={"k4/started_by": started_by, REQUEST_TAG: config_hash(settings.config)},
                 run_id=run_id,
             )
-        except BaseException:  # Ctrl-C: Dagster leaves such a run as started
+            if asked_to_stop():
+                raise KeyboardInterrupt
+        except BaseException:  # Ctrl-C: Dagster leaves such a run as started, or calls it failed
             run = instance.get_run_by_id(run_id)
-            if run is not None and not run.is_finished:
+            if run is not None and run.status != dg.DagsterRunStatus.SUCCESS:
                 instance.report_run_canceled(run, message="Interrupted from the shell.")
             raise
     return _outcome(result)

@@ -43,6 +43,7 @@ from k4_pipeline.storage.writer_lock import writer_of
 if TYPE_CHECKING:
     import numpy as np
 
+    from k4_pipeline.evaluation.champion import Record
     from k4_pipeline.features.panel import FeaturePanel
     from k4_pipeline.market.bars import Bars
 
@@ -83,6 +84,14 @@ def load_table(ref: ArtifactRef, name: str = "") -> pd.DataFrame:
 def load_json(ref: ArtifactRef, name: str) -> Any:
     """A JSON file of a version."""
     return json.loads(ref.path(name).read_text())
+
+
+def market_of_run(work: AssetRun) -> Record:
+    """The market this run works on: its rules, and the tickers of the current bars."""
+    from k4_pipeline.evaluation.champion import market_of
+
+    bars = work.store.current("daily_bars").path("daily_bars.parquet")
+    return market_of(work.config, read_parquet(bars, columns=["ticker"])["ticker"].unique())
 
 
 @dataclasses.dataclass

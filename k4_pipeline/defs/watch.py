@@ -15,6 +15,7 @@ from k4_pipeline.alerts.facts import Fact
 from k4_pipeline.defs.causes import innermost
 from k4_pipeline.defs.staging import load_json, load_table
 from k4_pipeline.errors import K4Error
+from k4_pipeline.evaluation.champion import DECISION
 from k4_pipeline.storage import ArtifactStore
 
 TICK_GRACE_S = 900.0
@@ -137,7 +138,7 @@ def champion_facts(store: ArtifactStore, cursor: Cursor, now: float) -> Iterator
     if ref.version == cursor.champion:
         return
     ref.verify()
-    decision = load_json(ref, "decision.json")
+    decision = load_json(ref, DECISION) if DECISION in ref.files else {"moved": False, "candidate": None}
     candidate = decision["candidate"]
     if decision["moved"] or candidate:
         verb = "moved" if decision["moved"] else "held"
@@ -152,6 +153,7 @@ def champion_facts(store: ArtifactStore, cursor: Cursor, now: float) -> Iterator
             value=numbers.get("difference"),
             threshold=numbers.get("threshold"),
             path="/assets/champion_model",
+            effect=f"The candidate was of as_of {decision['candidate_as_of']}." if not decision["moved"] else "",
             next_step="`k4 champion list` shows the history, `k4 champion rollback` goes one back.",
         )
     cursor.champion = ref.version

@@ -1,8 +1,8 @@
-"""Which trained model serves: the rule by which the champion moves, its history, its archive and the roll-back.
+"""Which trained model serves: its record, its market, its history, its archive and the roll-back.
 
-The champion is a frozen copy of a model folder. It moves to a newer as-of date only when every check of the candidate
-passed. One exception keeps a new installation usable and is always named: where nothing has served this market before,
-the first candidate whose blocking checks passed serves **provisionally**, with the failed checks listed.
+The champion is a frozen copy of a model folder; evaluation/promotion.py says when it moves. One exception to that rule
+keeps a new installation usable and is always named: where nothing has served before, the first candidate whose blocking
+checks passed serves **provisionally**, with the failed checks listed.
 """
 
 from __future__ import annotations
@@ -11,7 +11,8 @@ import datetime as dt
 import hashlib
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,10 @@ from k4_pipeline.config import PipelineConfig, to_dict
 from k4_pipeline.errors import BadInputError, DamagedArtifactError, StaleArtifactError
 from k4_pipeline.storage import ArtifactRef, ArtifactStore, atomic_write_json
 
-CHAMPION, ARCHIVE, RECORD = "champion_model", "champion_archive", "champion.json"
+CHAMPION, ARCHIVE, RECORD, DECISION = "champion_model", "champion_archive", "champion.json", "decision.json"
+NOT_OF_THE_MODEL = (RECORD, DECISION, "config.json")  # files of a champion that its trained model does not have
+ENOUGH_K4 = "the_model_saw_enough_k4"  # named as failed where facts.json of the model says `too_few_k4`
+SKETCH = 128
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class Record:
     market: str
     failed: tuple[str, ...] = ()
     held_back: tuple[str, ...] = ()  # model fingerprints a user rolled back from; never chosen again
+    universe: tuple[str, ...] = ()  # of `universe_of`
 
     @property
     def provisional(self) -> bool:
@@ -46,51 +51,57 @@ class Record:
         """The record of a stored or archived champion."""
         if ref.asset == ARCHIVE:
             return archived(ref)
-        stored = json.loads(ref.path(RECORD).read_text())
-        return cls(**{**stored, "failed": tuple(stored["failed"]), "held_back": tuple(stored["held_back"])})
+        return cls.from_dict(json.loads(ref.path(RECORD).read_text()))
 
-
-@dataclass(frozen=True)
-class Decision:
-    """Whether the champion moves, and the sentence that says why."""
-
-    moves: bool
-    why: str
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any]) -> Record:
+        """The inverse of `asdict` after JSON."""
+        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in stored.items()})
 
 
 def market_identity(config: PipelineConfig) -> str:
-    """16 hex digits over what makes two models comparable: the source of the bars, the pattern and the label rule."""
+    """16 hex digits over what a model's classes mean: pattern and label rule, and which simulated market.
+
+    Of real bars the universe is told by its tickers (`universe_of`), never by a path: a file that was moved, split or
+    bought elsewhere holds the same market.
+    """
     parts = to_dict(config)
-    names = ["source", "patterns", "labels"] + (["simulation"] if config.source.source == "simulated" else [])
+    names = ["patterns", "labels"] + (["simulation"] if config.source.source == "simulated" else [])
     text = json.dumps({name: parts[name] for name in names}, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def decide(current: Record | None, candidate: Record | None) -> Decision:
-    """The rule. `candidate` is None when no validated model has a current chain."""
-    if candidate is None:
-        if current is None:
-            raise BadInputError(
-                "no champion can be named: no as_of has a validation report whose inputs are current; materialize "
-                "dataset_split to validation_report of one partition first"
-            )
-        return Decision(False, "no as_of has a validation report whose inputs are current")
-    shortcoming = f"; these checks failed: {', '.join(candidate.failed)}" if candidate.failed else ""
-    if current is None:
-        return Decision(True, f"nothing served before{shortcoming}")
-    if candidate.model_fingerprint in current.held_back:
-        return Decision(False, f"as_of {candidate.as_of} was rolled back; train it again to make it eligible")
-    if current.market != candidate.market:
-        return Decision(True, f"the champion served another market or label rule{shortcoming}")
-    if candidate.model_fingerprint == current.model_fingerprint:
-        if current.failed != candidate.failed:
-            return Decision(True, f"the same model was validated again{shortcoming}")
-        return Decision(False, f"as_of {current.as_of} serves already")
-    if candidate.as_of < current.as_of:
-        return Decision(False, f"the candidate's as_of {candidate.as_of} is older than {current.as_of}")
-    if candidate.failed and not current.provisional:
-        return Decision(False, f"the candidate of as_of {candidate.as_of} is not good enough{shortcoming}")
-    return Decision(True, f"as_of {candidate.as_of} follows {current.as_of}{shortcoming}")
+def universe_of(tickers: Iterable[str]) -> tuple[str, ...]:
+    """The tickers as the `SKETCH` smallest of their hashes: all of a small universe, a fair sample of a large one."""
+    return tuple(sorted({hashlib.sha256(t.encode()).hexdigest()[:12] for t in tickers})[:SKETCH])
+
+
+def market_of(config: PipelineConfig, tickers: Iterable[str]) -> Record:
+    """A record that names a market and nothing else."""
+    return Record("", "", market_identity(config), universe=universe_of(tickers))
+
+
+def require_market(record: Record, market: Record) -> None:
+    """`StaleArtifactError` when the champion judges another market than `market`: its numbers would mean nothing."""
+    if not same_market(record, market):
+        raise StaleArtifactError(
+            f"the champion of as_of {record.as_of} serves another market or label rule than this run reads, and a "
+            "candidate that failed a check does not replace a validated champion; use another --home for this market, "
+            "or run the champion's market again (`k4 champion list` shows why it serves)"
+        )
+
+
+def same_market(one: Record, other: Record) -> bool:
+    """Whether both judge the same thing: one rule, and universes that share half of their tickers (Jaccard).
+
+    Estimated from the smallest hashes of the union (Broder 1997). A record without a universe is of an older version
+    of this package and taken for the same.
+    """
+    if not one.universe or not other.universe:
+        return True
+    smallest = sorted({*one.universe, *other.universe})[:SKETCH]
+    shared = set(one.universe) & set(other.universe)
+    return one.market == other.market and 2 * sum(h in shared for h in smallest) >= len(smallest)
 
 
 def serving(store: ArtifactStore) -> ArtifactRef | None:
@@ -161,22 +172,24 @@ def copy_version(source: ArtifactRef, folder: Path, *, skip: tuple[str, ...] = (
 def archive(store: ArtifactStore, model: ArtifactRef, record: Record, moves: list[dict[str, Any]]) -> None:
     """Keep a copy of a model that becomes champion, with every move so far, as long as the home folder lives."""
     with store.stage(ARCHIVE, archive_key(record)) as staged:
-        copy_version(model, staged.dir, skip=(RECORD,))
+        copy_version(model, staged.dir, skip=(RECORD, DECISION))
         ref = staged.commit(kind=ARCHIVE, meta={**asdict(record), "history": moves}, inputs={})
     store.promote(ARCHIVE, archive_key(record), ref.fingerprint, {"why": "served"})
 
 
 def archived(source: ArtifactRef, held_back: tuple[str, ...] | None = None) -> Record:
     """The record of an archived champion, with its own or other models held back."""
-    meta = {name: value for name, value in source.meta.items() if name != "history"}
-    kept = tuple(meta["held_back"]) if held_back is None else held_back
-    return Record(**{**meta, "failed": tuple(meta["failed"]), "held_back": kept})
+    record = Record.from_dict({name: value for name, value in source.meta.items() if name != "history"})
+    return record if held_back is None else replace(record, held_back=held_back)
 
 
 def _serve(store: ArtifactStore, source: ArtifactRef, record: Record, moves: list[dict[str, Any]]) -> None:
     with store.stage(CHAMPION) as staged:
         copy_version(source, staged.dir)
         record.write(staged.dir)
+        model, why = record.model_fingerprint, moves[-1]["why"]
+        said = {"moved": True, "why": why, "as_of": record.as_of, "champion": model, "candidate": model}
+        atomic_write_json(staged.dir / DECISION, {**said, "comparison": None})
         new = staged.commit(kind=CHAMPION, meta={"history": moves, "as_of": record.as_of}, inputs={})
     store.promote(CHAMPION, None, new.fingerprint, {"checks": [], "why": moves[-1]["why"]})
 

@@ -278,7 +278,7 @@ def too_few_k4(class_counts: list[int], config: PipelineConfig) -> str:
         return ""
     return (
         f"The model saw {count} K4 rows in training; {least} are needed (recipe.min_train_k4), so it gives no tier "
-        "above AVOID and becomes no champion."
+        "above AVOID and replaces no champion."
     )
 
 

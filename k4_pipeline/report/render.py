@@ -34,11 +34,11 @@ def render_html(report: dict[str, Any], *, single_file: bool = False) -> str:
 
 
 def share_plotly(folder: Path) -> Path:
-    """Put the Plotly library into `folder`, where the pages of its subfolders look for it; once per version."""
-    target = folder / plotly_file()
-    if not target.is_file():
+    """Put the Plotly library into `folder`, where the pages of its subfolders look for it; again if it was changed."""
+    target, wanted = folder / plotly_file(), plotly_source().read_bytes()
+    if not target.is_file() or target.read_bytes() != wanted:
         folder.mkdir(parents=True, exist_ok=True)
-        atomic_write_bytes(target, plotly_source().read_bytes())
+        atomic_write_bytes(target, wanted)
     return target
 
 

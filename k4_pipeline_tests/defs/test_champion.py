@@ -6,12 +6,15 @@ import dataclasses
 import json
 import shutil
 
+import numpy as np
+import pandas as pd
 import pytest
 
-from k4_pipeline.config import PipelineConfig
-from k4_pipeline.errors import BadInputError, DamagedArtifactError
+from k4_pipeline.config import IntegrityConfig, PipelineConfig
+from k4_pipeline.errors import BadInputError, DamagedArtifactError, StaleArtifactError
 from k4_pipeline.evaluation import champion
-from k4_pipeline.evaluation.champion import Record, decide
+from k4_pipeline.evaluation.champion import Record
+from k4_pipeline.evaluation.promotion import Comparison, compare, decide, needs_comparison
 from k4_pipeline.options import apply_options
 from k4_pipeline.storage import ArtifactStore
 
@@ -22,27 +25,102 @@ def _candidate(**changes):
     return dataclasses.replace(Record("2020-04-01", "model-b", "market"), **changes)
 
 
+BETTER = Comparison(200, 20, 1.4, 1.5, -0.1, -0.15, -0.05)
+WORSE = Comparison(200, 20, 1.6, 1.5, 0.1, 0.05, 0.15)
+UNDECIDED = Comparison(200, 20, 1.5, 1.5, 0.0, -0.1, 0.1)
+UNUSABLE = Comparison(3, 0, unusable="3 labelled test rows, 100 are needed")
+PROVISIONAL = dataclasses.replace(NOW, failed=("ev",))
+OTHER = {"market": "other", "universe": champion.universe_of(["A", "B"])}
+HERE = dataclasses.replace(NOW, universe=champion.universe_of(["A", "B"]))
+
+
 @pytest.mark.parametrize(
-    "current, candidate, moves",
+    "current, candidate, comparison, moves",
     [
-        (None, _candidate(), True),
-        (None, _candidate(failed=("ev",)), True),  # provisionally
-        (NOW, None, False),
-        (NOW, _candidate(), True),
-        (NOW, _candidate(failed=("ev",)), False),
-        (dataclasses.replace(NOW, failed=("ev",)), _candidate(failed=("ev",)), True),
-        (NOW, _candidate(as_of="2019-10-01"), False),
-        (NOW, _candidate(as_of="2020-01-01"), True),  # the same as_of, trained again
-        (NOW, _candidate(market="other", as_of="2010-01-01", failed=("ev",)), True),
-        (NOW, _candidate(model_fingerprint="model-a"), False),
-        (dataclasses.replace(NOW, failed=("ev",)), _candidate(model_fingerprint="model-a"), True),  # validated since
-        (dataclasses.replace(NOW, held_back=("model-b",)), _candidate(), False),
+        (None, _candidate(), None, True),
+        (None, _candidate(failed=("ev",)), None, True),  # provisionally
+        (NOW, None, None, False),
+        (NOW, _candidate(), BETTER, True),
+        (NOW, _candidate(), UNDECIDED, False),
+        (NOW, _candidate(), UNUSABLE, False),
+        (NOW, _candidate(), None, False),
+        (NOW, _candidate(), WORSE, False),
+        (NOW, _candidate(as_of="2021-04-01"), UNDECIDED, True),  # the champion is too old
+        (NOW, _candidate(as_of="2021-04-01"), UNUSABLE, True),
+        (NOW, _candidate(as_of="2021-04-01"), WORSE, False),
+        (NOW, _candidate(failed=("ev",)), BETTER, False),
+        (NOW, _candidate(failed=(champion.ENOUGH_K4,)), BETTER, False),
+        (NOW, _candidate(failed=("ev",), as_of="2025-01-01"), BETTER, False),
+        (PROVISIONAL, _candidate(failed=("ev",)), UNDECIDED, True),
+        (PROVISIONAL, _candidate(), UNUSABLE, True),
+        (PROVISIONAL, _candidate(), WORSE, False),
+        (NOW, _candidate(as_of="2019-10-01"), BETTER, False),
+        (NOW, _candidate(as_of="2020-01-01"), BETTER, True),  # the same as_of, trained again
+        (NOW, _candidate(model_fingerprint="model-a"), None, False),
+        (PROVISIONAL, _candidate(model_fingerprint="model-a"), None, True),  # validated since
+        (dataclasses.replace(NOW, held_back=("model-b",)), _candidate(), BETTER, False),
+        # Another market: whatever fails there never replaces what was validated here.
+        (HERE, _candidate(**OTHER, as_of="2010-01-01", failed=("ev",)), None, False),
+        (HERE, _candidate(**OTHER, as_of="2010-01-01"), None, True),
+        (dataclasses.replace(HERE, failed=("ev",)), _candidate(**OTHER, failed=("ev",)), None, True),
     ],
 )
-def test_the_champion_moves_by_the_rule(current, candidate, moves):
-    decision = decide(current, candidate)
+def test_the_champion_moves_by_the_rule(current, candidate, comparison, moves):
+    decision = decide(current, candidate, comparison)
     assert decision.moves is moves
     assert decision.why
+
+
+def test_only_what_a_decision_rests_on_is_compared():
+    assert needs_comparison(NOW, _candidate())
+    assert needs_comparison(PROVISIONAL, _candidate(failed=("ev",)))
+    for current, candidate in (
+        (None, _candidate()),
+        (NOW, None),
+        (NOW, _candidate(failed=("ev",))),
+        (NOW, _candidate(as_of="2019-01-01")),
+        (NOW, _candidate(model_fingerprint="model-a")),
+        (dataclasses.replace(NOW, held_back=("model-b",)), _candidate()),
+        (HERE, _candidate(**OTHER)),
+    ):
+        assert not needs_comparison(current, candidate)
+
+
+def _rows(candidate: float, n: int = 400) -> pd.DataFrame:
+    """Rows of 20 tickers and 10 months on which the candidate gives the true class `candidate`, the champion 0.5."""
+    draw = np.random.default_rng(0)
+    y = draw.integers(0, 6, n)
+    rows = pd.DataFrame({"outcome_class": y, "ticker": [f"T{i % 20}" for i in range(n)]})
+    rows["snapshot_date"] = pd.Timestamp("2020-01-15") + pd.to_timedelta(30 * (np.arange(n) % 10), unit="D")
+    for prefix, p in (("", candidate), ("champion_", 0.5)):
+        for k in range(6):
+            rows[f"{prefix}p_{k}"] = np.where(y == k, p, (1 - p) / 5) * draw.uniform(0.9, 1.1, n)
+    return rows
+
+
+def test_the_comparison_is_paired_and_says_better_worse_or_neither():
+    config = IntegrityConfig(bootstrap_draws=200)
+    better, worse, equal = (compare(_rows(p), config) for p in (0.6, 0.4, 0.5))
+    assert better.better
+    assert worse.worse
+    assert not equal.better
+    assert not equal.worse
+    assert better.difference == pytest.approx(-np.log(0.6 / 0.5), abs=0.01)
+    assert "400 rows" in better.in_words()
+    assert compare(_rows(0.9, 50), config).unusable
+
+
+def test_a_market_is_its_universe_and_rules_and_not_a_path():
+    config = apply_options(PipelineConfig(), {"source": "table", "path": "/a/bars.csv"})
+    moved = apply_options(PipelineConfig(), {"source": "folder", "path": "/b"})
+    tickers = [f"T{i}" for i in range(1000)]
+    here = champion.market_of(config, tickers)
+    assert champion.same_market(here, champion.market_of(moved, [*tickers[:-50], "NEW1", "NEW2"]))
+    assert not champion.same_market(here, champion.market_of(moved, [f"U{i}" for i in range(1000)]))
+    assert not champion.same_market(here, champion.market_of(apply_options(moved, {"labels": "rare_30"}), tickers))
+    assert len(here.universe) == champion.SKETCH
+    with pytest.raises(StaleArtifactError, match="another market"):
+        champion.require_market(dataclasses.replace(NOW, universe=here.universe), champion.market_of(config, ["X"]))
 
 
 def test_without_champion_and_candidate_there_is_an_error_with_a_remedy():

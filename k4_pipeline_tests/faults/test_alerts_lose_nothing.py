@@ -12,7 +12,7 @@ from k4_pipeline.alerts.delivery import deliver, targets_of
 from k4_pipeline.alerts.outbox import Outbox
 from k4_pipeline.defs.alert_look import look
 from k4_pipeline.settings import Settings
-from k4_pipeline_tests.alerts.receivers import receiver
+from k4_pipeline_tests.alerts.receivers import mail_server, receiver
 from k4_pipeline_tests.alerts.test_facts_and_messages import check
 from k4_pipeline_tests.alerts.test_outbox import NOW, fact
 
@@ -152,3 +152,40 @@ def test_a_crash_after_sending_and_before_recording_repeats_the_same_fact(tmp_pa
         deliver(Outbox(tmp_path), targets, "http://ui", NOW)
         assert len(hook.facts()) == 2
         assert len(set(hook.facts())) == 1
+
+
+def test_a_receiver_that_dies_in_the_middle_may_hear_a_fact_twice_and_never_not_at_all(tmp_path):
+    with receiver() as hook:
+        targets, _ = targets_of([hook.url])
+        outbox, hook.dies = Outbox(tmp_path), True
+        outbox.record([fact(1)])
+        deliver(outbox, targets, "http://ui", NOW)
+        assert len(outbox.pending(targets[0].id)) == 1
+        assert outbox.targets[targets[0].id].error
+        hook.dies = False
+        deliver(outbox, targets, "http://ui", NOW + 15.0)
+        _once_each(hook, 1)
+
+
+@pytest.mark.parametrize("trouble", ["refuse", "die", "slow", "away"])
+def test_a_mail_server_in_trouble_gets_each_fact_once_when_it_is_well_again(tmp_path, monkeypatch, trouble):
+    from apprise.plugins.email.base import NotifyEmail
+
+    monkeypatch.setattr(NotifyEmail, "request_rate_per_sec", 0.0)  # it would wait seconds between two mails
+    with mail_server() as server:
+        (target,), _ = targets_of(
+            [server.url if trouble != "away" else server.url.replace("127.0.0.1:", "127.0.0.2:1")]
+        )
+        outbox, server.mode = Outbox(tmp_path), trouble
+        outbox.record([fact(1), fact(2)])
+        deliver(outbox, [target], "http://ui", NOW)
+        left = outbox.pending(target.id)
+        assert len(left) == (0 if trouble == "slow" else 2)
+        if left:
+            assert outbox.targets[target.id].error
+            assert "geheim" not in outbox.targets[target.id].error
+        server.mode = "ok"
+        if trouble != "away":
+            deliver(outbox, [target], "http://ui", NOW + 15.0)
+            assert [f"Fact {fact(n).id}" in "".join(server.mails) for n in (1, 2)] == [True, True]
+            assert len(server.mails) == 2

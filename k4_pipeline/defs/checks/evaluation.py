@@ -77,7 +77,7 @@ def _champion_is_a_validated_model(evidence: Evidence) -> Verdict:
     archived.verify()
     findings = []
     for name, entry in evidence.ref.files.items():
-        if name in (champion.RECORD, "config.json"):
+        if name in champion.NOT_OF_THE_MODEL:
             continue
         if archived.files.get(name, {}).get("sha256") != entry["sha256"]:
             findings.append(f"{name} is not the file archived for as_of {record.as_of}")

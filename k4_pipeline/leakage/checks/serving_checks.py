@@ -16,6 +16,7 @@ import torch
 
 from k4_pipeline.config import CLASS_NAMES, CLASS_VALUES, KEYS, N_CLASSES
 from k4_pipeline.evaluation.calibration import Calibrator
+from k4_pipeline.evaluation.champion import ENOUGH_K4
 from k4_pipeline.features.context_table import read_context
 from k4_pipeline.features.panel import read_panel
 from k4_pipeline.leakage.engine.audit import AuditContext, check, verdict_of
@@ -27,7 +28,7 @@ from k4_pipeline.patterns import snapshots
 from k4_pipeline.pipeline import model_files
 from k4_pipeline.sequences import windows
 from k4_pipeline.sequences.scaler import Scaler
-from k4_pipeline.storage import read_parquet
+from k4_pipeline.storage import ArtifactRef, read_parquet
 from k4_pipeline.training.checkpoint import load_checkpoint
 from k4_pipeline.verdict import Verdict
 
@@ -175,9 +176,9 @@ def _no_champion(context: AuditContext) -> AuditContext:
 
 @check(
     "serving",
-    proves="The champion is, byte for byte, the model of a partition whose report was promoted; no newer model "
-    "that passed "
-    "everything was passed over; the failed checks it names are those that failed.",
+    proves="The champion is, byte for byte, the model of a partition whose report was promoted; a newer model that "
+    "passed everything was passed over only after a comparison that does not show it to be better; the failed checks "
+    "it names are those that failed.",
     misses="Candidates whose artifacts are gone by now.",
     needs=("stored", "champion"),
     tampers=(_no_champion,),
@@ -187,7 +188,7 @@ def the_champion_was_chosen_by_its_rule(context: AuditContext) -> Verdict:
     out, store = Comparison(), context.extra["store"]
     ref = store.current("champion_model")
     record = {**json.loads(ref.path("champion.json").read_text()), **context.extra.get("champion", {})}
-    held, passing, known = set(record["held_back"]), [], []
+    held, passing, known, weighed = set(record["held_back"]), [], [], _weighed(ref)
     for as_of in store.partitions("validation_report"):
         try:
             chain = {
@@ -201,8 +202,10 @@ def the_champion_was_chosen_by_its_rule(context: AuditContext) -> Verdict:
             continue
         verdicts = [v for r in chain.values() for v in (store.verdict(r) or {}).get("checks", [])]
         failed = sorted(v["name"] for v in verdicts if not v["passed"] or v["findings"] or not v["cases"])
+        if json.loads(chain["trained_model"].path("facts.json").read_text())["too_few_k4"]:
+            failed = sorted([*failed, ENOUGH_K4])
         known.append(as_of)
-        if verdicts and not failed:
+        if verdicts and not failed and chain["trained_model"].fingerprint != weighed:
             passing.append(as_of)
         if as_of == record["as_of"]:
             same = chain["trained_model"].fingerprint == record["model_fingerprint"]
@@ -221,15 +224,25 @@ def the_champion_was_chosen_by_its_rule(context: AuditContext) -> Verdict:
                 other = ref.files.get(name, {}).get("sha256") != entry["sha256"]
                 out.add(1, int(other), [f"champion: {name} is not the file of the model it names"] * other)
     out.add(1, int(not known), ["champion: no candidate is left that it could be compared with"] * (not known))
-    newer = [a for a in (passing or known) if a > record["as_of"]]
+    newer = [a for a in (passing or (known if not weighed else [])) if a > record["as_of"]]
     out.add(
         1,
         len(newer),
         [f"champion: as_of {record['as_of']} serves although {newer[-1:]} is newer and as good"] * bool(newer),
     )
-    lost = not [a for a in known if a == record["as_of"]] and bool(known) and not held
+    lost = not [a for a in known if a == record["as_of"]] and bool(known) and not held and not weighed
     out.add(1, int(lost), [f"champion: as_of {record['as_of']} is no candidate; there are {known}"] * lost)
     return verdict_of(out, candidates=len(known))
+
+
+def _weighed(champion: ArtifactRef) -> str:
+    """The model that was weighed and is not shown to be better; "" when none was."""
+    decision = json.loads(champion.path("decision.json").read_text()) if "decision.json" in champion.files else {}
+    if not decision or decision["moved"]:
+        return ""
+    high = (decision["comparison"] or {}).get("high")
+    shown_better = high is not None and high < 0.0 and not decision["failed"]
+    return "" if shown_better else str(decision["candidate"] or "")
 
 
 def _other_row(context: AuditContext) -> AuditContext:

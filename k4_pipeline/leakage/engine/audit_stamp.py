@@ -1,15 +1,15 @@
 """The outcome of `k4 audit`, kept beside the report of the same as-of date so that the report may say it was audited.
 
-A stamp counts only for the very predictions it was made of: after any retraining it is void.
+A stamp counts only for the very predictions it was made of: after any retraining it is void. It is sealed with its
+sha256: a damaged or edited one is void as well.
 """
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from k4_pipeline.storage import atomic_write_json
+from k4_pipeline.storage.sealed import read_sealed, write_sealed
 
 STAMP_FILE = "audit.json"
 
@@ -24,7 +24,7 @@ def write_stamp(reports_dir: Path, as_of: str, predictions_fingerprint: str, res
     checks = {verdict["name"]: verdict["passed"] for verdict in result["verdicts"]}
     passed = {"passed": True, "failed": False}.get(result["status"])
     content = {name: result[name] for name in ("sample", "not_applicable", "not_proved")}
-    atomic_write_json(path, {"passed": passed, "predictions": predictions_fingerprint, "checks": checks, **content})
+    write_sealed(path, {"passed": passed, "predictions": predictions_fingerprint, "checks": checks, **content})
     return path
 
 
@@ -37,9 +37,10 @@ def audited(reports_dir: Path, as_of: str, predictions_fingerprint: str) -> bool
 def read_stamp(reports_dir: Path, as_of: str, predictions_fingerprint: str) -> dict[str, Any] | None:
     """The stamp of exactly these predictions, or None."""
     path = Path(reports_dir) / as_of / STAMP_FILE
-    if not path.is_file():
+    try:
+        stamp = read_sealed(path)
+    except (FileNotFoundError, ValueError):
         return None
-    stamp = json.loads(path.read_text())
     return stamp if stamp["predictions"] == predictions_fingerprint else None
 
 
