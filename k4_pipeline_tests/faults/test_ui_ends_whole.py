@@ -17,6 +17,8 @@ from pathlib import Path
 
 import pytest
 
+from k4_pipeline_tests.alerts.receivers import receiver
+
 pytestmark = pytest.mark.slow
 START_S, STOP_S = 180.0, 40.0
 MUTATION = 'mutation{setSensorCursor(sensorSelector:{sensorName:"x"}){__typename}}'
@@ -51,10 +53,10 @@ def _ask(port: int, path: str = "/server_info", data: bytes | None = None, **hea
 
 
 @contextlib.contextmanager
-def _ui(home: Path):
-    """(process, port) of a `k4 ui` that answers."""
+def _ui(home: Path, **more: str):
+    """(process, port) of a `k4 ui` that answers; `more`: its environment."""
     port = _port()
-    environment = {k: v for k, v in os.environ.items() if not k.startswith("K4_")}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("K4_")} | more
     log = home.parent / "ui.log"
     with log.open("w") as stream:
         process = subprocess.Popen(
@@ -78,6 +80,60 @@ def _ui(home: Path):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         process.wait()
+
+
+LAUNCH = """mutation($job: String!) { launchRun(executionParams: {runConfigData: {}, selector: {
+  repositoryLocationName: "k4_pipeline", repositoryName: "__repository__", jobName: $job}})
+  { __typename ... on LaunchRunSuccess { run { runId } } ... on PythonError { message } } }"""
+STATUS = "query($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"
+
+
+def _graphql(port: int, query: str, **variables: str) -> dict:
+    data = json.dumps({"query": query, "variables": variables}).encode()
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/graphql", data, {"content-type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as response:
+        answer = json.load(response)
+    assert "errors" not in answer, answer
+    return answer["data"]
+
+
+def _launch(port: int) -> str:
+    launched = _graphql(port, LAUNCH, job="nightly")["launchRun"]
+    assert launched["__typename"] == "LaunchRunSuccess", launched
+    return launched["run"]["runId"]
+
+
+def _until(port: int, run: str, statuses: set[str], seconds: float) -> float:
+    """Seconds until the run has one of these statuses."""
+    began = time.monotonic()
+    while (status := _graphql(port, STATUS, id=run)["runOrError"]["status"]) not in statuses:
+        assert time.monotonic() - began < seconds, f"{run} is {status}"
+        time.sleep(0.5)
+    return time.monotonic() - began
+
+
+@pytest.mark.skipif(os.environ.get("K4_FAULTS") != "all", reason="takes minutes; make faults")
+def test_a_killed_run_of_the_ui_is_failed_within_two_minutes_its_slot_is_free_and_it_is_told_once(tmp_path):
+    home = tmp_path / "home"
+    with receiver() as hook, _ui(home, K4_ALERT_URLS=hook.url) as (process, port):
+        run, waiting = _launch(port), _launch(port)
+        _until(port, run, {"STARTED"}, 180)
+        time.sleep(5)
+        worker = next(pid for pid, command in _below(home).items() if run in command)
+        os.kill(worker, signal.SIGKILL)
+        seconds = _until(port, run, {"FAILURE"}, 120)
+        next_seconds = _until(port, waiting, {"STARTED", "SUCCESS", "FAILURE"}, 120)
+        deadline = time.monotonic() + 120
+        while not [m for m in hook.messages if run in m["message"]] and time.monotonic() < deadline:
+            time.sleep(1)
+        time.sleep(35)  # two more looks
+        told = [m for m in hook.messages if run in m["message"]]
+        sys.stdout.write(f"failed after {seconds:.0f} s, the next run started {next_seconds:.0f} s later\n")
+        assert len(told) == 1, told
+        assert "run killed" in told[0]["title"]
+        process.send_signal(signal.SIGINT)  # with a run at work
+        assert process.wait(STOP_S) == 0
+        assert _gone(home), _below(home)
 
 
 def _gone(home: Path) -> bool:
