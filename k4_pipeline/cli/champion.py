@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -24,10 +24,16 @@ def list_(json_: bool = JsonOption, home: Path | None = HomeOption) -> None:
     if json_:
         print_json(moves)
         return
-    table = Table("at (UTC)", "as of", "model", "why")
+    table = Table("at (UTC)", "as of", "model", "K4 AUC", "EV r", "why")
     for move in moves:
-        table.add_row(move["at"], move["as_of"], move["model"][:12], move["why"])
+        auc, ev = (_number(move, name) for name in ("k4_auc", "ev_correlation_pearson"))
+        table.add_row(move["at"], move["as_of"], move["model"][:12], auc, ev, move["why"])
     out_console().print(table if moves else "no champion yet; `k4 run` makes one")
+
+
+def _number(move: dict[str, Any], name: str) -> str:
+    value = move.get("metrics", {}).get(name)
+    return "" if value is None else f"{value:.3f}"
 
 
 @app.command()

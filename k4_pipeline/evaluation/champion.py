@@ -138,13 +138,13 @@ def newest_archived(store: ArtifactStore) -> ArtifactRef | None:
 
 
 def history(store: ArtifactStore) -> list[dict[str, Any]]:
-    """Every move in order: at (UTC), as_of, model, archive, why, failed."""
+    """Every move in order: at (UTC), as_of, model, archive, why, failed, metrics."""
     ref = serving(store)
     return [] if ref is None else list(ref.meta["history"])
 
 
-def move_entry(record: Record, why: str) -> dict[str, Any]:
-    """One line of the history."""
+def move_entry(record: Record, why: str, metrics: dict[str, Any] | None = None) -> dict[str, Any]:
+    """One line of the history; `metrics`: what its report and the comparison said of it."""
     return {
         "at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "as_of": record.as_of,
@@ -152,6 +152,7 @@ def move_entry(record: Record, why: str) -> dict[str, Any]:
         "archive": archive_key(record),
         "why": why,
         "failed": list(record.failed),
+        "metrics": metrics or {},
     }
 
 
@@ -221,7 +222,7 @@ def roll_back(store: ArtifactStore, to: str = "") -> Record:
     source = store.current(ARCHIVE, earlier[-1]["archive"])
     source.verify()
     record = archived(source, (*current.held_back, current.model_fingerprint))
-    moves = [*moves, move_entry(record, f"rolled back from as_of {current.as_of}")]
+    moves = [*moves, move_entry(record, f"rolled back from as_of {current.as_of}", earlier[-1].get("metrics"))]
     archive(store, source, record, moves)
     _serve(store, source, record, moves)
     return record

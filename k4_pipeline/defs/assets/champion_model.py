@@ -1,5 +1,7 @@
 """`champion_model`: the model that serves, a frozen copy that moves only by the rule of evaluation/promotion.py."""
 
+import dataclasses
+
 import dagster as dg
 
 from k4_pipeline.defs.assets.common import k4_asset
@@ -36,7 +38,10 @@ def champion_model(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Mate
         moves = list(serving.meta["history"]) if serving else []
         if decision.moves and record:
             source = chain["trained_model"]
-            moves.append(champion.move_entry(record, decision.why))
+            metrics = chain["validation_report"].meta["metrics"]
+            if comparison:
+                metrics = {**metrics, "against_the_champion": dataclasses.asdict(comparison)}
+            moves.append(champion.move_entry(record, decision.why, metrics))
             champion.archive(work.store, source, record, moves)
             serves = record
         else:
