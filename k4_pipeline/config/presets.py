@@ -26,6 +26,7 @@ _RECIPE: dict[str, Any] = {
     "refit": True,
     "average_refit": True,
     "stopping_frac": 0.0,
+    "calibration": "level",
 }
 _KINDS = {
     "default": ("network", "network_without_context", "tabm", "extra_trees"),

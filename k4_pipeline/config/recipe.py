@@ -48,6 +48,9 @@ class RecipeConfig:
     # Share of the validation tickers that early stopping looks at; the calibrator is fitted on the others. 1: both on
     # all of them; 0: no early stopping, training.epochs are run and all validation rows are left to the calibrator.
     stopping_frac: float = 1.0
+    # What mends probabilities on the rows left to the calibrator: "vector" (a scale and a level of every class), for
+    # losses that distort them, or "level" (levels alone, held close to zero).
+    calibration: Literal["vector", "level"] = "vector"
     min_train_k4: int = 10  # fewer K4 rows to train on: no tier above AVOID, no champion
     logit_c: float = 0.01
     forest_trees: int = 150

@@ -14,4 +14,3 @@ class TierConfig:
     # Shares of the rows that are tried, from the highest P(K4) on, in this order until one cannot be certified.
     coverages: tuple[float, ...] = (0.025, 0.05, 0.075, 0.10, 0.15, 0.20, 0.30)
     min_rows: int = 30  # a share that holds fewer rows after the design effect is left out beforehand
-    min_train_k4: int = 10  # fewer K4 rows to train on: no tier at all

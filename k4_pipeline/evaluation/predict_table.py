@@ -1,6 +1,8 @@
-"""The predictions table: keys, raw and calibrated probabilities, expected values, signal."""
+"""The predictions table: keys, raw and calibrated probabilities, expected values, signal, certified tier."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -9,9 +11,11 @@ from k4_pipeline.config import N_CLASSES, SignalConfig
 from k4_pipeline.evaluation.calibration import Calibrator
 from k4_pipeline.evaluation.expected_value import expected_value
 from k4_pipeline.evaluation.signals import assign_signals
+from k4_pipeline.evaluation.tiers import Certificate, assign_tiers
 
 KEY_COLUMNS = ("ticker", "pattern_id", "start_date", "snapshot_date")
 RAW_COLUMNS = tuple(f"p_raw_{i}" for i in range(N_CLASSES))
+CERTIFIED_SCORE = "p_k4_certified"  # calibrated P(K4) of the fits that were certified: what the tier is read from
 PROBABILITY_COLUMNS = tuple(f"p_{i}" for i in range(N_CLASSES))
 
 
@@ -35,3 +39,14 @@ def build_predictions(
     table["ev"] = ev
     table["signal"] = pd.Series(assign_signals(p, ev, signal_config), dtype="str")
     return table
+
+
+def with_tiers(table: pd.DataFrame, p_certified: np.ndarray, certificates: Sequence[Certificate]) -> pd.DataFrame:
+    """The table with `p_k4_certified` (n,) and the best certified `tier` that it reaches, AVOID where it reaches none.
+
+    The tier stands beside the signal, which follows expected value: a tier is a promise that was proved, a signal is
+    a rule.
+    """
+    p_certified = np.asarray(p_certified, np.float64)
+    tier = pd.Series(assign_tiers(p_certified, certificates), index=table.index, dtype="str")
+    return table.assign(**{CERTIFIED_SCORE: p_certified, "tier": tier})

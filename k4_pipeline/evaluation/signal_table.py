@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from k4_pipeline.config import KEYS
-from k4_pipeline.evaluation.predict_table import PROBABILITY_COLUMNS
+from k4_pipeline.evaluation.predict_table import CERTIFIED_SCORE, PROBABILITY_COLUMNS
 
 SIGNAL_COLUMNS = (
     "ticker",
@@ -13,6 +13,8 @@ SIGNAL_COLUMNS = (
     "start_date",
     "snapshot_date",
     "signal",
+    CERTIFIED_SCORE,
+    "tier",
     "ev",
     *PROBABILITY_COLUMNS,
     "upper",

@@ -7,14 +7,17 @@ family-wise error without a correction; Angelopoulos et al. 2021, "Learn then Te
 one. Rows of one ticker or one month are not independent, so rows and hits are first divided by a design effect: the
 two-way cluster-robust variance of the K4 share over its binomial variance, at least 1. The base rate is the larger of
 that of the calibration rows and that of the train rows, so that a lively year certifies nothing by itself.
+
+What is certified is the score of the fits that were made before validation. Where a refit on newer rows is served
+beside them, its probabilities move P(K4) and EV but not the tier: a tier is given by the certified score alone.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -55,9 +58,22 @@ class Certificates:
     calibration_rows: int  # one per pattern
     calibration_k4: int
 
+    @classmethod
+    def none(cls, why: str = "") -> Certificates:
+        """No tier, before any row was looked at."""
+        return cls((), why, 0, 0)
+
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able."""
-        return {**asdict(self), "tiers": [asdict(c) for c in self.tiers]}
+        """JSON-able; every tier with `certified` and the `precision` it promises, as monitoring reads it."""
+        tiers = [{**asdict(c), "certified": True, "precision": c.promised} for c in self.tiers]
+        return {**asdict(self), "tiers": tiers}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Certificates:
+        """The inverse of `to_dict`."""
+        names = [f.name for f in fields(Certificate)]
+        tiers = tuple(Certificate(**{name: t[name] for name in names}) for t in values["tiers"])
+        return cls(tiers, values["why_none"], int(values["calibration_rows"]), int(values["calibration_k4"]))
 
 
 def one_row_per_pattern(rows: pd.DataFrame) -> pd.DataFrame:
@@ -120,23 +136,25 @@ def certify(
     return tuple(found)
 
 
-def certificates(rows: pd.DataFrame, p_k4: np.ndarray, train_class: np.ndarray, config: TierConfig) -> Certificates:
+def certificates(
+    rows: pd.DataFrame, p_k4: np.ndarray, class_counts: Sequence[int], config: TierConfig, *, min_train_k4: int
+) -> Certificates:
     """Certificates from calibration rows that no model saw.
 
     `rows`: pattern_id, ticker, snapshot_date, outcome_class; `p_k4` (n,) the calibrated probabilities of a model that
-    was not fitted on them; `train_class` (m,) classes of its train rows.
+    was not fitted on them; `class_counts` (6,) of its train rows, of which `min_train_k4` have to be K4.
     """
-    train_k4 = int((train_class == K4).sum())
-    if train_k4 < config.min_train_k4:
-        why = f"No tier: the model saw {train_k4} K4 rows in training; {config.min_train_k4} are needed."
-        return Certificates((), why, 0, 0)
+    train_k4 = int(class_counts[K4])
+    if train_k4 < min_train_k4:
+        why = f"No tier: the model saw {train_k4} K4 rows in training; {min_train_k4} are needed."
+        return Certificates.none(why)
     single = one_row_per_pattern(rows.assign(_p=np.asarray(p_k4)))
     is_k4 = single["outcome_class"].to_numpy(np.int64) == K4
     n, hits = len(single), int(is_k4.sum())
     if n == 0 or hits == 0:
         return Certificates((), f"No tier: {hits} K4 among {n} patterns that the model had not seen.", n, hits)
     effect = design_effect(is_k4, single["ticker"].tolist(), single["snapshot_date"].to_numpy())
-    found = certify(single["_p"].to_numpy(), is_k4, train_k4 / len(train_class), effect, config)
+    found = certify(single["_p"].to_numpy(), is_k4, train_k4 / sum(class_counts), effect, config)
     why = ""
     if not found:
         why = (

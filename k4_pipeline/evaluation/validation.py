@@ -16,6 +16,7 @@ from k4_pipeline.config import CLASS_NAMES, K4, KEYS, N_CLASSES, SPLIT_NAMES, Pi
 from k4_pipeline.errors import BadInputError
 from k4_pipeline.evaluation import metrics, tiers
 from k4_pipeline.evaluation.integrity import TOO_LITTLE, run_integrity_tests
+from k4_pipeline.evaluation.predict_table import CERTIFIED_SCORE
 from k4_pipeline.evaluation.scores import MODEL, Rows, Scores, model_scores, scores_in
 from k4_pipeline.features.spec import FEATURE_NAMES, MARKET_CHANNELS
 from k4_pipeline.verdict import Verdict
@@ -69,16 +70,9 @@ def methods_of(scored: pd.DataFrame, beside: pd.DataFrame | None = None) -> tupl
     return methods | found, Rows.of(scored.assign(volatility_60=joined["volatility_60"].to_numpy()))
 
 
-def certified(
-    split: pd.DataFrame, scored: pd.DataFrame, rows: pd.DataFrame | None, config: PipelineConfig
-) -> dict[str, Any]:
+def certified(scored: pd.DataFrame, found: tiers.Certificates) -> dict[str, Any]:
     """`certificate` (what was certified, or why nothing) and `tiers` (every promise beside what the test rows did)."""
-    if rows is None:
-        found = tiers.Certificates((), "No tier: the model keeps no calibration rows that it had not seen.", 0, 0)
-    else:
-        train = split.loc[split["split"] == SPLIT_NAMES[0], "outcome_class"].to_numpy(np.int64)
-        found = tiers.certificates(rows, rows["p_k4"].to_numpy(), train, config.tiers)
-    checked = tiers.checked_on_test(found, scored, scored[f"p_{K4}"].to_numpy()) if found.tiers else []
+    checked = tiers.checked_on_test(found, scored, scored[CERTIFIED_SCORE].to_numpy()) if found.tiers else []
     return {"certificate": found.to_dict(), "tiers": checked}
 
 
@@ -129,7 +123,6 @@ def build_validation(
     data: dict[str, Any],
     provenance: dict[str, str],
     beside: pd.DataFrame | None = None,
-    calibration_rows: pd.DataFrame | None = None,
     leak_demo: dict[str, Any] | None = None,
     code: dict[str, str] | None = None,
     sections: dict[str, Any] | None = None,
@@ -137,9 +130,9 @@ def build_validation(
     """The whole content of one validation report.
 
     `model`: facts of the checkpoint (architecture, parameters, history, calibration ...); `data`: facts of the bars;
-    `beside`: what every baseline says of the test rows (`pipeline.baselines`); `calibration_rows`: rows the model never
-    saw, with `p_k4`, from which tiers are certified; `provenance`: fingerprints by asset; `code`: what made each of
-    them, in words; `leak_demo`: the section of `leakage.controls.report_demo`; `sections`: those of `evaluation.value`.
+    `beside`: what every baseline says of the test rows (`pipeline.baselines`); `provenance`: fingerprints by asset;
+    `code`: what made each of them, in words; `leak_demo`: the section of `leakage.controls.report_demo`; `sections`:
+    those of `evaluation.value`.
     Raises `BadInputError` when no test row has a known label yet.
     """
     scored = score_labelled(predictions, labeled, sequences, panel_values)
@@ -158,7 +151,7 @@ def build_validation(
         "classes": class_table(split),
         "model": model,
         "metrics": metrics_of_test,
-        **certified(split, scored, calibration_rows, config),
+        **certified(scored, tiers.Certificates.from_dict(model["certificate"])),
         "not_enough_evidence": [t.name for t in tests if t.status == TOO_LITTLE],
         "unlabelled_test_rows": int(len(predictions) - len(scored)),
         "integrity": [t.to_dict() for t in tests],

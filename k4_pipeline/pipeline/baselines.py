@@ -96,7 +96,7 @@ def _sequence(
     fitted = loop.train(model, training, loss, train_set, validation_set).model
     y = table["outcome_class"].to_numpy(np.int64)
     held = prediction.predict_probabilities(fitted, validation_set)
-    calibrator = calibration.fit_calibrator(held, y, keys=table[KEYS])
+    calibrator = calibration.fit_calibrator(held, y, keys=table[KEYS], method="level")
     data = SequenceDataset(tables.panel, tables.index, wanted, fitted_scaler)
     return calibrator.transform(prediction.predict_probabilities(fitted, data))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +20,7 @@ from torch import nn
 
 from k4_pipeline.config import K4, KEYS, N_CLASSES, SPLIT_NAMES, PipelineConfig
 from k4_pipeline.errors import ConfigError
-from k4_pipeline.evaluation import calibration, predict_table
+from k4_pipeline.evaluation import calibration, predict_table, tiers
 from k4_pipeline.features.context import MARKET_MEANS
 from k4_pipeline.market.bars import to_days
 from k4_pipeline.models.ensemble import TABULAR_KINDS, Ensemble, TextModel
@@ -52,6 +53,7 @@ class Candidate:
     seen: dict[str, Any]
     handed: dict[str, pd.DataFrame]  # by member: keys and label_end_date of every row that was handed to a fit
     p_calibration: pd.DataFrame  # rows no member was fitted or stopped on: keys, class, p_raw_0 .. p_raw_5
+    certificates: tiers.Certificates  # what those rows prove of the validated members
     device: str
     seconds: float
 
@@ -255,20 +257,44 @@ def fit(
         model.validated(), rows_for(tables, held_rows, held_table, fitted_scaler, **use).source("", device, panel)
     )
     y = held_table["outcome_class"].to_numpy(dtype=np.int64)
-    calibrator = calibration.fit_calibrator(p_raw, y, keys=held_table[KEYS])
+    calibrator = calibration.fit_calibrator(p_raw, y, keys=held_table[KEYS], method=recipe.calibration)
     columns = {f"p_raw_{i}": p_raw[:, i].astype(np.float64) for i in range(N_CLASSES)}
     kept = held_table[[*KEYS, "pattern_id", "label_end_date", "outcome_class"]].assign(**columns)
+    counts = np.bincount(train_set.targets, minlength=N_CLASSES).tolist()  # type: ignore[arg-type]
+    certificates = certified(kept, calibrator, counts, config, unseen=recipe.stopping_frac < 1.0)
     return Candidate(
         model,
         calibrator,
         members=[m.record for m in first],
-        class_counts=np.bincount(train_set.targets, minlength=N_CLASSES).tolist(),  # type: ignore[arg-type]
+        class_counts=counts,
         seen={name: seen(table) for name, table in handed.items()},
         handed={name: table[[*KEYS, "label_end_date"]] for name, table in handed.items()},
         p_calibration=kept,
+        certificates=certificates,
         device=str(device),
         seconds=time.perf_counter() - begin,
     )
+
+
+def certified(
+    held: pd.DataFrame,
+    calibrator: calibration.Calibrator,
+    class_counts: list[int],
+    config: PipelineConfig,
+    *,
+    unseen: bool,
+) -> tiers.Certificates:
+    """The tiers that the calibration rows prove, from the scores of the members as validation saw them.
+
+    Nothing is certified on rows that early stopping looked at (`unseen` False).
+    """
+    if not unseen:
+        why = (
+            "No tier: early stopping looked at every validation row (recipe.stopping_frac 1), so none was left unseen."
+        )
+        return tiers.Certificates.none(why)
+    p = calibrator.transform(held[list(predict_table.RAW_COLUMNS)].to_numpy())
+    return tiers.certificates(held, p[:, K4], class_counts, config.tiers, min_train_k4=config.recipe.min_train_k4)
 
 
 def too_few_k4(class_counts: list[int], config: PipelineConfig) -> str:
@@ -293,12 +319,17 @@ def score(
     calibrator: calibration.Calibrator,
     config: PipelineConfig,
     context: np.ndarray | None = None,
+    certificates: Sequence[tiers.Certificate] = (),
     progress: Progress | None = None,
 ) -> pd.DataFrame:
     """The predictions table of the sequence `rows` (n,); `keys` (n rows, `PREDICTED_KEYS`) in the same order.
 
-    `context` (n_bars, k) has one row per row of `panel`; models without context leave it alone.
+    `context` (n_bars, k) has one row per row of `panel`; models without context leave it alone. `certificates` are
+    those of the validated members, whose score alone gives the tier.
     """
     data = Rows(panel, index, rows, fitted_scaler, context=context).sequences()
     p_raw = prediction.predict_probabilities(model, data, progress=progress)
-    return predict_table.build_predictions(keys[PREDICTED_KEYS], p_raw, calibrator, config.signals)
+    table = predict_table.build_predictions(keys[PREDICTED_KEYS], p_raw, calibrator, config.signals)
+    proved = model.validated() if isinstance(model, Ensemble) else model
+    p_proved = p_raw if proved is model else prediction.predict_probabilities(proved, data)
+    return predict_table.with_tiers(table, calibrator.transform(p_proved)[:, K4], certificates)

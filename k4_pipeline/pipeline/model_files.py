@@ -21,11 +21,13 @@ from k4_pipeline.storage import write_parquet
 from k4_pipeline.storage.code_version import code_fingerprint
 
 if TYPE_CHECKING:
+    from k4_pipeline.evaluation.tiers import Certificates
     from k4_pipeline.features.panel import FeaturePanel
 
 CALIBRATOR = "calibrator.json"
 SEEN_ROWS = "seen_rows"
 CALIBRATION_ROWS = "calibration_rows"
+CERTIFICATE = "certificate.json"
 # Whose rows each fitted or chosen thing sees; the others are constants of the configuration and see none.
 SEES = {
     "scaler and its clipping bounds": "train",
@@ -39,7 +41,7 @@ SEES = {
     "hyper-parameters": "none, constants",
 }
 # Parts of the configuration that a trained model depends on.
-SECTIONS = ("model", "recipe", "windows", "loss", "training")
+SECTIONS = ("model", "recipe", "windows", "loss", "training", "tiers")
 
 
 def train_candidate(
@@ -104,6 +106,7 @@ def train_candidate(
         "seen": made.seen,
         "sees": SEES,
         "calibration": calibrator.meta,
+        "certificate": made.certificates.to_dict(),
         "calibrator_hash": calibrator.hash(),
         "feature_list_hash": feature_list_hash(),
         "scaler_hash": scaler.hash(),
@@ -125,10 +128,21 @@ def train_candidate(
         },
     )
     (folder / CALIBRATOR).write_text(calibrator.to_json())
+    (folder / CERTIFICATE).write_text(json.dumps(made.certificates.to_dict(), indent=1, sort_keys=True))
     rows = [table.assign(member=name).astype({"member": "str"}) for name, table in made.handed.items()]
     write_parquet(pd.concat(rows, ignore_index=True), folder / f"{SEEN_ROWS}.parquet")
     write_parquet(made.p_calibration, folder / f"{CALIBRATION_ROWS}.parquet")
     return facts
+
+
+def certificates_of(folder: Path) -> Certificates:
+    """The certificate of a stored model; `StaleArtifactError` when it cannot be read."""
+    from k4_pipeline.evaluation.tiers import Certificates
+
+    try:
+        return Certificates.from_dict(json.loads((folder / CERTIFICATE).read_text()))
+    except (OSError, ValueError, KeyError, TypeError) as problem:
+        raise StaleArtifactError(f"{folder / CERTIFICATE} cannot be read ({problem}); train the model again") from None
 
 
 def _identity(config: PipelineConfig, fingerprints: dict[str, str]) -> str:
@@ -185,5 +199,6 @@ def score_snapshots(
         calibrator=calibrator,
         config=config,
         context=context,
+        certificates=certificates_of(folder).tiers,
         progress=progress,
     )

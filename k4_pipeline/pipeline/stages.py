@@ -18,7 +18,7 @@ from torch import nn
 
 from k4_pipeline.config import PipelineConfig
 from k4_pipeline.errors import BadInputError
-from k4_pipeline.evaluation import calibration, validation
+from k4_pipeline.evaluation import calibration, tiers, validation
 from k4_pipeline.features import compute
 from k4_pipeline.features import context as features_context
 from k4_pipeline.market import cleaning, parsing
@@ -49,6 +49,7 @@ class Fitted:
     members: list[dict[str, Any]] = field(default_factory=list)  # the record of every member
     class_counts: list[int] = field(default_factory=list)
     record: dict[str, Any] = field(default_factory=dict)  # rows, key hashes and date ranges of train and validation
+    certificates: tiers.Certificates = field(default_factory=tiers.Certificates.none)
 
     @property
     def validated(self) -> nn.Module:
@@ -222,6 +223,7 @@ def fit(path: PipelineRun) -> Fitted:
         members=made.members,
         class_counts=made.class_counts,
         record=made.seen,
+        certificates=made.certificates,
     )
 
 
@@ -237,6 +239,7 @@ def predict(path: PipelineRun, keys: pd.DataFrame, rows: np.ndarray, fitted: Fit
         calibrator=fitted.calibrator,
         config=path.config,
         context=path.context,
+        certificates=fitted.certificates.tiers,
     )
 
 

@@ -19,6 +19,11 @@ def _sums_to_one(prefix: str) -> pa.Check:
     return row_rule(f"{prefix}_sums_to_one", lambda frame: (frame[columns].sum(axis=1) - 1.0).abs() < _SUM_TOLERANCE)
 
 
+_TIER = {
+    "p_k4_certified": number("calibrated P(K4) of the fits that were certified", ge=0.0, le=1.0),
+    "tier": category(SIGNAL_NAMES, "the best certified promise that p_k4_certified reaches; AVOID: none"),
+}
+
 PREDICTIONS = table_schema(
     "predictions",
     {
@@ -31,7 +36,8 @@ PREDICTIONS = table_schema(
         **_sixtuple("p", "calibrated"),
         "ev_raw": number("expected strategic value from raw probabilities"),
         "ev": number("expected strategic value from calibrated probabilities"),
-        "signal": category(SIGNAL_NAMES, "from calibrated probabilities"),
+        "signal": category(SIGNAL_NAMES, "by expected value and P(K5)"),
+        **_TIER,
     },
     key=tuple(KEYS),
     checks=(_sums_to_one("p_raw"), _sums_to_one("p")),
@@ -45,7 +51,8 @@ SIGNALS = table_schema(
         "pattern_id": text("ticker|start date"),
         "start_date": date("start bar of the pattern"),
         "snapshot_date": date("the universe's last day"),
-        "signal": category(SIGNAL_NAMES, "from calibrated probabilities"),
+        "signal": category(SIGNAL_NAMES, "by expected value and P(K5)"),
+        **_TIER,
         "ev": number("expected strategic value from calibrated probabilities"),
         **_sixtuple("p", "calibrated"),
         "upper": number("upper boundary (price)", gt=0.0),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
 
 from k4_pipeline.config.tiers import TierConfig
 from k4_pipeline.evaluation.tiers import (
+    Certificates,
     assign_tiers,
     certificates,
     certify,
@@ -35,9 +38,22 @@ def _rows(n: int, skill: float, seed: int) -> tuple[pd.DataFrame, np.ndarray]:
     return rows, p if skill else rng.random(n)
 
 
+def _certificates(rows: pd.DataFrame, p: np.ndarray) -> Certificates:
+    counts = np.bincount(rows["outcome_class"], minlength=6).tolist()
+    return certificates(rows, p, counts, CONFIG, min_train_k4=10)
+
+
+def test_a_certificate_is_the_same_after_storing_and_says_what_monitoring_reads():
+    found = _certificates(*_rows(3000, 1.0, 0))
+    stored = json.loads(json.dumps(found.to_dict()))
+    assert Certificates.from_dict(stored) == found
+    assert [t["precision"] for t in stored["tiers"]] == [c.promised for c in found.tiers]
+    assert all(t["certified"] for t in stored["tiers"])
+
+
 def test_a_model_that_knows_is_certified_and_keeps_its_promise_on_new_rows():
     rows, p = _rows(3000, 1.0, 0)
-    found = certificates(rows, p, rows["outcome_class"].to_numpy(), CONFIG)
+    found = _certificates(rows, p)
     assert {c.tier for c in found.tiers} >= {"MODERATE", "GOOD"}
     for c in found.tiers:
         assert c.bound >= c.promised == pytest.approx(c.multiple * c.base_rate)
@@ -52,16 +68,16 @@ def test_where_nothing_is_known_a_tier_is_certified_no_more_often_than_the_confi
     certified = 0
     for seed in range(100):
         rows, p = _rows(1000, 0.0, seed)
-        certified += bool(certificates(rows, p, rows["outcome_class"].to_numpy(), CONFIG).tiers)
+        certified += bool(_certificates(rows, p).tiers)
     # 5 of 100 are allowed; 10 are three standard errors more.
     assert certified <= 10
 
 
 def test_too_few_k4_in_train_or_none_in_calibration_gives_one_plain_line():
     rows, p = _rows(500, 1.0, 0)
-    few = certificates(rows, p, np.array([4] * 3 + [0] * 300), CONFIG)
+    few = certificates(rows, p, [300, 0, 0, 0, 3, 0], CONFIG, min_train_k4=10)
     assert (few.tiers, few.why_none) == ((), "No tier: the model saw 3 K4 rows in training; 10 are needed.")
-    none = certificates(rows.assign(outcome_class=0), p, np.array([4] * 30 + [0] * 300), CONFIG)
+    none = certificates(rows.assign(outcome_class=0), p, [300, 0, 0, 0, 30, 0], CONFIG, min_train_k4=10)
     assert none.why_none.startswith("No tier: 0 K4 among 500 patterns")
 
 
@@ -92,7 +108,7 @@ def test_clustered_hits_have_a_larger_design_effect_than_scattered_ones():
 
 def test_the_best_certified_tier_is_given():
     rows, p = _rows(3000, 1.0, 0)
-    found = certificates(rows, p, rows["outcome_class"].to_numpy(), CONFIG).tiers
+    found = _certificates(rows, p).tiers
     best = found[0]
     given = assign_tiers(np.array([best.threshold, best.threshold - 1e-9, 0.0]), found)
     assert given[0] == best.tier

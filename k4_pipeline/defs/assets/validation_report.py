@@ -21,9 +21,10 @@ INPUTS = (
     "labeled_snapshots",
     "sequences",
     "market_features",
+    "context_features",
     "daily_bars",
 )
-SECTIONS = ("integrity", "proof", "trading", "tiers")
+SECTIONS = ("integrity", "proof", "trading")
 
 
 @k4_asset(
@@ -41,9 +42,7 @@ def validation_report(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.M
     from k4_pipeline.report.summary import headline
     from k4_pipeline.report.text import render_markdown
 
-    with produce(
-        context, k4, "validation_report", inputs=INPUTS, sections=("integrity", "proof", "trading", "tiers")
-    ) as work:
+    with produce(context, k4, "validation_report", inputs=INPUTS, sections=SECTIONS) as work:
         beside = baselines_of(work)
         work.write_table("baselines", beside)
         folder = work.settings.reports_dir / context.partition_key
@@ -67,7 +66,6 @@ def validation_report(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.M
             provenance={ref.key: ref.fingerprint for ref in work.inputs.values()},
             code={ref.key: described(ref.code) for ref in work.inputs.values()},
             beside=beside,
-            calibration_rows=calibration_rows(work),
             leak_demo=leak_demo(work, folder),
             sections=value.value_sections(
                 value.test_rows(**tables), work.bars(), work.config, progress=work.progress("trading the lists")
@@ -90,21 +88,6 @@ def validation_report(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.M
     )
 
 
-def calibration_rows(work: AssetRun) -> pd.DataFrame | None:
-    """Rows that no member of the model was fitted or stopped on, with calibrated P(K4); None where none are kept."""
-    from k4_pipeline.config import K4
-    from k4_pipeline.evaluation.calibration import Calibrator
-    from k4_pipeline.evaluation.predict_table import RAW_COLUMNS
-
-    model = work.inputs["trained_model"]
-    if "calibration_rows.parquet" not in model.files:
-        return None
-    rows = work.table("trained_model", "calibration_rows")
-    calibrator = Calibrator.from_json(model.path("calibrator.json").read_text())
-    p = calibrator.transform(rows[list(RAW_COLUMNS)].to_numpy())
-    return rows.assign(p_k4=p[:, K4])
-
-
 def baselines_of(work: AssetRun) -> pd.DataFrame:
     """What every baseline, and on a simulated market the truth, says of the test rows."""
     from k4_pipeline.leakage.engine.artifacts import recorded_config
@@ -121,6 +104,7 @@ def baselines_of(work: AssetRun) -> pd.DataFrame:
         recorded_config(work.config, work.inputs),
         work.bars(),
         work.table("labeled_snapshots"),
+        context=work.bar_context(),
         progress=work.progress("fitting the baselines"),
     )
 

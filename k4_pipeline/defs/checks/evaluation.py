@@ -112,7 +112,10 @@ def _signals_follow_from_probabilities(evidence: Evidence) -> Verdict:
 
     from k4_pipeline.config import N_CLASSES, SignalConfig, from_dict
     from k4_pipeline.evaluation.expected_value import expected_value
+    from k4_pipeline.evaluation.predict_table import CERTIFIED_SCORE
     from k4_pipeline.evaluation.signals import assign_signals
+    from k4_pipeline.evaluation.tiers import assign_tiers
+    from k4_pipeline.pipeline.model_files import certificates_of
 
     table = evidence.table
     p = table[[f"p_{i}" for i in range(N_CLASSES)]].to_numpy()
@@ -122,7 +125,10 @@ def _signals_follow_from_probabilities(evidence: Evidence) -> Verdict:
         np.abs(ev - table["ev"]) > 1e-9
     )
     wrong |= np.abs(p.sum(axis=1) - 1.0) > 1e-6
-    findings = [f"{row.ticker}: {row.signal}, EV {row.ev:.3f}" for row in table[wrong].itertuples()]
+    champion = evidence.input("champion_model")
+    certified = assign_tiers(table[CERTIFIED_SCORE].to_numpy(), certificates_of(champion.dir).tiers)
+    wrong |= certified != table["tier"].to_numpy(dtype=object)
+    findings = [f"{row.ticker}: {row.signal}, EV {row.ev:.3f}, tier {row.tier}" for row in table[wrong].itertuples()]
     return Verdict.of("every_signal_follows_from_its_probabilities", max(len(table), 1), findings)
 
 

@@ -251,7 +251,7 @@ def the_calibrator_comes_from_validation_rows_alone(context: AuditContext) -> Ve
         full.labeled[[*KEYS, "outcome_class"]], on=KEYS, how="left", validate="1:1", suffixes=("", "_own")
     )
     y = labels["outcome_class_own"].to_numpy(dtype=np.int64)
-    again = calibration.fit_calibrator(p, y, keys=table[KEYS])
+    again = calibration.fit_calibrator(p, y, keys=table[KEYS], method=full.config.recipe.calibration)
     for array in ("scale", "bias"):
         a, b = getattr(fitted.calibrator, array), getattr(again, array)
         wrong = np.flatnonzero(a != b)

@@ -19,7 +19,7 @@ from k4_pipeline.verdict import Verdict
 
 RAW = [f"p_raw_{i}" for i in range(N_CLASSES)]
 CALIBRATED = [f"p_{i}" for i in range(N_CLASSES)]
-NUMBERS = [*RAW, *CALIBRATED, "ev_raw", "ev", "signal"]
+NUMBERS = [*RAW, *CALIBRATED, "ev_raw", "ev", "signal", "p_k4_certified", "tier"]
 KEY_COLUMNS = ["ticker", "pattern_id", "start_date", "snapshot_date", "split"]
 
 

@@ -28,6 +28,7 @@ from k4_pipeline.market import sources
 from k4_pipeline.market.bars import Bars
 from k4_pipeline.market.sources.base import RawBars
 from k4_pipeline.patterns.labels import LABEL_COLUMNS
+from k4_pipeline.pipeline.model_files import certificates_of
 from k4_pipeline.pipeline.stages import Fitted, PipelineRun
 from k4_pipeline.sequences.scaler import Scaler
 from k4_pipeline.splits.manifest import SplitManifest
@@ -145,6 +146,7 @@ def stored_fitted(refs: dict[str, ArtifactRef]) -> Fitted:
         members=facts["members"],
         class_counts=list(facts.get("class_counts", [])),
         record=dict(facts.get("seen", {})),
+        certificates=certificates_of(folder),
     )
 
 
