@@ -17,22 +17,28 @@ def confine(settings: Settings) -> None:
     Paths that stand in the stored settings were given in a shell by the owner and are not questioned. Without
     `K4_ALLOWED_ROOTS` in the environment (a shell run) nothing is.
     """
-    text = os.environ.get(ROOTS_VARIABLE)
-    if not text:
+    if not os.environ.get(ROOTS_VARIABLE):
         return
-    own = load_settings()
-    roots = [Path(part).resolve() for part in text.split(os.pathsep) if part] + [own.home.resolve()]
-    given = {
-        "home": (str(settings.home), str(own.home)),
-        "source.path": (settings.config.source.path, own.config.source.path),
-        "source.snapshots_path": (settings.config.source.snapshots_path, own.config.source.snapshots_path),
-    }
-    for name, (value, stored) in given.items():
-        if not value or value == stored:
-            continue
-        if not any(Path(value).resolve().is_relative_to(root) for root in roots):
-            allowed = ", ".join(map(str, dict.fromkeys(roots)))
-            raise ConfigError(
-                f"{name} is {value}, outside of {allowed}; move it there, or start `k4 ui` with {ROOTS_VARIABLE} "
-                f"naming its folder"
-            )
+    own, source = load_settings(), settings.config.source
+    _require_inside("home", str(settings.home), own)
+    for name in ("path", "snapshots_path"):
+        value = getattr(source, name)
+        if value and value != getattr(own.config.source, name):
+            _require_inside(f"source.{name}", value, own)
+
+
+def confine_home(home: Path) -> None:
+    """The same for a home folder alone, before anything is written there."""
+    if os.environ.get(ROOTS_VARIABLE):
+        _require_inside("home", str(home), load_settings())
+
+
+def _require_inside(name: str, value: str, own: Settings) -> None:
+    roots = [Path(part).resolve() for part in os.environ[ROOTS_VARIABLE].split(os.pathsep) if part]
+    roots.append(own.home.resolve())
+    if not any(Path(value).resolve().is_relative_to(root) for root in roots):
+        allowed = ", ".join(map(str, dict.fromkeys(roots)))
+        raise ConfigError(
+            f"{name} is {value}, outside of {allowed}; move it there, or start `k4 ui` with {ROOTS_VARIABLE} "
+            f"naming its folder"
+        )

@@ -14,6 +14,7 @@ from typing import Any
 import dagster as dg
 from dagster._core.executor.multiprocess import MultiprocessExecutor
 
+from k4_pipeline.defs.confine import confine_home
 from k4_pipeline.defs.resources import K4Resource
 from k4_pipeline.settings import home_dir
 from k4_pipeline.storage.writer_lock import Owner, forget_life, is_dead, show_life, writing
@@ -67,6 +68,7 @@ class OneWriterExecutor(MultiprocessExecutor):
         """The events of the run, in order."""
         run = plan_context.dagster_run
         home = home_of(run.run_config)
+        confine_home(home)
         # Held until the process ends: the run is marked as ended only after its executor.
         show_life(home, run.run_id)
         owner = Owner.this_process(f"Dagster run of {run.job_name}", run.run_id)

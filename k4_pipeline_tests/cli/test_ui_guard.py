@@ -130,6 +130,14 @@ def test_run_config_cannot_lead_outside_of_the_allowed_roots(confined, config):
         K4Resource(set_fields=[f"source.path={link}"]).settings()
 
 
+def test_the_executor_makes_no_lock_outside_of_them(confined):
+    from k4_pipeline.defs.confine import confine_home
+
+    confine_home(confined / "home")
+    with pytest.raises(ConfigError, match="outside of"):
+        confine_home(confined / "elsewhere")
+
+
 def test_run_config_may_name_what_lies_below_them(confined):
     inside = str(confined / "data" / "bars.parquet")
     assert K4Resource(set_fields=[f"source.path={inside}"]).settings().config.source.path == inside
