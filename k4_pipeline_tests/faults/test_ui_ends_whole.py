@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from k4_pipeline.storage.writer_lock import writer_of
 from k4_pipeline_tests.alerts.receivers import receiver
 
 pytestmark = pytest.mark.slow
@@ -118,9 +119,11 @@ def test_a_killed_run_of_the_ui_is_failed_within_two_minutes_its_slot_is_free_an
     with receiver() as hook, _ui(home, K4_ALERT_URLS=hook.url) as (process, port):
         run, waiting = _launch(port), _launch(port)
         _until(port, run, {"STARTED"}, 180)
-        time.sleep(5)
-        worker = next(pid for pid, command in _below(home).items() if run in command)
-        os.kill(worker, signal.SIGKILL)
+        deadline = time.monotonic() + 60
+        while ((writer := writer_of(home)) is None or writer.run_id != run) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        assert writer is not None
+        os.kill(writer.pid, signal.SIGKILL)
         seconds = _until(port, run, {"FAILURE"}, 120)
         next_seconds = _until(port, waiting, {"STARTED", "SUCCESS", "FAILURE"}, 120)
         deadline = time.monotonic() + 120
