@@ -35,6 +35,7 @@ from k4_pipeline.config.data import (
     SourceConfig,
     SplitConfig,
 )
+from k4_pipeline.config.execution import ExecutionConfig
 from k4_pipeline.config.fields import converted
 from k4_pipeline.config.model import LossConfig, ModelConfig, ScalerConfig, SignalConfig, TrainConfig
 from k4_pipeline.config.presets import model_preset
@@ -65,6 +66,7 @@ __all__ = [
     "SPLIT_NAMES",
     "CleaningConfig",
     "ControlsConfig",
+    "ExecutionConfig",
     "IntegrityConfig",
     "LabelConfig",
     "LossConfig",
@@ -113,6 +115,7 @@ class PipelineConfig:
     controls: ControlsConfig = field(default_factory=ControlsConfig)
     proof: ProofConfig = field(default_factory=ProofConfig)
     trading: TradingConfig = field(default_factory=TradingConfig)
+    execution: ExecutionConfig = field(default_factory=ExecutionConfig)
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -14,7 +14,17 @@ from k4_pipeline.errors import ConfigError
 
 # Fields of which less makes no sense; every other number of this name or type may be 0 but not negative.
 AT_LEAST_ONE = frozenset(
-    {"n_tickers", "n_bars", "test_months", "validation_months", "epochs", "batch_size", "patience", "horizon_bars"}
+    {
+        "n_tickers",
+        "n_bars",
+        "test_months",
+        "validation_months",
+        "epochs",
+        "batch_size",
+        "patience",
+        "horizon_bars",
+        "shard_bars",
+    }
 )
 MAY_BE_NEGATIVE = frozenset({"strong_ev", "good_ev", "moderate_ev"})
 MAX_ITEMS = 100_000

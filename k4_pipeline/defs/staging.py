@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from k4_pipeline.evaluation.champion import Record
     from k4_pipeline.features.panel import FeaturePanel
     from k4_pipeline.market.bars import Bars
+    from k4_pipeline.pipeline.sharded.store import Shards
 
 
 def load_bars(ref: ArtifactRef) -> Bars:
@@ -125,6 +126,19 @@ class AssetRun:
     def bar_chunks(self) -> Iterator[Bars]:
         """The cleaned bars, some whole tickers at a time."""
         return bar_chunks(self.inputs["daily_bars"])
+
+    @property
+    def sharded(self) -> bool:
+        """Whether the data stages run as tasks over shards."""
+        return self.config.execution.engine != "local"
+
+    def shards(self) -> Shards:
+        """The cleaned bars as shards, for `execution.engine` other than local."""
+        from k4_pipeline.pipeline.sharded.store import Shards
+
+        ref, execution = self.inputs["daily_bars"], self.config.execution
+        url = execution.store or str(self.settings.home / "shards")
+        return Shards.of(ref.path("daily_bars.parquet"), ref.fingerprint[:16], execution, url)
 
     def panel(self) -> FeaturePanel:
         """The feature panel."""

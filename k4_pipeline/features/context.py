@@ -119,23 +119,37 @@ def compute_context(bars: Bars, *, out: np.ndarray | None = None, threads: int |
     n_bars = len(bars)
     if out is None:
         out = np.empty((n_bars, N_CONTEXT), dtype=np.float32)
-    target = out
+    own_columns(bars, out, threads=threads)
+    return date_columns(bars.date, out, threads=threads)
+
+
+def own_columns(bars: Bars, out: np.ndarray, *, threads: int | None = None) -> np.ndarray:
+    """Fill the columns of `out` (n_bars, N_CONTEXT) that need a bar's own ticker alone; the first pass of two."""
     wanted = threads or n_threads()
-    ranges = ticker_ranges(bars.offsets, max(1, min(_CHUNK_BARS, n_bars // (4 * wanted) + 1)))
+    ranges = ticker_ranges(bars.offsets, max(1, min(_CHUNK_BARS, len(bars) // (4 * wanted) + 1)))
 
     def own(start: int, stop: int) -> None:
         for first, last in ranges[start:stop]:
             for ticker in range(first, last):
                 rows = int(bars.offsets[ticker]), int(bars.offsets[ticker + 1])
-                kernels.own_rows(*rows, bars.high, bars.low, bars.close, bars.volume, target)
+                kernels.own_rows(*rows, bars.high, bars.low, bars.close, bars.volume, out)
 
     run_chunks(own, len(ranges), 1, wanted)
-    order = np.argsort(bars.date, kind="stable")  # within a date in the order of the tickers
-    edges = np.flatnonzero(np.diff(bars.date[order], prepend=bars.date[order[:1]] - 1, append=bars.date.max() + 1))
+    return out
+
+
+def date_columns(date: np.ndarray, out: np.ndarray, *, threads: int | None = None) -> np.ndarray:
+    """Fill the columns that compare within a date, from those of `own_columns`; the second pass.
+
+    `date` (n,) int32; rows of one date stand in the order of the tickers, and all of them are there.
+    """
+    wanted = threads or n_threads()
+    order = np.argsort(date, kind="stable")  # within a date in the order of the tickers
+    edges = np.flatnonzero(np.diff(date[order], prepend=date[order[:1]] - 1, append=date.max() + 1))
 
     def dates(start: int, stop: int) -> None:
-        kernels.date_rows(order, edges[start : stop + 1], _MEANS_OF, _MEANS_TO, _DOLLAR_VOLUME, _RANKS_OF, target)
+        kernels.date_rows(order, edges[start : stop + 1], _MEANS_OF, _MEANS_TO, _DOLLAR_VOLUME, _RANKS_OF, out)
 
     n_dates = len(edges) - 1
     run_chunks(dates, n_dates, max(1, n_dates // (8 * wanted)), wanted)
-    return target
+    return out

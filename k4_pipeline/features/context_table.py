@@ -7,6 +7,7 @@ hash of the declarations and the fingerprint of the bars. It is filled in place:
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,8 +33,12 @@ class ContextTable:
         return len(self.values)
 
 
-def write_context(bars: Bars, dir: Path) -> None:
-    """Compute the context of `bars` into `dir/context.safetensors`."""
+def _compute(bars: Bars, out: np.ndarray) -> None:
+    compute_context(bars, out=out)
+
+
+def write_context(bars: Bars, dir: Path, *, fill: Callable[[Bars, np.ndarray], None] = _compute) -> None:
+    """Compute the context of `bars` into `dir/context.safetensors`; `fill(bars, out)` writes the values."""
     n_bytes = len(bars) * N_CONTEXT * 4
     header = {
         "__metadata__": {
@@ -49,7 +54,7 @@ def write_context(bars: Bars, dir: Path) -> None:
             file.write((_HEADER_BYTES - 8).to_bytes(8, "little") + text)
             file.truncate(_HEADER_BYTES + n_bytes)
         values = np.memmap(temporary, np.dtype("<f4"), "r+", offset=_HEADER_BYTES, shape=(len(bars), N_CONTEXT))
-        compute_context(bars, out=values)
+        fill(bars, values)
         values.flush()
         del values
 

@@ -121,11 +121,13 @@ def write_panel_stream(
     n_bars: int | None = None,
     threads: int | None = None,
     progress: Progress | None = None,
+    computed: Iterator[np.ndarray] | None = None,
 ) -> None:
     """Like `write_panel` from any stream of `Bars` (whole tickers, in ascending order): memory holds one chunk.
 
     `n_bars`, when known, is the total that `progress(done_bars, n_bars)` reports; otherwise the total equals what is
-    done. Raises `BadInputError` when tickers do not ascend from chunk to chunk or when there is no bar.
+    done. `computed` gives the channels of each chunk where they were computed elsewhere. Raises `BadInputError` when
+    tickers do not ascend from chunk to chunk or when there is no bar.
     """
     names: list[str] = []
     offsets = [0]
@@ -143,9 +145,12 @@ def write_panel_stream(
                 raise BadInputError(
                     f"ticker {chunk.tickers[0]} follows {names[-1]}; send tickers in ascending order, each once"
                 )
-            if len(scratch) < len(chunk):
-                scratch = np.empty((len(chunk), N_MARKET_FEATURES), dtype=np.float32)
-            values = compute_market_features(chunk, out=scratch[: len(chunk)], threads=threads)
+            if computed is not None:
+                values = next(computed)
+            else:
+                if len(scratch) < len(chunk):
+                    scratch = np.empty((len(chunk), N_MARKET_FEATURES), dtype=np.float32)
+                values = compute_market_features(chunk, out=scratch[: len(chunk)], threads=threads)
             file.write(values.data)
             closes.write(np.ascontiguousarray(chunk.close, dtype="<f8").data)
             dates.write(np.ascontiguousarray(chunk.date, dtype="<i4").data)

@@ -25,7 +25,7 @@ def bars_in_chunks(path: Path | str, *, chunk_bars: int = 200_000) -> Iterator[B
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             held: list[pd.DataFrame] = []
             rows = 0
-            for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=list(BAR_COLUMNS)):
+            for batch in file.iter_batches(batch_size=min(_BATCH_ROWS, chunk_bars), columns=list(BAR_COLUMNS)):
                 frame = batch.to_pandas()
                 frame["date"] = pd.to_datetime(frame["date"])
                 held.append(frame)

@@ -14,7 +14,7 @@ import pandas as pd
 
 from k4_pipeline.config import LabelConfig, PatternConfig, WindowConfig
 from k4_pipeline.errors import ConfigError
-from k4_pipeline.market.bars import Bars, to_days
+from k4_pipeline.market.bars import Bars, DayLike, to_days
 from k4_pipeline.patterns.labels import label_snapshots
 from k4_pipeline.patterns.sampling import sampling_uniform
 from k4_pipeline.patterns.snapshots import make_snapshots
@@ -52,6 +52,7 @@ def make_training_windows(
     labels: LabelConfig,
     *,
     default_exchange: str = "XNYS",
+    data_end: DayLike | None = None,
 ) -> pd.DataFrame:
     """The labelled windows, with the columns of labelled snapshots; those whose label is not known yet are left out.
 
@@ -63,5 +64,5 @@ def make_training_windows(
     )
     made = made[uniform < windows.density].reset_index(drop=True)
     made["pattern_id"] = ("window|" + made["pattern_id"]).astype("str")
-    labeled = label_snapshots(bars, made, labels, default_exchange=default_exchange)
+    labeled = label_snapshots(bars, made, labels, default_exchange=default_exchange, data_end=data_end)
     return labeled[labeled["outcome_class"].notna()].reset_index(drop=True)

@@ -19,10 +19,14 @@ def context_features(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Ma
     """Compute the context of every bar."""
     from k4_pipeline.features.context import CONTEXT_FEATURES, context_list_hash
     from k4_pipeline.features.context_table import write_context
+    from k4_pipeline.pipeline.sharded import context as sharded
 
     with produce(context, k4, "context_features", inputs=("daily_bars",)) as work:
         bars = work.bars()
-        write_context(bars, work.dir)
+        if work.sharded:
+            sharded.write_context(work.shards(), work.dir, work.progress("comparing tickers"))
+        else:
+            write_context(bars, work.dir)
         work.meta = {"rows": len(bars), "features": len(CONTEXT_FEATURES), "context_list_hash": context_list_hash()}
     names = [[s.name, s.formula, s.lookback_bars, s.scope] for s in CONTEXT_FEATURES]
     return dg.MaterializeResult(

@@ -17,6 +17,7 @@ from k4_pipeline.pipeline.external_snapshots import label_file
 def labeled_snapshots(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.MaterializeResult:
     """Label every snapshot by the race over its next bars."""
     from k4_pipeline.patterns.labels import label_snapshots
+    from k4_pipeline.pipeline.sharded import patterns as sharded
 
     with produce(
         context, k4, "labeled_snapshots", inputs=("daily_bars", "snapshots"), sections=("labels", "cleaning")
@@ -27,7 +28,10 @@ def labeled_snapshots(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.M
             table, against_file = labels.labeled, labels.counts
         else:
             exchange = work.config.cleaning.default_exchange
-            table = label_snapshots(work.bars(), snapshots, work.config.labels, default_exchange=exchange)
+            if work.sharded:
+                table = sharded.label(work.shards(), snapshots, work.config.labels, exchange)
+            else:
+                table = label_snapshots(work.bars(), snapshots, work.config.labels, default_exchange=exchange)
         work.write_table("labeled_snapshots", table)
         known = int(table["outcome_class"].notna().sum())
         work.meta = {"rows": len(table), "known": known, "censored": int(table["censored"].sum()), "file": against_file}

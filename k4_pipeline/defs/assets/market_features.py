@@ -18,10 +18,15 @@ def market_features(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Mat
     """Compute the panel ticker chunk by ticker chunk, from disk to disk: memory does not grow with the universe."""
     from k4_pipeline.features.panel import read_panel, write_panel_stream
     from k4_pipeline.features.spec import FEATURE_NAMES, MARKET_CHANNELS, feature_list_hash
+    from k4_pipeline.pipeline.sharded import features as sharded
 
     with produce(context, k4, "market_features", inputs=("daily_bars",)) as work:
         n_bars = work.inputs["daily_bars"].meta["rows"]
-        write_panel_stream(work.bar_chunks(), work.dir, n_bars=n_bars, progress=work.progress("computing features"))
+        progress = work.progress("computing features")
+        if work.sharded:
+            sharded.write_panel(work.shards(), work.dir, progress)
+        else:
+            write_panel_stream(work.bar_chunks(), work.dir, n_bars=n_bars, progress=progress)
         panel = read_panel(work.dir)
         shape, n_tickers = panel.values.shape, len(panel.tickers)
         work.write_text("features.txt", "\n".join(FEATURE_NAMES[i] for i in MARKET_CHANNELS) + "\n")

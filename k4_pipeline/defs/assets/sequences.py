@@ -18,10 +18,12 @@ from k4_pipeline.defs.staging import produce
 )
 def sequences(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.MaterializeResult:
     """Index the window that ends at each snapshot."""
+    from k4_pipeline.pipeline.sharded import patterns as sharded
     from k4_pipeline.sequences.windows import index_sequences
 
     with produce(context, k4, "sequences", inputs=("daily_bars", "snapshots")) as work:
-        table = index_sequences(work.bars(), work.table("snapshots"))
+        made = work.table("snapshots")
+        table = sharded.sequences(work.shards(), made) if work.sharded else index_sequences(work.bars(), made)
         work.write_table("sequences", table)
         full = int((table["n_valid"] == SEQUENCE_BARS).sum())
         work.meta = {"rows": len(table), "full": full}

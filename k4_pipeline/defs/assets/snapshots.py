@@ -18,12 +18,17 @@ from k4_pipeline.pipeline.external_snapshots import take_over_file, write_covera
 def snapshots(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.MaterializeResult:
     """Scan for patterns, or take over an external file."""
     from k4_pipeline.patterns.snapshots import make_snapshots
+    from k4_pipeline.pipeline.sharded import patterns as sharded
 
     with produce(context, k4, "snapshots", inputs=("daily_bars",), sections=("source", "patterns", "labels")) as work:
         if work.config.source.snapshots_path:
             table = take_over_file(work)
         else:
-            table = make_snapshots(work.bars(), work.config.patterns, progress=work.progress("scanning for patterns"))
+            progress = work.progress("scanning for patterns")
+            if work.sharded:
+                table = sharded.scan(work.shards(), work.config.patterns, progress)
+            else:
+                table = make_snapshots(work.bars(), work.config.patterns, progress=progress)
             write_coverage(work, sorted(set(table["ticker"])), "fail")
         work.write_table("snapshots", table)
         work.meta |= {"rows": len(table), "patterns": int(table["pattern_id"].nunique())}

@@ -16,11 +16,12 @@ from k4_pipeline.defs.staging import produce
 )
 def training_windows(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.MaterializeResult:
     """Make, label and index the windows."""
+    from k4_pipeline.pipeline.sharded import patterns as sharded
     from k4_pipeline.pipeline.training_windows import index_windows
 
     sections = ("windows", "patterns", "labels", "cleaning")
     with produce(context, k4, "training_windows", inputs=("daily_bars",), sections=sections) as work:
-        table = index_windows(work.bars(), work.config)
+        table = sharded.windows(work.shards(), work.config) if work.sharded else index_windows(work.bars(), work.config)
         work.write_table("training_windows", table)
         work.meta = {"rows": len(table)}
     return dg.MaterializeResult(
