@@ -163,7 +163,9 @@ def bars_are_reproduced_from_the_source_cut_at_a_date(context: AuditContext) -> 
             source = dataclasses.replace(config.source, path=str(path))
             raw = sources.read_bars(source, config.simulation)
         cleaned = production.clean(raw, config, context.today)
-        again = dataclasses.replace(full, bars=cleaned.bars, panel=np.zeros((len(cleaned.bars), 0)), _cache={})
-        known = dataclasses.replace(full, panel=np.zeros((len(full.bars), 0)), _cache={})
+        known, again = (
+            dataclasses.replace(full, bars=bars, panel=np.zeros((len(bars), 0)), context=None, _cache={})
+            for bars in (full.bars, cleaned.bars)
+        )
         out.merge(compare_bars(known, again, day, when=f"the source file cut at {day_text(day)}")[0])
     return verdict_of(out, cut_dates=len(days))
