@@ -169,6 +169,15 @@ def resolve(
     return settings, kept
 
 
+def what_was_read(settings: Settings) -> list[str]:
+    """The summary of the bars just read, as `k4 data check` prints it."""
+    from k4_pipeline.defs.staging import load_json
+    from k4_pipeline.market.summary import show
+    from k4_pipeline.storage import ArtifactStore
+
+    return show(load_json(ArtifactStore(settings.artifacts_dir).last_good("daily_bars"), "summary.json"))
+
+
 def execute(
     settings: Settings, as_of: str | None, request: dict[str, Any], *, console: Any, quiet: bool, debug: bool
 ) -> dict[str, Any]:
@@ -192,6 +201,8 @@ def execute(
         write_request(settings, request)
         outcome = run_graph(settings, DATA_ASSETS, as_of=None, progress=progress, log=log)
         if outcome.success:
+            for line in what_was_read(settings):
+                progress.say(line) if progress.shown else None if quiet else typer.echo(line, err=True)
             as_of = choose_as_of(settings, as_of)
             progress.say(f"as of {as_of}, tested on the {settings.config.split.test_months} months after it")
             rest = tuple(name for name in ASSET_ORDER if name not in DATA_ASSETS)

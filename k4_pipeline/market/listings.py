@@ -18,12 +18,11 @@ def suspicious_jumps(bars: Bars, jump_factor: float) -> pd.DataFrame:
 
     Columns ticker, date, previous_date, previous_close, close, factor (close / previous close); by (ticker, date).
     """
-    same = np.ones(len(bars), dtype=bool)
-    same[bars.offsets[:-1]] = False
-    rows = np.flatnonzero(same)
-    factor = bars.close[rows] / bars.close[rows - 1]
-    far = (factor >= jump_factor) | (factor <= 1.0 / jump_factor)
-    rows, factor = rows[far], factor[far]
+    factors = np.ones(len(bars))
+    np.divide(bars.close[1:], bars.close[:-1], out=factors[1:])
+    factors[bars.offsets[:-1]] = 1.0
+    rows = np.flatnonzero((factors >= jump_factor) | (factors <= 1.0 / jump_factor))
+    factor = factors[rows]
     return pd.DataFrame(
         {
             "ticker": _names(bars, rows),

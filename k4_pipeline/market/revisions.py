@@ -159,3 +159,17 @@ def revision_log(
     together = pd.concat(parts, ignore_index=True).reindex(columns=list(LOG_COLUMNS))
     together = together.astype({"ticker": "str", "kind": "str", "column": "str", "known_from": "datetime64[us]"})
     return together.sort_values(["revised_at", "ticker", "date", "kind", "column"], ignore_index=True)
+
+
+def restated(log: pd.DataFrame, revised_at: dt.datetime) -> list[str]:
+    """What the log gained at that moment, in a sentence: stored days of which the source now says otherwise."""
+    fresh = log[log["revised_at"] == _utc(revised_at)]
+    if not len(fresh):
+        return []
+    days, first = fresh.drop_duplicates(KEY), fresh.iloc[0]
+    said = f"{first['ticker']} of {first['date']:%Y-%m-%d}: {first['kind']}"
+    if first["kind"] == "changed":
+        said = (
+            f"{first['ticker']} of {first['date']:%Y-%m-%d}: {first['column']} {first['old']:g}, now {first['new']:g}"
+        )
+    return [f"the source restates {len(days)} bars of {days['ticker'].nunique()} tickers already stored, e.g. {said}"]

@@ -14,7 +14,10 @@ from k4_pipeline.errors import BadInputError
 from k4_pipeline.market import calendar
 from k4_pipeline.market.bars import Bars
 from k4_pipeline.market.cleaning import CleanResult, UnusableBarsError, clean_bars
-from k4_pipeline.market.sources import read_bars
+from k4_pipeline.market.completeness import completeness
+from k4_pipeline.market.quality import duplicate_series, few_rows_were_refused, refused_rows_have_something_in_common
+from k4_pipeline.market.series import original_ticker
+from k4_pipeline.market.sources import RawBars, read_bars
 
 STALE_SESSIONS = 3  # a source whose last bar lies further behind the clock is said to be stale
 
@@ -25,7 +28,7 @@ def check_source(
     """Read and clean the configured source: (summary, the bars, or None when nothing usable is left).
 
     Keys of the summary: rows_read, rows_kept, rows_refused, tickers, files_skipped, refusals (by reason: count, ticker,
-    file, example as sent), warnings, dialects (by file), by_ticker, error (when nothing is left).
+    file, example as sent), warnings, dialects (by file), by_ticker, by_file, error (when nothing is left).
     """
     now = now or dt.datetime.now(dt.UTC)
     try:
@@ -45,7 +48,7 @@ def check_source(
         return {**summary, "warnings": [*raw.problems, str(problem)]}, None
     except BadInputError as problem:
         return {**_empty(), "error": str(problem), "warnings": [*raw.problems, str(problem)]}, None
-    return summarise(raw.problems, raw.skipped, raw.dialects, result, now, config), result.bars
+    return summarise(raw, result, now, config), result.bars
 
 
 def _empty() -> dict[str, Any]:
@@ -59,41 +62,69 @@ def _empty() -> dict[str, Any]:
         "warnings": [],
         "dialects": {},
         "by_ticker": {},
+        "by_file": {},
     }
 
 
 def summarise(
-    problems: list[str],
-    skipped: list[str],
-    dialects: dict[str, dict[str, Any]],
+    raw: RawBars,
     result: CleanResult,
     now: dt.datetime,
     config: PipelineConfig,
+    complete: pd.DataFrame | None = None,
 ) -> dict[str, Any]:
-    """The summary of a source that gave bars."""
+    """The summary of a source that gave bars; `complete` is their table of completeness, when there already."""
     bars, counts = result.bars, result.counts
-    stale = staleness(bars, now, config.cleaning.default_exchange)
-    losses = lost_share(result)
-    few = [f"{t} loses {share:.1%} of its rows" for t, share in losses.items() if share > 0.02]
+    complete = completeness(bars, config.cleaning) if complete is None else complete
+    simulated = config.source.source == "simulated"
+    stale = "" if simulated else staleness(bars, now, config.cleaning.default_exchange)
+    few = few_rows_were_refused(result.rejects, result.read_by_ticker)
     loss = [f"{len(few)} tickers lose more than 2% of their rows; {few[0]}"] if few else []
-    said = [*problems, *result.warnings, *loss, *([stale] if stale else [])]
-    first, last = (bars.date[bars.offsets[:-1]], bars.date[bars.offsets[1:] - 1])
-    by_ticker = {
-        str(t): {"bars": int(n), "first": str(np.datetime64(int(a), "D")), "last": str(np.datetime64(int(b), "D"))}
-        for t, n, a, b in zip(bars.tickers, np.diff(bars.offsets), first, last)
-    }
+    twice = duplicate_series(bars)
+    same = [f"{len(twice)} tickers hold the bars of another, e.g. {twice[0]}"] if twice else []
+    common = refused_rows_have_something_in_common(result.rejects, bars)
+    said = [*raw.problems, *result.warnings, *loss, *common, *same, *([stale] if stale else [])]
     return {
         **_empty(),
         "rows_read": int(counts["read"]),
         "rows_kept": int(counts["kept"]),
         "rows_refused": len(result.rejects),
         "tickers": bars.n_tickers,
-        "files_skipped": skipped,
+        "files_skipped": raw.skipped,
         "refusals": refusals(result.rejects),
         "warnings": said,
-        "dialects": dialects,
-        "by_ticker": by_ticker,
+        "dialects": raw.dialects,
+        "by_ticker": _by_ticker(result, complete),
+        "by_file": _by_file(raw, result),
     }
+
+
+def _by_ticker(result: CleanResult, complete: pd.DataFrame) -> dict[str, dict[str, Any]]:
+    """Per listing: rows sent and refused of its ticker, bars, first and last, gaps, off-session share, jumps."""
+    lost = result.rejects["ticker"].value_counts().to_dict()
+    out = {}
+    for row in complete.to_dict("records"):
+        sent = original_ticker(row["ticker"])
+        sent = sent if sent in result.read_by_ticker else row["ticker"]
+        out[str(row["ticker"])] = {
+            "rows_read": int(result.read_by_ticker.get(sent, row["bars"])),
+            "rows_refused": int(lost.get(sent, 0)),
+            "bars": int(row["bars"]),
+            "first": str(row["first_date"].date()),
+            "last": str(row["last_date"].date()),
+            "missing_sessions": int(row["missing_sessions"]),
+            "longest_gap_sessions": int(row["longest_gap_sessions"]),
+            "off_session_share": round(row["off_session_bars"] / max(1, row["bars"]), 4),
+            "jumps": int(row["suspicious_jumps"]),
+        }
+    return out
+
+
+def _by_file(raw: RawBars, result: CleanResult) -> dict[str, dict[str, int]]:
+    """Per file: rows read and refused."""
+    read = raw.frame["source"].value_counts()
+    lost = result.rejects["source"].value_counts().to_dict()
+    return {str(f): {"rows_read": int(n), "rows_refused": int(lost.get(str(f), 0))} for f, n in read.items()}
 
 
 def refusals(rejects: pd.DataFrame) -> dict[str, dict[str, Any]]:
@@ -109,13 +140,6 @@ def refusals(rejects: pd.DataFrame) -> dict[str, dict[str, Any]]:
             "example": str(row["value"] or row["row"]),
         }
     return out
-
-
-def lost_share(result: CleanResult) -> dict[str, float]:
-    """Share of the rows sent that were refused, by ticker as sent, largest first; only tickers that lost any."""
-    lost = result.rejects["ticker"].value_counts()
-    shares = {str(t): int(n) / max(1, result.read_by_ticker.get(str(t), int(n))) for t, n in lost.items()}
-    return dict(sorted(shares.items(), key=lambda item: -item[1]))
 
 
 def staleness(bars: Bars, now: dt.datetime, default_exchange: str) -> str:

@@ -47,6 +47,9 @@ CHECKS = {
         "daily_bars_match_their_schema",
         "no_bar_lies_in_the_future",
         "every_row_read_is_kept_or_rejected",
+        "few_rows_were_refused",
+        "refused_rows_have_nothing_in_common",
+        "bars_are_daily_and_on_sessions",
     },
     "market_features": {
         "market_features_match_their_schema",
@@ -132,6 +135,9 @@ CHECKS = {
     "signal_outcomes": {"certificates_hold"},
 }
 NOT_BLOCKING = {
+    "few_rows_were_refused",
+    "refused_rows_have_nothing_in_common",
+    "bars_are_daily_and_on_sessions",
     "accuracy_does_not_drop_after_the_median_date",
     "k4_recall_is_consistent_over_time",
     "expected_value_correlates_with_what_followed",

@@ -24,8 +24,9 @@ def daily_bars(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Material
     """Read the configured source, clean it, store bars, rejects and listings."""
     from k4_pipeline.market.cleaning import clean_bars
     from k4_pipeline.market.completeness import completeness
-    from k4_pipeline.market.revisions import revision_log
+    from k4_pipeline.market.revisions import restated, revision_log
     from k4_pipeline.market.sources import read_bars
+    from k4_pipeline.market.summary import show, summarise
 
     with produce(context, k4, "daily_bars", sections=("source", "simulation", "cleaning")) as work:
         raw = read_bars(
@@ -33,6 +34,7 @@ def daily_bars(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Material
             work.config.simulation,
             raw_dir=work.settings.raw_dir,
             progress=work.progress("reading bars"),
+            default_exchange=work.config.cleaning.default_exchange,
         )
         raw = fetch_missing(work, raw)
         now = dt.datetime.now(dt.UTC)
@@ -47,6 +49,9 @@ def daily_bars(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Material
         log, before, known_from = known_before(work)
         revisions = revision_log(log, before, table, now, known_from)
         work.write_table("revisions", revisions)
+        summary = summarise(raw, result, now, work.config, complete)
+        summary["warnings"] += restated(revisions, now)
+        work.write_json("summary.json", {**summary, "read_by_ticker": result.read_by_ticker})
         work.meta = {"rows": len(table), "tickers": result.bars.n_tickers, "counts": dict(result.counts)}
         work.meta["ingested_at"] = now.isoformat()
         work.meta["problems"] = list(raw.problems)
@@ -56,6 +61,7 @@ def daily_bars(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Material
         metadata=table_metadata(
             table,
             work.ref,
+            what_was_read=dg.MetadataValue.md("```\n" + "\n".join(show(summary)) + "\n```"),
             tickers=result.bars.n_tickers,
             **date_metadata(table["date"]),
             rejected_rows=len(result.rejects),

@@ -39,6 +39,30 @@ def _every_rejected_row_has_a_reason(evidence: Evidence) -> Verdict:
     return Verdict.of("every_row_read_is_kept_or_rejected", counts["read"], findings, rejected=len(rejects))
 
 
+def _few_rows_were_refused(evidence: Evidence) -> Verdict:
+    from k4_pipeline.market.quality import few_rows_were_refused
+
+    read = evidence.json("summary.json")["read_by_ticker"]
+    findings = few_rows_were_refused(load_table(evidence.ref, "rejects"), read)
+    return Verdict.of("few_rows_were_refused", len(read), findings)
+
+
+def _refused_rows_have_nothing_in_common(evidence: Evidence) -> Verdict:
+    from k4_pipeline.market.quality import refused_rows_have_something_in_common
+
+    bars, rejects = load_bars(evidence.ref), load_table(evidence.ref, "rejects")
+    findings = refused_rows_have_something_in_common(rejects, bars)
+    return Verdict.of("refused_rows_have_nothing_in_common", len(bars) + len(rejects), findings, refused=len(rejects))
+
+
+def _bars_are_daily_and_on_sessions(evidence: Evidence) -> Verdict:
+    from k4_pipeline.market.quality import series_that_are_not_daily
+
+    complete = load_table(evidence.ref, "completeness")
+    findings = series_that_are_not_daily(load_table(evidence.ref, "rejects"), complete)
+    return Verdict.of("bars_are_daily_and_on_sessions", len(complete), findings)
+
+
 def _panel_matches_the_bars(evidence: Evidence) -> Verdict:
     from k4_pipeline.features.spec import feature_list_hash
     from k4_pipeline.market.bars import BarsFingerprint
@@ -94,6 +118,24 @@ CHECKS = [
                 "every_row_read_is_kept_or_rejected",
                 _every_rejected_row_has_a_reason,
                 description="Rows read = rows kept + rows rejected, and each reject names its reason.",
+            ),
+            Proposition(
+                "few_rows_were_refused",
+                _few_rows_were_refused,
+                blocking=False,
+                description="No ticker loses more than 2% of its rows.",
+            ),
+            Proposition(
+                "refused_rows_have_nothing_in_common",
+                _refused_rows_have_nothing_in_common,
+                blocking=False,
+                description="Rows are not refused far more often in one month, weekday or price range.",
+            ),
+            Proposition(
+                "bars_are_daily_and_on_sessions",
+                _bars_are_daily_and_on_sessions,
+                blocking=False,
+                description="No ticker is intraday, weekly, or beside the sessions of its exchange.",
             ),
         ],
     ),

@@ -41,9 +41,9 @@ def assemble(
     lengths = [len(f) for f in files]
     frame = pd.DataFrame(
         {
-            "ticker": pd.Categorical.from_codes(np.concatenate(code), pd.Index(names, dtype=object)),
-            "date": _dates(np.concatenate([f.days.first for f in files])),
-            **{c: np.concatenate([f.values[c] for f in files]) for c in ("open", "high", "low", "close", "volume")},
+            "ticker": pd.Categorical.from_codes(_joined(code), pd.Index(names, dtype=object)),
+            "date": _dates(_joined([f.days.first for f in files])),
+            **{c: _joined([f.values[c] for f in files]) for c in ("open", "high", "low", "close", "volume")},
             "source": pd.Categorical.from_codes(
                 np.repeat(np.arange(len(files), dtype=np.int32), lengths),
                 pd.Index([f.label for f in files], dtype=object),
@@ -64,9 +64,16 @@ def assemble(
     return RawBars(frame, notes, list(skipped), dialects)
 
 
+def _joined(parts: list[np.ndarray]) -> np.ndarray:
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
 def _dates(days: np.ndarray) -> np.ndarray:
-    out = to_dates(np.where(days == NO_DAY, 0, days))
-    out[days == NO_DAY] = np.datetime64("NaT")
+    missing = days == NO_DAY
+    if not missing.any():
+        return to_dates(days)
+    out = to_dates(np.where(missing, 0, days))
+    out[missing] = np.datetime64("NaT")
     return out
 
 

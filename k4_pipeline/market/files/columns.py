@@ -51,7 +51,8 @@ def ticker_column(column: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, list[
             column = column.chunk(0)
     if not kinds.is_dictionary(column.type) or not kinds.is_string(column.type.value_type):
         column = as_array(column).dictionary_encode()
-    codes = pc.fill_null(column.indices.cast(pa.int32()), -1).to_numpy(zero_copy_only=False)
+    codes = column.indices.cast(pa.int32())
+    codes = (pc.fill_null(codes, -1) if codes.null_count else codes).to_numpy(zero_copy_only=False)
     names = [t.strip() for t in as_text(column.dictionary)]
     if len(codes) and codes.min() < 0:
         codes, names = np.where(codes < 0, len(names), codes).astype(np.int32), [*names, ""]
@@ -90,7 +91,10 @@ def _whole_days(column: pa.Array) -> np.ndarray:
         column = pc.cast(
             pc.floor_temporal(column, unit="day") if kinds.is_timestamp(column.type) else column, pa.date32()
         )
-    days = pc.fill_null(pc.cast(column, pa.int32()), NO_DAY).to_numpy(zero_copy_only=False)
+    days = pc.cast(column, pa.int32())
+    days = (pc.fill_null(days, NO_DAY) if days.null_count else days).to_numpy(zero_copy_only=False)
+    if len(days) and int(days.min()) >= -_FAR and int(days.max()) <= _FAR:
+        return days
     return np.where(np.abs(days.astype(np.int64)) > _FAR, NO_DAY, days).astype(np.int32)
 
 
@@ -148,5 +152,5 @@ def _typed(column: pa.Array) -> np.ndarray:
     kind = column.type
     if kinds.is_floating(kind) or kinds.is_integer(kind) or kinds.is_decimal(kind):
         found = pc.cast(column, pa.float64(), safe=False)
-        return pc.fill_null(found, float("nan")).to_numpy(zero_copy_only=False)
+        return (pc.fill_null(found, float("nan")) if found.null_count else found).to_numpy(zero_copy_only=False)
     return np.full(len(column), np.nan)  # bool, dates: no prices
