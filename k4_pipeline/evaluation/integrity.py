@@ -21,6 +21,7 @@ import pandas as pd
 
 from k4_pipeline.config import EXCLUDED, K4, N_CLASSES, SPLIT_NAMES, IntegrityConfig
 from k4_pipeline.evaluation.bootstrap import cluster_weights, interval
+from k4_pipeline.evaluation.scores import BEST_POSSIBLE
 from k4_pipeline.evaluation.weighted import Ranking
 
 PASSED, FAILED, TOO_LITTLE = "passed", "failed", "not enough evidence"
@@ -168,8 +169,21 @@ def ev_correlation(metrics: dict[str, Any], config: IntegrityConfig, audit_passe
 
 
 def _too_good(metrics: dict[str, Any], config: IntegrityConfig) -> tuple[list[str], list[str]]:
-    """What is too good with its whole interval, and what is with its point alone, in words."""
+    """What is too good with its whole interval, and what is with its point alone, in words.
+
+    On a simulated market the best possible is known, and nothing but exceeding it is too good.
+    """
     certain, hints = [], []
+    if BEST_POSSIBLE in metrics:
+        for key, what in (
+            ("ev_correlation_pearson", "EV correlation"),
+            ("k4_average_precision", "K4 average precision"),
+        ):
+            value, best = metrics["model"][key]["value"], metrics[BEST_POSSIBLE][key]["value"]
+            if value > best:
+                text = f"{what} {value:.3f} lies above the best possible on this simulated market, {best:.3f}"
+                (certain if metrics["differences"][BEST_POSSIBLE][key]["low"] > 0 else hints).append(text)
+        return certain, hints
     ev, ap = metrics["model"]["ev_correlation_pearson"], metrics["model"]["k4_average_precision"]
     if ev["value"] > config.ev_correlation_tripwire:
         sure = ev["low"] > config.ev_correlation_tripwire

@@ -34,6 +34,7 @@ DEPS = {
         "labeled_snapshots",
         "sequences",
         "market_features",
+        "context_features",
         "daily_bars",
     },
     "walk_forward_report": {"validation_report"},

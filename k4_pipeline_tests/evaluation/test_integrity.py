@@ -123,6 +123,21 @@ def test_a_result_too_good_is_suspected_until_the_audit_passes():
     assert ev_correlation(good, CONFIG, True).status == PASSED
 
 
+def test_where_the_best_possible_is_known_only_what_exceeds_it_is_too_good():
+    def against(best: float, low: float) -> dict:
+        found = _ev(0.3, 0.27, 0.33)
+        one = {"ev_correlation_pearson": {"value": best, "n": 500}, "k4_average_precision": {"value": 0.5}}
+        difference = {"ev_correlation_pearson": {"low": low}, "k4_average_precision": {"low": -0.5}}
+        return {**found, "best_possible": one, "differences": {"best_possible": difference}}
+
+    assert ev_correlation(_ev(0.3, 0.27, 0.33), CONFIG, None).status == FAILED
+    assert ev_correlation(against(0.34, -0.1), CONFIG, None).status == PASSED
+    beyond = ev_correlation(against(0.2, 0.05), CONFIG, None)
+    assert beyond.status == FAILED
+    assert "above the best possible" in beyond.explanation
+    assert ev_correlation(against(0.29, -0.02), CONFIG, None).status == PASSED
+
+
 def test_an_ev_that_says_nothing_or_the_contrary_does_not_pass_the_correlation_gate():
     nothing = make_scored(skill=0.0, seed=2)
     assert ev_correlation(metrics_of(nothing), CONFIG, True).status == TOO_LITTLE
