@@ -56,7 +56,8 @@ class Record:
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> Record:
         """The inverse of `asdict` after JSON."""
-        return cls(**{name: tuple(v) if isinstance(v, list) else v for name, v in stored.items()})
+        values: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in stored.items()}
+        return cls(**values)
 
 
 def market_identity(config: PipelineConfig) -> str:

@@ -171,7 +171,7 @@ def compare(
         if name == MODEL:
             continue
         differences[name] = {}
-        for metric in values[name].keys() & values[MODEL].keys():
+        for metric in (m for m in values[name] if m in values[MODEL]):  # in their order: a set has none
             (a, drawn_a), (b, drawn_b) = values[MODEL][metric], values[name][metric]
             low, high = percentiles(drawn_a - drawn_b, config.confidence)
             differences[name][metric] = Metric(a - b, low, high, n, 0.0)

@@ -127,6 +127,8 @@ def test_the_difference_of_two_equal_methods_is_zero_with_its_whole_interval():
     result = evaluate({**methods, "same": methods["model"]}, rows, CONFIG)
     for metric in result["differences"]["same"].values():
         assert metric["value"] == metric["low"] == metric["high"] == 0.0
+    # The same order in every process, so that two equal runs store equal bytes.
+    assert list(result["differences"]["same"]) == list(result["model"])
 
 
 def test_monthly_recall_counts_by_hand():

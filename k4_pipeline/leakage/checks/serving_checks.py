@@ -188,7 +188,7 @@ def the_champion_was_chosen_by_its_rule(context: AuditContext) -> Verdict:
     out, store = Comparison(), context.extra["store"]
     ref = store.current("champion_model")
     record = {**json.loads(ref.path("champion.json").read_text()), **context.extra.get("champion", {})}
-    held, passing, known, weighed = set(record["held_back"]), [], [], _weighed(ref)
+    held, passing, known, (weighed, named) = set(record["held_back"]), [], [], _weighed(ref)
     for as_of in store.partitions("validation_report"):
         try:
             chain = {
@@ -231,18 +231,17 @@ def the_champion_was_chosen_by_its_rule(context: AuditContext) -> Verdict:
         [f"champion: as_of {record['as_of']} serves although {newer[-1:]} is newer and as good"] * bool(newer),
     )
     lost = not [a for a in known if a == record["as_of"]] and bool(known) and not held and not weighed
+    lost |= named not in ("", record["as_of"])
     out.add(1, int(lost), [f"champion: as_of {record['as_of']} is no candidate; there are {known}"] * lost)
     return verdict_of(out, candidates=len(known))
 
 
-def _weighed(champion: ArtifactRef) -> str:
-    """The model that was weighed and is not shown to be better; "" when none was."""
+def _weighed(champion: ArtifactRef) -> tuple[str, str]:
+    """By its decision: the model that was weighed and is not shown to be better, the as_of that serves; or ""."""
     decision = json.loads(champion.path("decision.json").read_text()) if "decision.json" in champion.files else {}
-    if not decision or decision["moved"]:
-        return ""
-    high = (decision["comparison"] or {}).get("high")
-    shown_better = high is not None and high < 0.0 and not decision["failed"]
-    return "" if shown_better else str(decision["candidate"] or "")
+    high = (decision.get("comparison") or {}).get("high")
+    passed_over = decision and not decision["moved"] and (decision["failed"] or high is None or high >= 0.0)
+    return (str(decision["candidate"] or "") if passed_over else ""), decision.get("as_of", "")
 
 
 def _other_row(context: AuditContext) -> AuditContext:
