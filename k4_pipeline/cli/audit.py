@@ -79,7 +79,7 @@ def audit(
     from k4_pipeline.defs.audit_facts import audit_facts
     from k4_pipeline.defs.export import export_asset
     from k4_pipeline.leakage.engine import audit_run
-    from k4_pipeline.leakage.engine.audit_stamp import write_stamp
+    from k4_pipeline.leakage.engine.audit_stamp import proofs_in_words, read_stamp, write_stamp
     from k4_pipeline.storage import ArtifactStore
 
     settings = settings_for(home)
@@ -100,7 +100,9 @@ def audit(
         )
     if not small:
         predictions = ArtifactStore(settings.artifacts_dir).current("predictions", result["as_of"])
-        write_stamp(settings.reports_dir, result["as_of"], predictions.fingerprint, result)
+        stamp = settings.reports_dir, result["as_of"], predictions.fingerprint
+        write_stamp(*stamp, result)
+        result["in_words"] = proofs_in_words(read_stamp(*stamp))
     if json_:
         print_json(result)
     else:
@@ -126,3 +128,5 @@ def _show(result: dict[str, Any]) -> None:
     ends = {"passed": "no leak found", "failed": f"{failed} checks fail"}
     open_ = f"not proved: no check fails, but {len(result['not_proved'])} could not be asked"
     console.print(ends.get(result["status"], open_))
+    if "in_words" in result:
+        console.print(result["in_words"], markup=False, highlight=False)

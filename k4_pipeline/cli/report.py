@@ -25,7 +25,8 @@ def report(
     json_: bool = JsonOption,
     home: Path | None = HomeOption,
 ) -> None:
-    """Print the path of a validation report (HTML); with --json its whole content."""
+    """Print the path of a validation report (HTML) and which proofs were made of it; with --json its whole content."""
+    from k4_pipeline.leakage.engine.audit_stamp import proofs_in_words, read_stamp
     from k4_pipeline.report.render import render_html, render_report, share_plotly
     from k4_pipeline.storage import ArtifactStore, atomic_write_bytes, atomic_write_text, sha256_file
 
@@ -35,6 +36,7 @@ def report(
     ref = store.last_good("validation_report", as_of)
     ref.verify()
     content = json.loads(ref.path("report.json").read_text())
+    predictions = ref.inputs.get(f"predictions@{as_of}", "")
     path = settings.reports_dir / as_of / "report.html"
     if render:
         render_report(content, path.parent)
@@ -52,5 +54,6 @@ def report(
         print_json(content)
     else:
         typer.echo(str(path))
+        typer.echo(proofs_in_words(read_stamp(settings.reports_dir, as_of, predictions)), err=True)
     if open_:
         webbrowser.open(path.as_uri())
