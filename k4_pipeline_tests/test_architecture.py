@@ -130,6 +130,38 @@ def test_every_allowed_import_is_used_and_there_is_no_circle_of_packages():
     list(graphlib.TopologicalSorter(MAY_IMPORT).static_order())  # raises CycleError on a circle
 
 
+def dotted(path: Path) -> str:
+    """`k4_pipeline.market.bars` for market/bars.py, `k4_pipeline.market` for market/__init__.py."""
+    return ".".join(("k4_pipeline", *path.relative_to(ROOT).with_suffix("").parts)).removesuffix(".__init__")
+
+
+def test_no_two_files_import_each_other_even_through_others():
+    """Imports inside of functions and under TYPE_CHECKING count, too: a circle of files is a circle of ideas."""
+    names = {dotted(path): path for path in FILES}
+    graph: dict[str, set[str]] = {}
+    for name, path in names.items():
+        found = [n for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.ImportFrom) and n.module]
+        whole = {n.module for n in found if any(f"{n.module}.{a.name}" not in names for a in n.names)}
+        parts = {f"{n.module}.{a.name}" for n in found for a in n.names}
+        graph[name] = ((whole | parts) & names.keys()) - {name}
+    list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError, with the circle
+
+
+MIRRORS_NO_PACKAGE = {"browser", "faults", "mutations"}  # tests of the whole
+THROUGH_THE_COMMAND_LINE = {"market/test_vendor_cases.py"}
+
+
+def test_a_test_stands_where_its_module_stands():
+    here = Path(__file__).parent
+    for test in here.rglob("test_*.py"):
+        place = test.relative_to(here)
+        if len(place.parts) == 1 or place.parts[0] in MIRRORS_NO_PACKAGE:
+            continue
+        assert (ROOT / place.parent).is_dir(), f"{place}: there is no such folder in the package"
+        if place.as_posix() not in THROUGH_THE_COMMAND_LINE:
+            assert f"k4_pipeline.{place.parts[0]}" in test.read_text(), f"{place} tests nothing of {place.parts[0]}"
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_heavy_libraries_stay_where_they_belong(path):
     name, package = path.name, package_of(path)

@@ -37,7 +37,8 @@ from k4_pipeline.market.sources import read_bars
 from k4_pipeline.patterns.snapshots import make_snapshots
 from k4_pipeline.sequences.assemble import END, SequenceIndex, assemble_canonical
 from k4_pipeline.sequences.model_inputs import assemble_inputs
-from k4_pipeline.sequences.scaler import Scaler, fit_scaler
+from k4_pipeline.sequences.scaler import fit_scaler
+from k4_pipeline.sequences.standardisation import Scaler
 from k4_pipeline.sequences.windows import index_sequences
 
 ORIGINAL_SECONDS_PER_SEQUENCE = 18.0  # what the system this one replaces needed

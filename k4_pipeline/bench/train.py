@@ -34,7 +34,7 @@ from k4_pipeline.models.mamba import MambaMixer
 from k4_pipeline.progress import Progress
 from k4_pipeline.sequences.assemble import SequenceIndex
 from k4_pipeline.sequences.dataset import SequenceDataset
-from k4_pipeline.sequences.scaler import Scaler
+from k4_pipeline.sequences.standardisation import Scaler
 from k4_pipeline.training.device_batches import DeviceBatches
 from k4_pipeline.training.graphs import GraphedPrediction, GraphedStep
 from k4_pipeline.training.step import TrainStep, autocast

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from k4_pipeline._numba import njit, run_chunks
-from k4_pipeline.config import N_CLASSES, LabelConfig
+from k4_pipeline.config import K3, K4, N_CLASSES, LabelConfig
 from k4_pipeline.errors import ConfigError
 from k4_pipeline.market.bars import to_days
 from k4_pipeline.market.sources.simulation.process import CLOSE, HIGH, LOW, N_BAR, N_STATE, advance
@@ -44,7 +44,7 @@ def _count_classes(rng, p, start, upper, lower, factors, stop_factor, horizon, b
             stopped = loss[used] <= stop
             used += 1
             # Under both rules later bars no longer matter: K4 was reached, or the stop without a K3.
-            if best_gain >= targets[3] or (stopped and best_gain < targets[2]):
+            if best_gain >= targets[K4 - 1] or (stopped and best_gain < targets[K3 - 1]):
                 break
             if rng.random() < p.delist_hazard:
                 break

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from k4_pipeline._numba import njit
-from k4_pipeline.config import K4, K5, LabelConfig
+from k4_pipeline.config import K2, K3, K4, K5, LabelConfig
 from k4_pipeline.errors import BadInputError, ConfigError
 from k4_pipeline.market.bars import Bars, DayLike, to_dates, to_day, to_days
 from k4_pipeline.market.calendar import exchange_of, session_offset
@@ -25,7 +25,8 @@ LABEL_COLUMNS = ("outcome_class", "label_end_date", "censored", "label_bars")
 
 @njit
 def _race(gain: np.ndarray, loss: np.ndarray, targets: np.ndarray, stop: float) -> int:
-    """Class by `race`: gain and loss (n,) prices of the later bars in order; targets (4,) prices of K1..K4."""
+    """Class by `race`: gain and loss (n,) prices of the later bars in order; the price of class k in
+    targets[k - 1], (4,)."""
     best = 0
     stopped = False
     for t in range(len(gain)):
@@ -35,14 +36,14 @@ def _race(gain: np.ndarray, loss: np.ndarray, targets: np.ndarray, stop: float) 
             stopped = True
         if stopped:
             # After the stop nothing improves any more, except that a K3 may still become a K4.
-            if best != 3:
+            if best != K3:
                 return best
-            if gain[t] >= targets[3]:
+            if gain[t] >= targets[K4 - 1]:
                 return K4
         else:
-            while best < 4 and gain[t] >= targets[best]:
+            while best < K4 and gain[t] >= targets[best]:
                 best += 1
-            if best == 4:
+            if best == K4:
                 return K4
     return best
 
@@ -54,11 +55,11 @@ def _first_breach(gain: np.ndarray, loss: np.ndarray, targets: np.ndarray, stop:
     for t in range(len(gain)):
         if loss[t] <= stop:
             return K5
-        if gain[t] >= targets[3]:
+        if gain[t] >= targets[K4 - 1]:
             return K4
-        if gain[t] >= targets[2]:
-            return 3
-        while best < 2 and gain[t] >= targets[best]:
+        if gain[t] >= targets[K3 - 1]:
+            return K3
+        while best < K2 and gain[t] >= targets[best]:
             best += 1
     return best
 

@@ -22,7 +22,7 @@ from k4_pipeline.pipeline.tabular import tabular_inputs
 from k4_pipeline.progress import Progress
 from k4_pipeline.sequences.assemble import END
 from k4_pipeline.sequences.dataset import SequenceDataset
-from k4_pipeline.sequences.scaler import Scaler
+from k4_pipeline.sequences.standardisation import Scaler
 from k4_pipeline.training import loop
 from k4_pipeline.training import predict as prediction
 

@@ -26,7 +26,7 @@ from k4_pipeline.pipeline.members import member_of, rows_of
 from k4_pipeline.progress import Progress
 from k4_pipeline.sequences.assemble import SequenceIndex
 from k4_pipeline.sequences.dataset import SequenceDataset
-from k4_pipeline.sequences.scaler import Scaler
+from k4_pipeline.sequences.standardisation import Scaler
 
 Forward = Callable[..., Tensor]  # (x, mask[, context]) -> logits
 BACKGROUND = 128

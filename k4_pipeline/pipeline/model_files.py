@@ -75,7 +75,7 @@ def train_candidate(
     from k4_pipeline.pipeline import fit as candidate
     from k4_pipeline.pipeline.tables import Stored
     from k4_pipeline.sequences.assemble import SequenceIndex
-    from k4_pipeline.sequences.scaler import Scaler
+    from k4_pipeline.sequences.standardisation import Scaler
     from k4_pipeline.training.checkpoint import save_checkpoint
     from k4_pipeline.training.resume import Resume
 
@@ -174,7 +174,7 @@ def score_snapshots(
     from k4_pipeline.pipeline.fit import score
     from k4_pipeline.pipeline.members import rows_of
     from k4_pipeline.sequences.assemble import SequenceIndex
-    from k4_pipeline.sequences.scaler import Scaler
+    from k4_pipeline.sequences.standardisation import Scaler
     from k4_pipeline.training.checkpoint import load_checkpoint
 
     model, meta = load_checkpoint(folder)

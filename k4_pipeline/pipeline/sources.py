@@ -10,7 +10,7 @@ import torch
 from k4_pipeline.sequences import dataset
 from k4_pipeline.sequences.assemble import END, N_VALID, SequenceIndex
 from k4_pipeline.sequences.model_inputs import assemble_inputs
-from k4_pipeline.sequences.scaler import Scaler
+from k4_pipeline.sequences.standardisation import Scaler
 from k4_pipeline.training.device_batches import DeviceBatches
 from k4_pipeline.training.source import Batch, BatchSource
 

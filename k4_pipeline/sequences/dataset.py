@@ -16,7 +16,7 @@ from k4_pipeline.config import N_CLASSES, N_FEATURES, SEQUENCE_BARS
 from k4_pipeline.errors import BadInputError
 from k4_pipeline.sequences.assemble import SequenceIndex
 from k4_pipeline.sequences.model_inputs import assemble_inputs
-from k4_pipeline.sequences.scaler import Scaler
+from k4_pipeline.sequences.standardisation import Scaler
 
 
 class Batch(NamedTuple):

@@ -17,7 +17,6 @@ input stays within 1e-6.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -45,10 +44,8 @@ from k4_pipeline.sequences.assemble import (
     read_only,
     write_tile,
 )
+from k4_pipeline.sequences.standardisation import Scaler
 from k4_pipeline.simd.memory import alignment_shift, copy_items, fence
-
-if TYPE_CHECKING:
-    from k4_pipeline.sequences.scaler import Scaler
 
 VOLUME_FLOOR = 0.01  # a bar without volume is log(0.01) = -4.6, not minus infinity
 

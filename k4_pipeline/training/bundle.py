@@ -22,7 +22,7 @@ from k4_pipeline.errors import StaleArtifactError
 from k4_pipeline.features.spec import feature_list_hash
 from k4_pipeline.sequences.assemble import END, N_VALID, SequenceIndex
 from k4_pipeline.sequences.dataset import SequenceDataset
-from k4_pipeline.sequences.scaler import Scaler
+from k4_pipeline.sequences.standardisation import Scaler
 from k4_pipeline.storage import atomic_write_bytes, atomic_write_json
 
 ARRAYS_FILE = "bundle.safetensors"

@@ -34,7 +34,7 @@ from k4_pipeline.sequences.assemble import (
     SequenceIndex,
 )
 from k4_pipeline.sequences.model_inputs import CLIP_LOWER, CLIP_UPPER, VOLUME_FLOOR
-from k4_pipeline.sequences.scaler import Scaler
+from k4_pipeline.sequences.standardisation import Scaler
 
 _ALIGNED = 8  # bfloat16 values in the 16 bytes to which matrix kernels want rows aligned
 

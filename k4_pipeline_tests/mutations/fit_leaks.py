@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from k4_pipeline.config import N_CLASSES
-from k4_pipeline.sequences.scaler import Scaler
+from k4_pipeline.sequences.standardisation import Scaler
 from k4_pipeline_tests.mutations.recorder import Seen, informed, passed_on, uninformed
 from k4_pipeline_tests.mutations.registry import register
 

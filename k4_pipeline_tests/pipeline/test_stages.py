@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from k4_pipeline.errors import BadInputError
-from k4_pipeline.leakage.checks.provenance import fingerprints
+from k4_pipeline.leakage.engine.fingerprints import fingerprints
 from k4_pipeline.leakage.engine.small import SMALL_AS_OF
 from k4_pipeline.market.bars import to_day
 from k4_pipeline.pipeline import stages as production

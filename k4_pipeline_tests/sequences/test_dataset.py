@@ -10,7 +10,8 @@ from k4_pipeline.config import ScalerConfig
 from k4_pipeline.errors import BadInputError
 from k4_pipeline.sequences.dataset import SequenceDataset
 from k4_pipeline.sequences.model_inputs import assemble_inputs
-from k4_pipeline.sequences.scaler import Scaler, fit_scaler
+from k4_pipeline.sequences.scaler import fit_scaler
+from k4_pipeline.sequences.standardisation import Scaler
 from k4_pipeline_tests.sequences.conftest import World
 
 ROWS = np.array([9, 2, 5, 0, 7, 1, 8])

@@ -16,7 +16,8 @@ from k4_pipeline.market.bars import Bars
 from k4_pipeline.sequences import model_inputs as module
 from k4_pipeline.sequences.assemble import SequenceIndex, assemble_canonical
 from k4_pipeline.sequences.model_inputs import assemble_inputs, assemble_scale_free, model_input_formula
-from k4_pipeline.sequences.scaler import Scaler, fit_scaler
+from k4_pipeline.sequences.scaler import fit_scaler
+from k4_pipeline.sequences.standardisation import Scaler
 from k4_pipeline.sequences.windows import index_sequences
 from k4_pipeline_tests.sequences.conftest import World
 from k4_pipeline_tests.sequences.oracle import scale_free

@@ -11,7 +11,8 @@ from k4_pipeline.errors import BadInputError, ConfigError, StaleArtifactError
 from k4_pipeline.features.spec import FEATURE_NAMES, MARKET_COLUMN
 from k4_pipeline.sequences.assemble import SequenceIndex
 from k4_pipeline.sequences.model_inputs import assemble_scale_free
-from k4_pipeline.sequences.scaler import Scaler, fit_scaler
+from k4_pipeline.sequences.scaler import fit_scaler
+from k4_pipeline.sequences.standardisation import Scaler
 from k4_pipeline.storage.keys import keys_hash
 from k4_pipeline_tests.sequences.conftest import World, random_bars, snapshots_at
 

@@ -8,7 +8,7 @@ from k4_pipeline.config import N_FEATURES, SEQUENCE_BARS
 from k4_pipeline.features.spec import FEATURES, MARKET_COLUMN, feature_list_hash
 from k4_pipeline.sequences.assemble import SequenceIndex
 from k4_pipeline.sequences.model_inputs import assemble_scale_free
-from k4_pipeline.sequences.scaler import Scaler
+from k4_pipeline.sequences.standardisation import Scaler
 
 
 def random_panel(n_bars: int = 600, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

@@ -36,7 +36,8 @@ def daily_bars(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Material
             progress=work.progress("reading bars"),
             default_exchange=work.config.cleaning.default_exchange,
         )
-        raw = fetch_missing(work, raw)
+        fetching = work.progress("fetching missing tickers")
+        raw = fetch_missing(raw, work.config.source, work.settings.raw_dir, fetching)
         now = dt.datetime.now(dt.UTC)
         result = clean_bars(raw, work.config.cleaning, today=now.date(), now=now)
         table = result.bars.to_frame()

@@ -6,7 +6,7 @@ from k4_pipeline.defs.assets.common import k4_asset
 from k4_pipeline.defs.metadata import class_metadata, date_metadata, table_metadata
 from k4_pipeline.defs.resources import K4Resource
 from k4_pipeline.defs.staging import produce
-from k4_pipeline.pipeline.external_snapshots import label_file
+from k4_pipeline.pipeline.external_snapshots import TakenOver, label_file
 
 
 @k4_asset(
@@ -23,8 +23,11 @@ def labeled_snapshots(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.M
         context, k4, "labeled_snapshots", inputs=("daily_bars", "snapshots"), sections=("labels", "cleaning")
     ) as work:
         snapshots, against_file = work.table("snapshots"), {}
-        if "counts" in work.inputs["snapshots"].meta:
-            labels = label_file(work, snapshots)
+        ref = work.inputs["snapshots"]
+        if "counts" in ref.meta:
+            outcomes = work.table("snapshots", "outcomes") if "outcomes.parquet" in ref.files else None
+            taken = TakenOver(snapshots, work.table("snapshots", "refused"), outcomes, ref.meta["counts"], [])
+            labels = label_file(work.bars(), taken, work.config)
             table, against_file = labels.labeled, labels.counts
         else:
             exchange = work.config.cleaning.default_exchange

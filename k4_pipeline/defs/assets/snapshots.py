@@ -6,7 +6,7 @@ from k4_pipeline.defs.assets.common import k4_asset
 from k4_pipeline.defs.metadata import date_metadata, table_metadata
 from k4_pipeline.defs.resources import K4Resource
 from k4_pipeline.defs.staging import produce
-from k4_pipeline.pipeline.external_snapshots import take_over_file, write_coverage
+from k4_pipeline.pipeline.external_snapshots import coverage, take_over_file
 
 
 @k4_asset(
@@ -22,14 +22,20 @@ def snapshots(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Materiali
 
     with produce(context, k4, "snapshots", inputs=("daily_bars",), sections=("source", "patterns", "labels")) as work:
         if work.config.source.snapshots_path:
-            table = take_over_file(work)
+            taken = take_over_file(work.bars(), work.config)
+            table, wanted, policy = taken.snapshots, taken.wanted, work.config.source.missing_tickers
+            work.write_table("refused", taken.refused)
+            if taken.outcomes is not None:
+                work.write_table("outcomes", taken.outcomes)
+            work.meta |= {"file": work.config.source.snapshots_path, "counts": taken.counts}
         else:
             progress = work.progress("scanning for patterns")
             if work.sharded:
                 table = sharded.scan(work.shards(), work.config.patterns, progress)
             else:
                 table = make_snapshots(work.bars(), work.config.patterns, progress=progress)
-            write_coverage(work, sorted(set(table["ticker"])), "fail")
+            wanted, policy = sorted(set(table["ticker"])), "fail"
+        work.write_json("coverage.json", coverage(wanted, policy))
         work.write_table("snapshots", table)
         work.meta |= {"rows": len(table), "patterns": int(table["pattern_id"].nunique())}
     return dg.MaterializeResult(

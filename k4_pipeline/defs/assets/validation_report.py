@@ -94,7 +94,7 @@ def baselines_of(work: AssetRun) -> pd.DataFrame:
     from k4_pipeline.pipeline.baselines import baseline_table
     from k4_pipeline.pipeline.tables import Stored
     from k4_pipeline.sequences.assemble import SequenceIndex
-    from k4_pipeline.sequences.scaler import Scaler
+    from k4_pipeline.sequences.standardisation import Scaler
 
     sequences, panel = work.table("sequences"), work.panel()
     index = SequenceIndex.from_frame(sequences, panel.close)

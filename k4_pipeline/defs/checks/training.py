@@ -54,7 +54,7 @@ def _no_pattern_twice(evidence: Evidence) -> Verdict:
 
 def _scaler(evidence: Evidence) -> Verdict:
     from k4_pipeline.leakage.checks.propositions import scaler_was_fitted_on_train_only
-    from k4_pipeline.sequences.scaler import Scaler
+    from k4_pipeline.sequences.standardisation import Scaler
 
     return scaler_was_fitted_on_train_only(
         Scaler.from_json(evidence.ref.path("scaler.json").read_text()),
@@ -68,7 +68,7 @@ def _scaler(evidence: Evidence) -> Verdict:
 def _fingerprints(evidence: Evidence) -> Verdict:
     from k4_pipeline.features.spec import feature_list_hash
     from k4_pipeline.leakage.checks.propositions import model_and_data_fingerprints_match
-    from k4_pipeline.sequences.scaler import Scaler
+    from k4_pipeline.sequences.standardisation import Scaler
     from k4_pipeline.training.checkpoint import load_checkpoint
 
     _, meta = load_checkpoint(evidence.ref.dir)

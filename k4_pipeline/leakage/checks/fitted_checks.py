@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 import torch
 
-from k4_pipeline.config import KEYS, N_CLASSES
+from k4_pipeline.config import K4, KEYS, N_CLASSES
 from k4_pipeline.evaluation import calibration
-from k4_pipeline.leakage.checks.provenance import weights_fingerprint
 from k4_pipeline.leakage.checks.refits import fitted_again, permitted_only, world_of_as_of
 from k4_pipeline.leakage.engine.audit import AuditContext, check
 from k4_pipeline.leakage.engine.compare import Comparison, shown
+from k4_pipeline.leakage.engine.fingerprints import weights_fingerprint
 from k4_pipeline.leakage.oracles.metrics import average_precision, k4_recall_in_top
 from k4_pipeline.models.ensemble import Ensemble
 from k4_pipeline.pipeline import fit as candidate
@@ -216,7 +216,7 @@ def _measured_again(full: PipelineRun, fitted: Fitted, i: int, kept: dict[str, A
     network = model.member(i) if isinstance(model, Ensemble) else model
     logits = prediction.predict_logits(network, data, precision=full.config.training.precision)
     p = torch.softmax(logits.double(), dim=-1).numpy()
-    is_k4 = table["outcome_class"].to_numpy(dtype=np.int64) == 4
+    is_k4 = table["outcome_class"].to_numpy(dtype=np.int64) == K4
     measured = {"validation_k4_count": float(is_k4.sum())}
     if is_k4.any():
         budget = full.config.training.budget_frac

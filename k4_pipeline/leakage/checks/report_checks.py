@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import scipy.stats
 
-from k4_pipeline.config import CLASS_VALUES, KEYS
+from k4_pipeline.config import CLASS_VALUES, K4, KEYS
 from k4_pipeline.leakage.checks.prediction_checks import CALIBRATED
 from k4_pipeline.leakage.engine.audit import AuditContext, check
 from k4_pipeline.leakage.engine.compare import Comparison
@@ -94,11 +94,11 @@ def the_report_follows_from_the_stored_rows(context: AuditContext) -> Verdict:
     model = full.metrics["model"]
     expected: dict[str, tuple[float, float]] = {
         "n": (full.metrics["n"], len(rows)),
-        "n_k4": (full.metrics["n_k4"], int((y == 4).sum())),
-        "k4_auc": (model["k4_auc"]["value"], metrics_oracle.auc(p[:, 4], y == 4)),
+        "n_k4": (full.metrics["n_k4"], int((y == K4).sum())),
+        "k4_auc": (model["k4_auc"]["value"], metrics_oracle.auc(p[:, K4], y == K4)),
         "k4_average_precision": (
             model["k4_average_precision"]["value"],
-            metrics_oracle.average_precision(p[:, 4], y == 4),
+            metrics_oracle.average_precision(p[:, K4], y == K4),
         ),
         "log_loss": (model["log_loss"]["value"], float(-np.log(np.maximum(p[np.arange(len(y)), y], 1e-12)).mean())),
     }
@@ -107,7 +107,7 @@ def the_report_follows_from_the_stored_rows(context: AuditContext) -> Verdict:
         expected["ev_correlation_pearson"] = (model["ev_correlation_pearson"]["value"], correlation)
     for budget in context.config.integrity.budget_fracs:
         name = f"k4_recall_top_{budget * 100:g}pct"
-        expected[name] = (model[name]["value"], metrics_oracle.k4_recall_in_top(p[:, 4], y == 4, budget))
+        expected[name] = (model[name]["value"], metrics_oracle.k4_recall_in_top(p[:, K4], y == K4, budget))
     expected |= second_readings(full.metrics, y, p, ev, value, rows["ticker"].to_numpy(dtype=object))
     for name, (stored, again) in expected.items():
         both_undefined = stored is None or (stored != stored and again != again)
@@ -126,11 +126,11 @@ def second_readings(
     metrics: dict[str, Any], y: np.ndarray, p: np.ndarray, ev: np.ndarray, value: np.ndarray, tickers: np.ndarray
 ) -> dict[str, tuple[Any, float]]:
     """(stored, computed by scipy or by hand) of the other numbers of the report that follow from single rows."""
-    model, n, hit = metrics["model"], len(y), (y == 4).astype(float)
+    model, n, hit = metrics["model"], len(y), (y == K4).astype(float)
     one_hot = np.eye(p.shape[1])[y]
     computed = {
         "brier": float(np.square(p - one_hot).sum() / n),
-        "k4_brier": float(np.square(p[:, 4] - hit).sum() / n),
+        "k4_brier": float(np.square(p[:, K4] - hit).sum() / n),
         "ev_bias": float(ev.sum() / n - value.sum() / n),
     }
     if np.ptp(ev) > 0 and np.ptp(value) > 0:
@@ -179,7 +179,7 @@ def drawn_intervals(rows: pd.DataFrame, draws: int, confidence: float, seed: int
         if not times.any():
             continue
         drawn = np.repeat(np.arange(len(rows)), times)
-        values["k4_auc"].append(metrics_oracle.auc(p[drawn], y[drawn] == 4))
+        values["k4_auc"].append(metrics_oracle.auc(p[drawn], y[drawn] == K4))
         varies = np.ptp(ev[drawn]) > 0 and np.ptp(value[drawn]) > 0
         values["ev_correlation_pearson"].append(np.corrcoef(ev[drawn], value[drawn])[0, 1] if varies else np.nan)
     tail = 50.0 * (1.0 - confidence)
@@ -226,7 +226,7 @@ def baseline_and_intervals_follow_from_the_stored_rows(context: AuditContext) ->
     full, out = context.full, Comparison()
     assert full.metrics is not None
     rows = test_rows(context)
-    is_k4 = rows["outcome_class"].to_numpy(dtype=np.int64) == 4
+    is_k4 = rows["outcome_class"].to_numpy(dtype=np.int64) == K4
     score = volatility(full.bars, rows)
     expected = {
         "k4_auc": metrics_oracle.auc(score, is_k4),

@@ -27,7 +27,7 @@ from k4_pipeline.market.bars import to_dates, to_days
 from k4_pipeline.patterns import snapshots
 from k4_pipeline.pipeline import model_files
 from k4_pipeline.sequences import windows
-from k4_pipeline.sequences.scaler import Scaler
+from k4_pipeline.sequences.standardisation import Scaler
 from k4_pipeline.storage import ArtifactRef, read_parquet
 from k4_pipeline.training.checkpoint import load_checkpoint
 from k4_pipeline.verdict import Verdict

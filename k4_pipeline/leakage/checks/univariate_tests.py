@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from k4_pipeline.config import KEYS
+from k4_pipeline.config import K4, KEYS
 from k4_pipeline.evaluation.weighted import mid_ranks
 from k4_pipeline.features.spec import FEATURE_NAMES
 from k4_pipeline.leakage.engine.audit import AuditContext, check
@@ -94,10 +94,10 @@ def no_channel_knows_the_outcome(context: AuditContext) -> Verdict:
             out.add(
                 int(use.sum()), int(abs(r) > limit), [f"{text} (limit {limit}); it holds later bars"] * (abs(r) > limit)
             )
-    k4 = known & (y == 4)
+    k4 = known & (y == K4)
     if k4.sum() >= MIN_K4 and len(set(tickers[k4])) >= MIN_TICKERS:
         for c in ranks:
-            a = metrics_oracle.auc(z[known, c], y[known] == 4)
+            a = metrics_oracle.auc(z[known, c], y[known] == K4)
             worst["auc"] = max(worst.get("auc", 0.5), a, 1 - a)
             bad = max(a, 1 - a) > AUC_LIMIT
             text = f"model inputs: {FEATURE_NAMES[c]} alone has a K4 AUC of {max(a, 1 - a):.3f} (limit {AUC_LIMIT})"

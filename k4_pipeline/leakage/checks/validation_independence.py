@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from k4_pipeline.leakage.checks.provenance import weights_fingerprint
 from k4_pipeline.leakage.checks.refits import fitted_again
 from k4_pipeline.leakage.engine.audit import AuditContext, check
 from k4_pipeline.leakage.engine.compare import Comparison
+from k4_pipeline.leakage.engine.fingerprints import weights_fingerprint
 from k4_pipeline.pipeline.stages import Fitted, PipelineRun
 from k4_pipeline.verdict import Verdict
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from k4_pipeline.config import KEYS, N_CLASSES, PipelineConfig
+from k4_pipeline.config import K4, KEYS, N_CLASSES, PipelineConfig
 from k4_pipeline.errors import BadInputError
 from k4_pipeline.leakage.controls import control_score
 from k4_pipeline.leakage.controls.control_score import Score
@@ -226,7 +226,7 @@ def judge(name: str, path: PipelineRun, *, dealt: bool, seed: int = 0) -> Verdic
     sizes: dict[str, Any] = {
         "test_rows": n,
         "test_tickers": tickers,
-        "test_k4": int((scored["outcome_class"] == 4).sum()),
+        "test_k4": int((scored["outcome_class"] == K4).sum()),
     }
     sizes |= {"train_rows": len(production.members(path, "train")[0]), "as_of": str(path.as_of)}
     if not scores or not np.isfinite([[s.low, s.high] for s in scores.values()]).all():

@@ -22,15 +22,15 @@ from k4_pipeline.errors import BadInputError, K4Error, StaleArtifactError
 from k4_pipeline.evaluation.calibration import Calibrator
 from k4_pipeline.features.context_table import read_context
 from k4_pipeline.features.panel import read_panel
-from k4_pipeline.leakage.checks.provenance import code_fingerprint
 from k4_pipeline.leakage.engine.audit import AuditContext, AuditSample
+from k4_pipeline.leakage.engine.fingerprints import package_fingerprint
 from k4_pipeline.market import sources
 from k4_pipeline.market.bars import Bars
 from k4_pipeline.market.sources.base import RawBars
 from k4_pipeline.patterns.labels import LABEL_COLUMNS
 from k4_pipeline.pipeline.model_files import certificates_of
 from k4_pipeline.pipeline.stages import Fitted, PipelineRun
-from k4_pipeline.sequences.scaler import Scaler
+from k4_pipeline.sequences.standardisation import Scaler
 from k4_pipeline.splits.manifest import SplitManifest
 from k4_pipeline.storage import ArtifactRef, ArtifactStore, read_parquet
 from k4_pipeline.storage.code_version import described
@@ -268,7 +268,7 @@ def chain_verdict(store: ArtifactStore, refs: dict[str, ArtifactRef]) -> Verdict
             if recorded != actual:
                 findings.append(f"{ref.key} was made from {key} {recorded[:16]}, stored now is {actual[:16]}")
     made_by = {ref.key: described(ref.code) for ref in refs.values()}
-    return Verdict.of(name, links, findings, versions=len(refs), code=code_fingerprint(), made_by=made_by)
+    return Verdict.of(name, links, findings, versions=len(refs), code=package_fingerprint(), made_by=made_by)
 
 
 def _split_key(key: str) -> tuple[str, str | None]:

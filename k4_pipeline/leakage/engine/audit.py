@@ -21,6 +21,7 @@ import pandas as pd
 from k4_pipeline.config import PipelineConfig
 from k4_pipeline.errors import ConfigError
 from k4_pipeline.leakage.engine.compare import Comparison
+from k4_pipeline.leakage.engine.fingerprints import record
 from k4_pipeline.market.bars import Bars, DayLike, to_dates, to_day, to_days
 from k4_pipeline.market.sources.base import RawBars
 from k4_pipeline.pipeline import stages as production
@@ -331,10 +332,8 @@ def make_context(
     today: dt.date | None = None,
 ) -> AuditContext:
     """Run the path and wrap it for the checks, with its provenance record."""
-    from k4_pipeline.leakage.checks import provenance
-
     full = production.run_path(raw, config, as_of, model=model, today=today)
-    extra = {"provenance": provenance.record(full), "inapplicable": dict.fromkeys(STORED_NEEDS, "nothing is stored")}
+    extra = {"provenance": record(full), "inapplicable": dict.fromkeys(STORED_NEEDS, "nothing is stored")}
     return AuditContext(full, sample or AuditSample(), today, extra)
 
 

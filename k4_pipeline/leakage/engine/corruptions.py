@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from k4_pipeline.config import N_CLASSES
 from k4_pipeline.leakage.engine.audit import AuditContext
 from k4_pipeline.market.bars import PRICE_COLUMNS, Bars
 
@@ -86,7 +87,7 @@ def spoil_label(context: AuditContext) -> AuditContext:
     """A class changed on the earliest known label."""
     labeled = context.full.labeled.copy()
     at = labeled["label_end_date"].idxmin()
-    labeled.loc[at, "outcome_class"] = (int(labeled.loc[at, "outcome_class"]) + 1) % 6
+    labeled.loc[at, "outcome_class"] = (int(labeled.loc[at, "outcome_class"]) + 1) % N_CLASSES
     return context.with_full(labeled=labeled)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from k4_pipeline.config import LabelConfig
+from k4_pipeline.config import K2, K3, K4, K5, LabelConfig
 from k4_pipeline.market import calendar
 from k4_pipeline.market.bars import Bars, to_day, to_days
 
@@ -69,20 +69,20 @@ def race(gain: list[float], loss: list[float], upper: float, lower: float, confi
     if config.labeling == "first_breach":
         for high, low in zip(gain, loss):
             if low <= floor:
-                return 5
-            if high >= targets[3]:
-                return 4
-            if high >= targets[2]:
-                return 3
-        return min(reached(gain), 2)
+                return K5
+            if high >= targets[K4 - 1]:
+                return K4
+            if high >= targets[K3 - 1]:
+                return K3
+        return min(reached(gain), K2)
     stop = next((i for i, low in enumerate(loss) if low <= floor), None)
     best = reached(gain if stop is None else gain[:stop])
     if stop is None:
         return best
     if best == 0:
-        return 5
-    if best == 3 and reached(gain[stop:]) == 4:
-        return 4
+        return K5
+    if best == K3 and reached(gain[stop:]) == K4:
+        return K4
     return best
 
 
