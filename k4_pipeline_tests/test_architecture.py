@@ -148,7 +148,7 @@ def test_no_two_files_import_each_other_even_through_others():
 
 
 MIRRORS_NO_PACKAGE = {"browser", "faults", "mutations"}  # tests of the whole
-THROUGH_THE_COMMAND_LINE = {"market/test_vendor_cases.py"}
+ELSEWHERE = {"market/test_vendor_cases.py", "sequences/test_bench.py"}  # through the command line; by its fixtures
 
 
 def test_a_test_stands_where_its_module_stands():
@@ -158,7 +158,7 @@ def test_a_test_stands_where_its_module_stands():
         if len(place.parts) == 1 or place.parts[0] in MIRRORS_NO_PACKAGE:
             continue
         assert (ROOT / place.parent).is_dir(), f"{place}: there is no such folder in the package"
-        if place.as_posix() not in THROUGH_THE_COMMAND_LINE:
+        if place.as_posix() not in ELSEWHERE:
             assert f"k4_pipeline.{place.parts[0]}" in test.read_text(), f"{place} tests nothing of {place.parts[0]}"
 
 

@@ -1,9 +1,9 @@
 """`k4 bench features`: the 55 market channels against polars `.over("ticker")` and pandas groupby-rolling.
 
 Ours computes all 55 channels each time; the rivals only those all three can say, which favours them. Before anything
-is timed, all three are compared on those channels: a wrong result has no speed. Every repeat times them in turn, on the
-same cores, from arrays in memory to float32. Ours fills a buffer made once, as the panel writer does; with a new one
-each time (`ours_fresh_s`) it also waits for the system to hand out that memory.
+is timed, all three are compared with features/reference.py: a wrong result has no speed. Every repeat times them in
+turn, on the same cores, from arrays in memory to float32. Ours fills a buffer made once, as the panel writer does; with
+a new one each time (`ours_fresh_s`) it also waits for the system to hand out that memory.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from k4_pipeline.bench.environment import environment
 from k4_pipeline.config import CleaningConfig, SimulationConfig, SourceConfig
 from k4_pipeline.errors import BadInputError
 from k4_pipeline.features.compute import compute_market_features
+from k4_pipeline.features.reference import MarketReference
 from k4_pipeline.features.spec import MARKET_COLUMN, MARKET_FEATURES, MARKET_NAMES
 from k4_pipeline.market.bars import Bars
 from k4_pipeline.market.cleaning import clean_bars
@@ -50,8 +51,8 @@ def run(bars: Path | str | None = None, repeats: int = 5) -> dict[str, Any]:
     """Median seconds and ratios (rival's time / ours); `bars` a long table, else simulated.
 
     `ratio_polars`, `ratio_pandas`: on the shared channels, ours computing all 55. `rows_features_per_s`: bars times
-    channels per second. `agreement_*`: the smallest share, over channels, of values equal to 1e-5. `cpu_s`:
-    processor seconds of all threads, which a busy machine disturbs less. Needs polars.
+    channels per second. `agreement_*`: the smallest share, over channels, of values equal to the reference to 1e-5.
+    `cpu_s`: processor seconds of all threads, which a busy machine disturbs less. Needs polars.
     """
     os.environ.setdefault("POLARS_MAX_THREADS", str(n_threads()))
     source = SourceConfig() if bars is None else SourceConfig(source="table", path=str(bars))
@@ -88,6 +89,7 @@ def run(bars: Path | str | None = None, repeats: int = 5) -> dict[str, Any]:
         "ours_fresh_s": median["ours_fresh"],
         "polars_s": median["polars"],
         "pandas_s": median["pandas"],
+        "agreement_ours": agreement["ours"],
         "agreement_polars": agreement["polars"],
         "agreement_pandas": agreement["pandas"],
         "bars": len(data),
@@ -105,21 +107,22 @@ def run(bars: Path | str | None = None, repeats: int = 5) -> dict[str, Any]:
 
 
 def _agreements(data: Bars) -> dict[str, float]:
-    """Smallest share over the shared channels of values that a rival shares with us, on up to 50 tickers.
+    """Smallest share over channels of values that agree with features/reference.py to 1e-5, on up to 50 tickers.
 
     Raises `BadInputError` naming channel and share when one falls below 99%. Compiles and warms up all three.
     """
     some = data.subset(data.tickers[:: max(1, data.n_tickers // 50)])
-    ours = compute_market_features(some)
-    rivals = {
-        "polars": features_polars.compute(features_polars.frame(some), SHARED).to_numpy(),
-        "pandas": features_pandas.compute(features_pandas.frame(some), SHARED).to_numpy(),
+    reference = np.concatenate([_reference(some, ticker) for ticker in some.tickers])
+    made = {
+        "ours": (compute_market_features(some), list(MARKET_NAMES)),
+        "polars": (features_polars.compute(features_polars.frame(some), SHARED).to_numpy(), SHARED),
+        "pandas": (features_pandas.compute(features_pandas.frame(some), SHARED).to_numpy(), SHARED),
     }
     out = {}
-    for rival, values in rivals.items():
+    for who, (values, names) in made.items():
         shares = {}
-        for i, name in enumerate(SHARED):
-            expected = ours[:, MARKET_COLUMN[name]]
+        for i, name in enumerate(names):
+            expected = reference[:, MARKET_COLUMN[name]]
             there = ~np.isnan(expected)
             size = np.maximum(np.abs(expected), 1e-3 * np.median(np.abs(expected[there]))) if there.any() else 1.0
             equal = np.abs(expected - values[:, i]) <= 1e-5 * size
@@ -127,7 +130,12 @@ def _agreements(data: Bars) -> dict[str, float]:
         worst = min(shares, key=shares.__getitem__)
         if shares[worst] < _MIN_AGREEMENT:
             raise BadInputError(
-                f"{rival} agrees on {shares[worst]:.2%} of {worst}, expected {_MIN_AGREEMENT:.0%}: nothing was measured"
+                f"{who} agrees on {shares[worst]:.2%} of {worst}, expected {_MIN_AGREEMENT:.0%}: nothing was measured"
             )
-        out[rival] = shares[worst]
+        out[who] = shares[worst]
     return out
+
+
+def _reference(bars: Bars, ticker: str) -> np.ndarray:
+    rows = bars.ticker_slice(ticker)
+    return MarketReference(*(getattr(bars, name)[rows] for name in ("high", "low", "close", "volume"))).table()

@@ -98,16 +98,11 @@ class _Bench:
         every = np.arange(len(index))
         self.dataset = SequenceDataset(panel, index, every, scaler, targets)
         self.on_device = DeviceBatches(panel, index, every, scaler, targets, device=device)
-        self._shared = (index, every, scaler, targets)
         self.rows = [np.random.default_rng(k).integers(0, len(index), batch) for k in range(8)]
         x, mask, y, w = self.on_device.batch(self.rows[0])
         assert y is not None
         self.fixed = (x, mask, y, w)
         self.calls = 0
-
-    def compiled_panel(self) -> DeviceBatches:
-        """The batches again, from the same panel, with a compiled formula."""
-        return DeviceBatches(self.on_device.panel, *self._shared, device=self.device, compile=True)
 
     def model(self, architecture: str, backend: str = "auto") -> nn.Module:
         torch.manual_seed(0)
@@ -235,7 +230,7 @@ def _cpu_variants(bench: _Bench) -> Variants:
 
 def _graphed(bench: _Bench, architecture: str) -> dict[str, Callable[[], Any]]:
     """The whole path: positions in, batch from the panel on the device, one captured graph."""
-    panel = bench.compiled_panel()
+    panel = bench.on_device
     step = GraphedStep(bench.step(bench.model(architecture), compile=True), panel, bench.batch)
     prediction = GraphedPrediction(bench.model(architecture), panel, bench.batch)
     return {

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 SEQUENCE_BARS = 50
-N_FEATURES = 69
+# Channels as declared in features/spec.py, which refuses to load when it declares another number.
 N_MARKET_FEATURES = 55
 N_PATTERN_FEATURES = 14
+N_FEATURES = N_MARKET_FEATURES + N_PATTERN_FEATURES
 N_CLASSES = 6
 K2, K3, K4, K5 = 2, 3, 4, 5
 CLASS_NAMES = ("K0_STAGNANT", "K1_MINIMAL", "K2_QUALITY", "K3_STRONG", "K4_EXCEPTIONAL", "K5_FAILED")

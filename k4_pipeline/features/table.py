@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+
+from k4_pipeline.features.reference import model_input, source_of
 from k4_pipeline.features.spec import FEATURES, FeatureSpec
 from k4_pipeline.markdown import markdown_table
 
 _INTRODUCTION = """# The 69 features
 
-Made from `k4_pipeline/features/spec.py` by `k4 features --markdown > docs/features.md`; do not edit by hand.
-`k4 features` prints the same table.
+Made from `k4_pipeline/features/spec.py` and `reference.py` by `k4 features --markdown > docs/features.md`; do not
+edit by hand. `k4 features` prints the same table.
 
 Notation: `C H L V` close, high, low, volume at bar t; windows end at t and include t; `std` with ddof 0; `rank_n(x)`
 the share of the last n values that are <= x at t; `r` the one-bar return; `TR` the true range.
@@ -32,6 +35,22 @@ Ranks, medians, minima and comparisons see `bbw_20` rounded to 9 decimals; its o
 
 """
 
+_REFERENCE = """
+## The reference of each
+
+`b` holds the bars of one ticker, (n_bars,) each, and other channels by name; `p` is a pattern, `t` bar numbers. `mean`,
+`std`, `slope` and `rank` are over windows of n bars that end at t, NaN where the window is not complete
+(`features/reference_tools.py`).
+
+"""
+
+_MODEL_INPUT = """
+## The model input of each scale class
+
+Before standardisation with the training rows' mean and deviation.
+
+"""
+
 
 def _row(spec: FeatureSpec) -> list[str]:
     lookback = "pattern" if spec.needs_pattern else str(spec.lookback_bars)
@@ -43,4 +62,7 @@ def _row(spec: FeatureSpec) -> list[str]:
 def markdown() -> str:
     """The whole page."""
     header = ("#", "name", "group", "formula at t", "look-back", "warm-up", "scale", "clip")
-    return _INTRODUCTION + markdown_table(header, map(_row, FEATURES)) + "\n"
+    table = markdown_table(header, map(_row, FEATURES))
+    sources = "\n\n".join(map(source_of, FEATURES))
+    formula = inspect.getsource(model_input).strip()
+    return f"{_INTRODUCTION}{table}\n{_REFERENCE}```python\n{sources}\n```\n{_MODEL_INPUT}```python\n{formula}\n```\n"

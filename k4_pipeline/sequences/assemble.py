@@ -15,8 +15,8 @@ import pandas as pd
 from k4_pipeline._numba import n_threads, njit, run_chunks
 from k4_pipeline.config import MIN_VALID_HISTORY_BARS, N_FEATURES, N_MARKET_FEATURES, SEQUENCE_BARS
 from k4_pipeline.errors import BadInputError
-from k4_pipeline.features.spec import FEATURE_NAMES, MARKET_CHANNELS, MARKET_COLUMN
-from k4_pipeline.simd.memory import alignment_shift, copy_items, fence, prefetch, stream_copy
+from k4_pipeline.features.spec import FEATURE_NAMES, FEATURES, MARKET_CHANNELS, MARKET_COLUMN
+from k4_pipeline.simd.memory import alignment_shift, copier_of_runs, fence, prefetch, stream_copy
 
 # Columns of `SequenceIndex.rows` and of `SequenceIndex.geometry`.
 ROW_COLUMNS = ("end_row", "n_valid", "start_row", "activation_row")
@@ -55,11 +55,13 @@ _POWER = _AT["power_boundary"]
 _NARROWING = _AT["channel_narrowing_pct"]
 _QUALIFICATION = _AT["days_in_qualification"]
 
-# Market channels lie in four runs: panel columns FROM .. + LENGTH go to canonical positions TO .. + LENGTH.
+# Market channels lie in runs: `length` panel columns from `first` on go to canonical positions `to` .. `to` + `length`.
 _BREAKS = [0, *(np.flatnonzero(np.diff(MARKET_CHANNELS) != 1) + 1).tolist(), N_MARKET_FEATURES]
-_FROM_0, _FROM_1, _FROM_2, _FROM_3 = _BREAKS[:-1]
-_LENGTH_0, _LENGTH_1, _LENGTH_2, _LENGTH_3 = (b - a for a, b in itertools.pairwise(_BREAKS))
-_TO_0, _TO_1, _TO_2, _TO_3 = (int(MARKET_CHANNELS[b]) for b in _BREAKS[:-1])
+_RUNS = [(int(MARKET_CHANNELS[first]), first, end - first) for first, end in itertools.pairwise(_BREAKS)]
+# Copies the market channels of one bar, panel[start : start + 55], to their positions in out[at : at + 69]; one dtype.
+market_row = copier_of_runs(_RUNS)
+# The pattern channels in the order in which kernels compute them.
+PATTERN_ORDER = tuple(f.name for f in FEATURES if f.needs_pattern)
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,16 +137,6 @@ def pattern_row(
 
 
 @njit
-def market_row(panel_flat: np.ndarray, source: int, out: np.ndarray, at: int) -> None:
-    """Copy panel_flat[source : source + 55] to their canonical positions in out[at : at + 69]; one dtype."""
-    # Written out run by run: lengths known to the compiler become a few vector moves.
-    copy_items(out, at + _TO_0, panel_flat, source + _FROM_0, _LENGTH_0)
-    copy_items(out, at + _TO_1, panel_flat, source + _FROM_1, _LENGTH_1)
-    copy_items(out, at + _TO_2, panel_flat, source + _FROM_2, _LENGTH_2)
-    copy_items(out, at + _TO_3, panel_flat, source + _FROM_3, _LENGTH_3)
-
-
-@njit
 def _assemble(
     panel: np.ndarray,
     close: np.ndarray,
@@ -174,7 +166,7 @@ def _assemble(
             r = first + j
             source, at = r * N_MARKET_FEATURES, j * N_FEATURES
             price = close[r] if len(close) > 0 else np.float64(panel_flat[source + CURRENT_PRICE])
-            market_row(panel_flat, source, tile, at)
+            market_row(tile, at, panel_flat, source)
             pattern_row(r - activation, r - start, price, constants, tile, at)
         mask[i, :pad] = False
         mask[i, pad:] = True

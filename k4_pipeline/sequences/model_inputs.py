@@ -1,13 +1,7 @@
 """What the model sees: canonical channels made scale-free, clipped and standardised, in one pass from panel to batch.
 
-By the scale class of features/spec.py, with s = close at the snapshot bar, C = close of the bar, m = mean volume of the
-last 250 bars up to the snapshot:
-    invariant    as it is, clipped to the declared bounds
-    price_level  log(x / s)
-    price_width  x / C
-    volume       log(0.01 + x / m)
-    count        sign(x) * log1p(|x|)
-then (value - center) / scale, clipped to +-clip_sigmas; what is not finite becomes 0 (the training mean), padding is 0.
+The scale-free form of each scale class is that of `features.reference.model_input`; then (value - center) / scale,
+clipped to +-clip_sigmas; what is not finite becomes 0 (the training mean), padding is 0.
 Prices meet prices before anything else happens to them, so a rescaling of a ticker by a power of two changes no bit.
 With any other factor the panel's float32 prices round differently, by up to 6e-8 of the price, which a narrow channel
 magnifies; with float64 closes in the index (SequenceIndex.close) the closes and their means are exact and the model
@@ -22,7 +16,8 @@ import numpy as np
 
 from k4_pipeline._numba import njit, run_chunks
 from k4_pipeline.config import N_FEATURES, N_MARKET_FEATURES, SEQUENCE_BARS
-from k4_pipeline.features.spec import FEATURE_NAMES, FEATURES, FeatureSpec
+from k4_pipeline.features.reference import VOLUME_FLOOR
+from k4_pipeline.features.spec import FEATURE_NAMES, FEATURES
 from k4_pipeline.sequences.assemble import (
     ACTIVATION,
     CLOSE,
@@ -47,8 +42,6 @@ from k4_pipeline.sequences.assemble import (
 from k4_pipeline.sequences.standardisation import Scaler
 from k4_pipeline.simd.memory import alignment_shift, copy_items, fence
 
-VOLUME_FLOOR = 0.01  # a bar without volume is log(0.01) = -4.6, not minus infinity
-
 _PRICE, _MA_5, _MA_10, _MA_20 = (FEATURE_NAMES.index(n) for n in ("current_price", "ma_5", "ma_10", "ma_20"))
 
 
@@ -66,19 +59,6 @@ CLIP_LOWER = np.array([-np.inf if f.clip is None else f.clip[0] for f in FEATURE
 CLIP_UPPER = np.array([np.inf if f.clip is None else f.clip[1] for f in FEATURES])
 # Counts are whole numbers; those that occur are looked up.
 _LOG1P = np.array([math.log1p(n) for n in range(1024)])
-
-
-def model_input_formula(spec: FeatureSpec) -> str:
-    """The model input of a channel in words, before standardisation; for tables and documentation."""
-    if spec.scale == "invariant":
-        assert spec.clip is not None
-        return f"clip(x, {spec.clip[0]:g}, {spec.clip[1]:g})"
-    return {
-        "price_level": "log(x / close at the snapshot)",
-        "price_width": "x / C",
-        "volume": f"log({VOLUME_FLOOR:g} + x / mean volume of the last 250 bars up to the snapshot)",
-        "count": "sign(x) * log1p(|x|)",
-    }[spec.scale]
 
 
 @njit
@@ -148,7 +128,7 @@ def _assemble_inputs(
             r = first + j
             source = r * N_MARKET_FEATURES
             price = close[r] if len(close) > 0 else np.float64(panel_flat[source + CURRENT_PRICE])
-            market_row(panel_flat, source, canonical, 0)
+            market_row(canonical, 0, panel_flat, source)
             for c in range(N_FEATURES):
                 x[c] = canonical[c]
             pattern_row(r - activation, r - start, price, constants, x, 0)

@@ -8,6 +8,7 @@ spares the inner loops the array views of numpy slicing, each of which costs an 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -72,6 +73,32 @@ def copy_items(typing_context: Any, target: Any, at: Any, source: Any, start: An
     if target.dtype != source.dtype:
         return None
     return types.void(target, types.intp, source, types.intp, types.intp), codegen
+
+
+def copier_of_runs(runs: Sequence[tuple[int, int, int]]) -> Any:
+    """A compiled `copy(target, at, source, start)` for arrays of one dtype, unchecked: for each (to, first, length) of
+    `runs`, target[at + to : at + to + length] = source[start + first : start + first + length].
+
+    Lengths are known to the compiler, which makes a few vector moves of each run.
+    """
+
+    @_intrinsic
+    def copy(typing_context: Any, target: Any, at: Any, source: Any, start: Any) -> Any:
+        def codegen(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            to_data = context.make_array(signature.args[0])(context, builder, args[0]).data
+            of_data = context.make_array(signature.args[2])(context, builder, args[2]).data
+            i64, item_bytes = ir.IntType(64), signature.args[0].dtype.bitwidth // 8
+            for to, first, length in runs:
+                target_at = builder.gep(to_data, [builder.add(args[1], ir.Constant(i64, to))])
+                source_at = builder.gep(of_data, [builder.add(args[3], ir.Constant(i64, first))])
+                cgutils.raw_memcpy(builder, target_at, source_at, ir.Constant(i64, length), item_bytes)
+            return context.get_dummy_value()
+
+        if target.dtype != source.dtype:
+            return None
+        return types.void(target, types.intp, source, types.intp), codegen
+
+    return copy
 
 
 @_intrinsic

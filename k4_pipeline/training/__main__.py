@@ -45,7 +45,6 @@ def _sources(bundle: Bundle, device: torch.device) -> list[BatchSource | None]:
             m.targets,
             m.weights,
             device=device,
-            compile=bundle.training.compile and m is bundle.train,
         )
 
     return [None if m is None else on_device(m) for m in members]

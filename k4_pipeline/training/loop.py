@@ -194,7 +194,12 @@ class _Run:
         self.resume = resume
         self.train_set, self.validation_set, self.y_validation = train_set, validation_set, y_validation
         self.graphed: GraphedStep | None = None
-        if step.fast and isinstance(train_set, DeviceBatches) and len(train_set) >= config.batch_size:
+        if (
+            step.fast
+            and isinstance(train_set, DeviceBatches)
+            and train_set.fused
+            and len(train_set) >= config.batch_size
+        ):
             step.model.train()
             self.graphed = GraphedStep(step, train_set, config.batch_size)
         self.steps_per_epoch = len(self._batches(np.arange(len(train_set))))

@@ -27,6 +27,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_polars_and_pandas_agree_and_the_result_is_json(table: Path) -> None:
     result = json.loads(json.dumps(features.run(table, repeats=2)))
+    assert result["agreement_ours"] > 0.999
     assert result["agreement_polars"] > 0.999
     assert result["agreement_pandas"] > 0.999
     assert result["channels_ours"] == 55

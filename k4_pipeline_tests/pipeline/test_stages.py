@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from k4_pipeline.config import KEYS
 from k4_pipeline.errors import BadInputError
 from k4_pipeline.leakage.engine.fingerprints import fingerprints
 from k4_pipeline.leakage.engine.small import SMALL_AS_OF
@@ -77,9 +78,7 @@ def test_the_rows_of_a_member_are_the_same_whatever_the_order_of_its_split(conte
     assert len(rows) == (full.split["split"] == name).sum()
     np.testing.assert_array_equal(rows, rows_again)
     pd.testing.assert_frame_equal(table, table_again)
-    pd.testing.assert_frame_equal(
-        full.sequences.iloc[rows][production.KEYS].reset_index(drop=True), table[production.KEYS]
-    )
+    pd.testing.assert_frame_equal(full.sequences.iloc[rows][KEYS].reset_index(drop=True), table[KEYS])
 
 
 def test_a_row_that_stands_twice_in_both_tables_is_refused(context):

@@ -8,42 +8,31 @@ import pytest
 from k4_pipeline.config import N_FEATURES, SEQUENCE_BARS
 from k4_pipeline.errors import BadInputError
 from k4_pipeline.features.compute import compute_market_features
+from k4_pipeline.features.reference import MarketReference, PatternReference
 from k4_pipeline.features.spec import FEATURE_NAMES, MARKET_CHANNELS, PATTERN_CHANNELS
 from k4_pipeline.market.bars import Bars
 from k4_pipeline.sequences import assemble as module
 from k4_pipeline.sequences.assemble import SequenceIndex, assemble_canonical
 from k4_pipeline.sequences.windows import index_sequences
 from k4_pipeline_tests.sequences.conftest import World
-from k4_pipeline_tests.sequences.oracle import PATTERN, pattern_channels
 
 
 def expected_sequence(world: World, i: int) -> tuple[np.ndarray, np.ndarray]:
     """Sequence i (50, 69) float64 and its mask, bar by bar from the definitions."""
     row, bars = world.sequences.iloc[i], world.bars
     ticker = slice(row["first_row"], row["end_row"] + 1)  # only bars up to the snapshot
-    close, high, low = (list(c[ticker]) for c in (bars.close, bars.high, bars.low))
-    pattern = {
-        "start": row["start_row"] - row["first_row"],
-        "activation": row["activation_row"] - row["first_row"],
-        "upper": row["upper"],
-        "lower": row["lower"],
-        "power": row["power"],
-        "qualifying": row["qualifying_bars"],
-    }
+    known = MarketReference(*(c[ticker] for c in (bars.high, bars.low, bars.close, bars.volume)))
+    start, activation = row["start_row"] - row["first_row"], row["activation_row"] - row["first_row"]
+    pattern = PatternReference(start, activation, row["upper"], row["lower"], row["power"], int(row["qualifying_bars"]))
     values, mask = np.zeros((SEQUENCE_BARS, N_FEATURES)), np.zeros(SEQUENCE_BARS, bool)
     for j in range(SEQUENCE_BARS):
-        t = len(close) - SEQUENCE_BARS + j
+        t = len(known.close) - SEQUENCE_BARS + j
         if t + 1 < 20:
             continue
         mask[j] = True
         values[j, MARKET_CHANNELS] = world.panel[row["first_row"] + t]
-        for number, value in pattern_channels(close, high, low, t, pattern).items():
-            values[j, number - 1] = value
+        values[j, PATTERN_CHANNELS] = pattern.table(known, np.array([t]))[0]
     return values, mask
-
-
-def test_the_pattern_channels_are_those_of_the_table() -> None:
-    assert {int(c) + 1 for c in PATTERN_CHANNELS} == PATTERN
 
 
 @pytest.mark.parametrize("with_close", [True, False])

@@ -56,15 +56,6 @@ def test_the_panel_is_shared_when_it_is_a_tensor() -> None:
     assert first.panel.data_ptr() == second.panel.data_ptr()
 
 
-@pytest.mark.slow
-def test_the_compiled_formula_gives_the_same_values() -> None:
-    panel, close = random_panel()
-    index = random_index(panel, close)
-    scaler = scaler_for(panel, index)
-    plain, compiled = (DeviceBatches(panel, index, np.arange(64), scaler, compile=c) for c in (False, True))
-    torch.testing.assert_close(plain.batch(np.arange(64))[0], compiled.batch(np.arange(64))[0], rtol=0, atol=1e-5)
-
-
 def test_half_precision_is_the_rounded_value() -> None:
     panel, close = random_panel()
     index = random_index(panel, close)
@@ -102,7 +93,7 @@ def test_a_scaler_of_another_feature_list_is_refused() -> None:
 def test_the_triton_kernel_gives_the_same_values_in_the_interpreter() -> None:
     pytest.importorskip("triton")
     code = (
-        "from k4_pipeline_tests.training.test_device_batches import compare_kernel_with_formula as run;"
+        "from k4_pipeline_tests.training.test_device_batches import compare_kernel_with_reference as run;"
         "run(True); run(False)"
     )
     environment = {**os.environ, "TRITON_INTERPRET": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -110,13 +101,13 @@ def test_the_triton_kernel_gives_the_same_values_in_the_interpreter() -> None:
     assert done.returncode == 0, done.stderr[-3000:]
 
 
-def compare_kernel_with_formula(exact_close: bool) -> None:
+def compare_kernel_with_reference(exact_close: bool) -> None:
     """Run by the test above in a process with the interpreter switched on."""
     panel, close = random_panel(seed=4)
     index = random_index(panel, close if exact_close else None, n=40)
     batches = DeviceBatches(panel, index, np.arange(len(index)), scaler_for(panel, index))
     at = torch.arange(len(index)).flip(0)
-    x, mask = batches._formula(at)
+    x, mask = batches._on_processor(at)
     got, got_mask = batches._kernel(at)
     assert torch.equal(mask, got_mask)
     assert (got - x).abs().max() <= 1e-5

@@ -52,7 +52,7 @@ def _channels(
     market = real[:, None] & (inside & (source < COLUMNS))[None, :]
     x = tl.load(panel + r[:, None] * COLUMNS + source[None, :], mask=market, other=0.0)  # (bars, channels)
     k = source[None, :] - COLUMNS
-    for number in tl.static_range(14):
+    for number in tl.static_range(CHANNELS - COLUMNS):
         x = _pick(x, k, number, values[number])
     per_anchor, per_price, per_volume = factors
     factor = tl.where(scale == 1, per_anchor[:, None], 1.0)

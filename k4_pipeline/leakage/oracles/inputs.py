@@ -1,6 +1,7 @@
 """Windows, masks, pattern channels and model inputs computed a second time, one snapshot at a time in plain numpy.
 
-Written from docs/features.md on bars, snapshots and the panel; it shares no code with sequences/, and it takes nothing
+Written from docs/features.md on bars, snapshots and the panel; it shares no code with sequences/ (the scale-free
+form is that of features/reference.py), and it takes nothing
 from the `sequences` table, so that a wrong row number there cannot hide.
 """
 
@@ -12,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from k4_pipeline.config import N_FEATURES, SEQUENCE_BARS
+from k4_pipeline.features.reference import model_input
 from k4_pipeline.features.spec import FEATURES
 from k4_pipeline.market.bars import Bars
 
@@ -80,18 +82,8 @@ class InputOracle:
         price = x[:, 4].copy()
         with np.errstate(all="ignore"):
             for f in FEATURES:
-                v = x[:, f.position]
-                if f.scale == "price_level":
-                    v = np.log(v / anchor)
-                elif f.scale == "price_width":
-                    v = v / price
-                elif f.scale == "volume":
-                    v = np.log(0.01 + v / mean_volume)
-                elif f.scale == "count":
-                    v = np.sign(v) * np.log1p(np.abs(v))
+                v = model_input(f, x[:, f.position], price, anchor, mean_volume)
                 finite = np.isfinite(v)
-                if f.clip is not None:
-                    v = np.clip(v, *f.clip)
                 z = np.clip((v - center[f.position]) / scale[f.position], -bound, bound)
                 out[:, f.position] = np.where(finite & mask, z, 0.0)
         return out

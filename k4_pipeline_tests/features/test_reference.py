@@ -1,4 +1,4 @@
-"""The kernels against plain Python loops written from the table, in float64."""
+"""The kernels against the plain numpy reference, in float64."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from k4_pipeline.features.compute import compute_market_features
+from k4_pipeline.features.reference import MarketReference
 from k4_pipeline.features.spec import MARKET_NAMES
 from k4_pipeline.market.bars import Bars
-from k4_pipeline_tests.features.oracle import MarketOracle, TickerBars
 
 # Values that jump when a tie flips: counts, ranks and what is built on them. All other channels must always agree.
 TIED = {
@@ -27,16 +27,10 @@ TIED = {
 }
 
 
-def oracle_table(bars: Bars, ticker: str, rows: slice) -> np.ndarray:
-    """The oracle's market channels of some bars of one ticker, (rows, 55)."""
+def reference_table(bars: Bars, ticker: str) -> np.ndarray:
+    """The reference's market channels of one ticker, (n_bars, 55)."""
     s = bars.ticker_slice(ticker)
-    one = TickerBars(*(getattr(bars, name)[s].tolist() for name in ("high", "low", "close", "volume")))
-    oracle = MarketOracle(one)
-    wanted = range(len(one.close))[rows]
-    # Ascending bars keep the recursion of the run length shallow.
-    tables = [oracle.values(t) for t in wanted]
-    assert set(tables[0]) == set(MARKET_NAMES)
-    return np.array([[table[name] for name in MARKET_NAMES] for table in tables])
+    return MarketReference(*(getattr(bars, name)[s] for name in ("high", "low", "close", "volume"))).table()
 
 
 def disagreements(expected: np.ndarray, actual: np.ndarray, rtol: float = 1e-9) -> np.ndarray:
@@ -64,22 +58,19 @@ def assert_agreement(expected: np.ndarray, actual: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("ticker", ["WALK1", "COARSE", "PENNY", "FLAT", "ONE", "SHORT"])
-def test_made_up_tickers_agree_with_the_oracle_at_every_bar(made_up_bars: Bars, ticker: str) -> None:
+def test_made_up_tickers_agree_with_the_reference_at_every_bar(made_up_bars: Bars, ticker: str) -> None:
     one = made_up_bars.subset([ticker])
-    assert_agreement(oracle_table(one, ticker, slice(None)), compute_market_features(one, dtype=np.float64))
+    assert_agreement(reference_table(one, ticker), compute_market_features(one, dtype=np.float64))
 
 
-def test_random_real_tickers_agree_with_the_oracle(real_bars: Bars) -> None:
+def test_random_real_tickers_agree_with_the_reference(real_bars: Bars) -> None:
     rng = np.random.default_rng(5)
     long_enough = real_bars.tickers[np.diff(real_bars.offsets) >= 600]
     expected, actual = [], []
     for ticker in rng.choice(long_enough, 8, replace=False):
-        n = len(range(*real_bars.ticker_slice(ticker).indices(len(real_bars))))
-        start = int(rng.integers(440, n - 80))
-        rows = slice(start, start + 80)
-        expected.append(oracle_table(real_bars, ticker, rows))
         one = real_bars.subset([ticker])
-        actual.append(compute_market_features(one, dtype=np.float64)[rows])
+        expected.append(reference_table(one, ticker))
+        actual.append(compute_market_features(one, dtype=np.float64))
     assert_agreement(np.concatenate(expected), np.concatenate(actual))
 
 
