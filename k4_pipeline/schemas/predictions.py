@@ -10,7 +10,7 @@ from k4_pipeline.schemas.base import category, date, integer, number, row_rule, 
 _SUM_TOLERANCE = 1e-5
 
 
-def _sixtuple(prefix: str, what: str) -> dict[str, pa.Column]:
+def _class_probabilities(prefix: str, what: str) -> dict[str, pa.Column]:
     return {f"{prefix}_{i}": number(f"{what} probability of class K{i}", ge=0.0, le=1.0) for i in range(N_CLASSES)}
 
 
@@ -32,8 +32,8 @@ PREDICTIONS = table_schema(
         "start_date": date("start bar of the pattern"),
         "snapshot_date": date("snapshot bar: the last bar the prediction knows"),
         "split": category(SPLIT_NAMES, "membership of the snapshot in the split of this as_of"),
-        **_sixtuple("p_raw", "raw"),
-        **_sixtuple("p", "calibrated"),
+        **_class_probabilities("p_raw", "raw"),
+        **_class_probabilities("p", "calibrated"),
         "ev_raw": number("expected strategic value from raw probabilities"),
         "ev": number("expected strategic value from calibrated probabilities"),
         "signal": category(SIGNAL_NAMES, "by expected value and P(K5)"),
@@ -54,7 +54,7 @@ SIGNALS = table_schema(
         "signal": category(SIGNAL_NAMES, "by expected value and P(K5)"),
         **_TIER,
         "ev": number("expected strategic value from calibrated probabilities"),
-        **_sixtuple("p", "calibrated"),
+        **_class_probabilities("p", "calibrated"),
         "upper": number("upper boundary (price)", gt=0.0),
         "lower": number("lower boundary (price)", gt=0.0),
         "power": number("a close above this is a breakout (price)", gt=0.0),

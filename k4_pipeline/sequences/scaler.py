@@ -33,7 +33,7 @@ def fit_scaler(
     """Fit on the sequences `rows` (b,) of the index, which must be train rows; `keys` (b rows) are their key columns.
 
     At most `max_fit_sequences` are used, evenly spaced in key order, so the result does not depend on the order of
-    `rows`. Raises `BadInputError` without rows, with keys that do not fit or stand twice.
+    `rows`. Raises `BadInputError` without rows, with keys that do not fit or are duplicated.
     """
     _check(rows, keys, config)
     order = np.argsort(np.array(key_strings(keys), dtype=object), kind="stable")
@@ -88,4 +88,4 @@ def _check(rows: np.ndarray, keys: pd.DataFrame, config: ScalerConfig) -> None:
     if len(keys) != len(rows):
         raise BadInputError(f"{len(rows)} rows and {len(keys)} keys: pass the key columns of exactly these rows")
     if keys.duplicated(KEYS).any() or len(np.unique(rows)) != len(rows):
-        raise BadInputError("a train row stands twice among the rows to fit on; remove the duplicates")
+        raise BadInputError("a train row is duplicated among the rows to fit on; remove the duplicates")

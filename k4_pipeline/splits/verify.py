@@ -81,7 +81,7 @@ def _unlabelled(split: pd.DataFrame) -> Mask:
 
 def _check_rows(split: pd.DataFrame, expect_none: Callable[[Mask, str], None]) -> None:
     for key in (KEYS, ["pattern_id", "snapshot_date"]):
-        expect_none(split.duplicated(key), f"a row stands twice by {', '.join(key)}")
+        expect_none(split.duplicated(key), f"a row is duplicated by {', '.join(key)}")
     expect_none(~split["split"].isin([*SPLIT_NAMES, EXCLUDED]), "unknown split name")
     named = split["ticker"].astype(object) + "|" + split["start_date"].dt.strftime("%Y-%m-%d")
     expect_none(split["pattern_id"].astype(object) != named, "pattern_id is not its ticker and start date")
@@ -220,7 +220,7 @@ def _differences(split: pd.DataFrame, labeled: pd.DataFrame) -> list[str]:
     key = ["pattern_id", "snapshot_date"]
     columns = ["label_end_date", "outcome_class"]
     if labeled.duplicated(key).any() or split.duplicated(key).any():
-        return ["keys stand twice, so the split cannot be compared with the labelled snapshots"]
+        return ["keys are duplicated, so the split cannot be compared with the labelled snapshots"]
     both = split[key + columns].merge(
         labeled[key + columns], on=key, how="outer", indicator=True, suffixes=("", "_labeled"), validate="one_to_one"
     )

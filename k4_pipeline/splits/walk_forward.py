@@ -37,7 +37,7 @@ SPLIT_COLUMNS = (
 def split_snapshots(labeled: pd.DataFrame, as_of: DayLike, config: SplitConfig) -> tuple[pd.DataFrame, SplitManifest]:
     """The `dataset_split` table (same rows and order as `labeled`) and its manifest.
 
-    Raises `BadInputError` when a key stands twice, a label window does not start after its snapshot, or fewer than
+    Raises `BadInputError` when a key is duplicated, a label window does not start after its snapshot, or fewer than
     `min_train_rows` / `min_validation_rows` rows are left.
     """
     _check_input(labeled)
@@ -120,7 +120,7 @@ def _check_input(labeled: pd.DataFrame) -> None:
         twice = labeled.duplicated(key).to_numpy()
         if twice.any():
             first = ", ".join(str(v) for v in labeled[key].iloc[int(np.flatnonzero(twice)[0])])
-            raise BadInputError(f"{int(twice.sum())} snapshots stand twice, first {first}; remove the duplicates")
+            raise BadInputError(f"{int(twice.sum())} snapshots are duplicated, first {first}; remove the duplicates")
     window = day_numbers(labeled["label_end_date"]) <= day_numbers(labeled["snapshot_date"])
     if window.any():
         row = labeled.iloc[int(np.flatnonzero(window)[0])]

@@ -85,7 +85,7 @@ def test_signals_follow_the_thresholds_and_the_k5_veto():
     assert assign_signals(p, ev, SignalConfig()).tolist() == ["STRONG", "GOOD", "MODERATE", "AVOID", "AVOID", "AVOID"]
 
 
-def test_the_predictions_table_holds_sixtuples_that_sum_to_one():
+def test_the_predictions_table_holds_probabilities_that_sum_to_one():
     _, y, raw = _distorted(60, 6)
     table = build_predictions(_keys(60), raw, fit_calibrator(raw, y, keys=_keys(60)), SignalConfig())
     assert np.allclose(table[[f"p_{i}" for i in range(6)]].sum(axis=1), 1.0)

@@ -142,7 +142,7 @@ def test_the_dirty_rows_are_exactly_those_listed() -> None:
     assert 10 <= len(listed) <= 20
     added = listed["kind"].isin(["duplicate", "future_date"])
     assert len(raw.frame) == len(clean) + added.sum()
-    # Every row that is not in the clean frame, by all its values, is listed; so is every row that stands twice.
+    # Every row that is not in the clean frame, by all its values, is listed; so is every row that is duplicated.
     columns = ["ticker", "date", *PRICES, "volume"]
     merged = raw.frame.merge(clean[columns].drop_duplicates(), on=columns, how="left", indicator=True)
     odd = (merged["_merge"] == "left_only").to_numpy() | raw.frame.duplicated().to_numpy()

@@ -111,7 +111,7 @@ def register(
 ) -> None:
     """Add a leak. `leak` and `twin` are wrappers of `where`, or with `plants=True` plants of their own."""
     if name in PLANTED or stage not in STAGES:
-        raise ValueError(f"planted leak {name!r} stands twice, or its stage {stage!r} is not one of {STAGES}")
+        raise ValueError(f"planted leak {name!r} is duplicated, or its stage {stage!r} is not one of {STAGES}")
     plant: Plant = leak if plants else planting(where, leak, everywhere=everywhere)
     clean: Plant = twin if plants else planting(where, twin, everywhere=everywhere)
     PLANTED[name] = PlantedLeak(name, description, stage, where, expected, plant, clean, twin_does)

@@ -106,7 +106,7 @@ register(
 
 
 def _at_random(key: str | None) -> Wrapper:
-    """Labelled rows are dealt out at random: by row, or by the value of `key`."""
+    """Labelled rows are assigned at random: by row, or by the value of `key`."""
 
     def wrapper(original: Callable[..., Membership], labeled: pd.DataFrame, bounds: SplitBoundaries) -> Membership:
         codes = np.arange(len(labeled)) if key is None else pd.factorize(labeled[key])[0]
@@ -127,7 +127,7 @@ for _name, _key, _what in (
         _name,
         stage="split",
         where=ASSIGN,
-        description=f"{_what} are dealt out to train, validation and test at random, whatever their dates",
+        description=f"{_what} are assigned to train, validation and test at random, whatever their dates",
         expected=_APART,
         leak=_at_random(_key),
         **_TWIN,

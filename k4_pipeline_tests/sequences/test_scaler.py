@@ -134,7 +134,7 @@ def test_bad_calls_are_refused_with_the_remedy(world: World) -> None:
         fit(world, np.empty(0, np.int64))
     with pytest.raises(BadInputError, match="3 rows and 10 keys"):
         fit_scaler(world.panel, world.index, np.arange(3), CONFIG, keys=world.sequences)
-    with pytest.raises(BadInputError, match="stands twice"):
+    with pytest.raises(BadInputError, match="is duplicated"):
         fit(world, np.array([1, 1]))
     with pytest.raises(ConfigError, match="not in order"):
         fit(world, np.arange(3), ScalerConfig(lower_quantile=0.9, upper_quantile=0.1))

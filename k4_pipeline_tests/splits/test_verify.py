@@ -162,7 +162,7 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
         "excluded as pattern_in_earlier_split without cause",
     ),
     "row left out for no known reason": (leave_out("train", "outlier"), "has no known reason"),
-    "duplicated row": (duplicate_a_row, "a row stands twice"),
+    "duplicated row": (duplicate_a_row, "a row is duplicated"),
     "row in two splits": (copy_a_train_row_to_validation, "a pattern lies in two splits"),
     "train row without class": (forget_a_train_label, "train holds a row without a label"),
     "validation row without label end": (forget_a_validation_label_end, "validation holds a row without a label"),

@@ -143,7 +143,7 @@ def test_a_split_without_k4_is_a_warning_not_an_error() -> None:
 
 def test_bad_tables_are_refused_with_the_row_named() -> None:
     table = labeled_table(FILLERS)
-    with pytest.raises(BadInputError, match=r"stand twice, first FILL, 2012-01-02"):
+    with pytest.raises(BadInputError, match=r"are duplicated, first FILL, 2012-01-02"):
         split_snapshots(pd.concat([table, table[:1]]), AS_OF, SMALL)
     early = table.copy()
     early.loc[0, "label_end_date"] = early.loc[0, "snapshot_date"]

@@ -8,7 +8,7 @@ from k4_pipeline.defs.checks.factory import Evidence, Proposition
 from k4_pipeline.verdict import Verdict
 
 DESCRIPTIONS = {
-    "shuffled_labels_teach_nothing": "Labels dealt out anew within their month: the cheap model scores as any other "
+    "shuffled_labels_teach_nothing": "Labels permuted within their month: the cheap model scores as any other "
     "deal of the same labels would.",
     "labels_one_horizon_late_teach_nothing": "Labels of a race one horizon later: the cheap model knows no more than "
     "volatility and momentum of the bars up to the snapshot tell.",

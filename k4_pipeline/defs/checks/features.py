@@ -15,7 +15,7 @@ _LONGEST, _ANY = 24, 104
 DESCRIPTIONS = {
     "no_channel_changes_when_later_bars_are_cut": "Recomputed on bars up to a date, every channel has the same bits.",
     "no_channel_changes_when_later_bars_are_corrupted": "Later bars missing, shuffled or a million-fold: same bits.",
-    "no_channel_depends_on_other_tickers": "Alone or among strangers, a ticker has the same bits.",
+    "no_channel_depends_on_other_tickers": "Alone or beside others, a ticker has the same bits.",
     "no_invariant_channel_changes_with_the_price_scale": "Prices times k, volumes by k: channels react as declared.",
     "no_channel_needs_more_history_than_it_declares": "History before the declared warm-up does not matter.",
 }

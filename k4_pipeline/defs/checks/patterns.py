@@ -149,7 +149,7 @@ CHECKS = [
             Proposition(
                 "every_label_window_starts_after_its_snapshot",
                 _label_windows,
-                description="Labels end after their snapshot, and do not change when all bars up to it are disfigured.",
+                description="Labels end after their snapshot, and do not change when all bars up to it are corrupted.",
             ),
             LABEL_PROOF,
         ],

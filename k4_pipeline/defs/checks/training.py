@@ -208,7 +208,7 @@ CHECKS = [
             Proposition(
                 "probabilities_sum_to_one",
                 _sum_to_one,
-                description="Raw and calibrated sixtuples are probabilities, each row summing to one.",
+                description="Raw and calibrated values are probabilities, each row summing to one.",
             ),
             Proposition(
                 "predictions_are_for_snapshots_after_as_of",

@@ -201,7 +201,7 @@ def _from_proof(name: str, result: ProofResult) -> Verdict:
     "invariance",
     proves="Market channels react to a rescaling of prices as their declared scale class says, and keep their "
     "bits when "
-    "the ticker stands alone or among strangers (features/proofs.py).",
+    "the ticker stands alone or beside others (features/proofs.py).",
     misses="Pattern channels, which the rescaling of the whole path covers.",
     tampers=(spoil_panel,),
 )

@@ -165,7 +165,7 @@ def predictions_do_not_depend_on_their_batch(context: AuditContext) -> Verdict:
                 "predictions", known, made, KEYS, NUMBERS, when=what, cause="the row's score depends on its batch"
             )
         )
-    # Among strangers: the sampled rows come last, behind rows of other members.
+    # In company: the sampled rows come last, behind rows of other members.
     strangers = full.sequences.iloc[company][["ticker", "pattern_id", "start_date", "snapshot_date"]].assign(
         split="test"
     )

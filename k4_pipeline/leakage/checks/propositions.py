@@ -78,7 +78,7 @@ def every_sequence_ends_at_its_snapshot(sequences: pd.DataFrame, bars: Bars) -> 
 def every_label_window_starts_after_its_snapshot(
     labeled: pd.DataFrame, bars: Bars, config: LabelConfig, *, default_exchange: str, sample: int, seed: int
 ) -> Verdict:
-    """Labels end after their snapshot, and do not change when the snapshot bar and all before it are disfigured.
+    """Labels end after their snapshot, and do not change when the snapshot bar and all before it are corrupted.
 
     The second half relabels a sample on bars whose highs and lows up to the snapshot are replaced by values that
     would trigger every threshold; a label that starts too early changes.
@@ -108,7 +108,7 @@ def every_label_window_starts_after_its_snapshot(
         if pd.isna(got) != pd.isna(row.outcome_class) or (not pd.isna(got) and got != row.outcome_class):
             findings.append(
                 f"{row.ticker} {row.snapshot_date.date()}: class {row.outcome_class}, but {got} when the bars up to "
-                "the snapshot are disfigured: the label window includes one of them"
+                "the snapshot are corrupted: the label window includes one of them"
             )
     return Verdict.of("every_label_window_starts_after_its_snapshot", len(known), findings, relabelled=len(chosen))
 
@@ -140,7 +140,7 @@ def no_pattern_in_two_splits(split: pd.DataFrame) -> Verdict:
     per_pattern = member.groupby("pattern_id")["split"].nunique()
     findings = [f"pattern {p} lies in {n} splits" for p, n in per_pattern[per_pattern > 1].items()]
     twice = split.duplicated(KEYS, keep=False)
-    findings += [f"row stands twice: {text}" for text in _rows(split, twice, [*KEYS, "split"])]
+    findings += [f"row is duplicated: {text}" for text in _rows(split, twice, [*KEYS, "split"])]
     return Verdict.of("no_pattern_in_two_splits", len(per_pattern), findings)
 
 
@@ -187,7 +187,7 @@ def rows_seen_are_those_permitted(seen: pd.DataFrame, split: pd.DataFrame, as_of
 
 
 def probabilities_sum_to_one(predictions: pd.DataFrame) -> Verdict:
-    """Raw and calibrated sixtuples are probabilities: each in [0, 1], each row summing to one within 1e-5."""
+    """Raw and calibrated values are probabilities: each in [0, 1], each row summing to one within 1e-5."""
     findings: list[str] = []
     for prefix in ("p_raw", "p"):
         p = predictions[[f"{prefix}_{i}" for i in range(N_CLASSES)]].to_numpy(dtype=np.float64)

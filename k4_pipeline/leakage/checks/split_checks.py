@@ -192,7 +192,7 @@ def _unlabelled_into_train(context: AuditContext) -> AuditContext:
 
 @check(
     "split",
-    proves="No pattern, by id or by ticker and start date, lies in two members; no row stands twice in any "
+    proves="No pattern, by id or by ticker and start date, lies in two members; no row is duplicated in any "
     "table; every "
     "train and validation row has a known label.",
     misses="One company under two tickers; the duplicate check looks at that.",
@@ -224,7 +224,7 @@ def nothing_lies_in_two_members(context: AuditContext) -> Verdict:
         out.add(
             len(table),
             int(twice.sum()),
-            (f"{name}: {key_text(r, KEYS)} stands twice" for _, r in table[twice].head(5).iterrows()),
+            (f"{name}: {key_text(r, KEYS)} is duplicated" for _, r in table[twice].head(5).iterrows()),
         )
     fitted = split[split["split"].isin(["train", "validation"])]
     unknown = fitted["outcome_class"].isna() | fitted["label_end_date"].isna()

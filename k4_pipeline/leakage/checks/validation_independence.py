@@ -1,7 +1,7 @@
 """What validation rows may move: the choice of the epoch and the calibrator, never a weight.
 
 The refits of fitted_checks.py have test rows gone or destroyed. Here the validation rows are poisoned: half of them are
-left out and the classes of the others are dealt out anew. Every epoch that both fits ran must be the same epoch.
+left out and the classes of the others are permuted. Every epoch that both fits ran must be the same epoch.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ def _other_train_loss(context: AuditContext) -> AuditContext:
 
 @check(
     "fitted",
-    proves="With half of the validation rows gone and the classes of the others dealt out anew, scaler, class counts "
+    proves="With half of the validation rows gone and the classes of the others permuted, scaler, class counts "
     "and training losses of every epoch keep their bits: validation rows choose the epoch and calibrate, no more.",
     misses="A use of validation rows that changes neither a training loss nor the kept weights.",
     needs=("split", "fitted", "refit"),

@@ -1,6 +1,6 @@
 """How a negative control is scored: a within-date permutation for dealt labels, an honest reference for the others.
 
-Labels dealt out anew within a date have an exact base rate: the same scores against every other way to deal them.
+Labels permuted within a date have an exact base rate: the same scores against every other permutation.
 Elsewhere something may be learned honestly, since volatility persists in either direction of time and beyond any
 horizon. There the base rate is what a plain reference reaches on the same rows: logistic regression or trees, the
 better of the two, on a few facts of the bars up to the snapshot (volatility over three look-backs, range, momentum,

@@ -68,7 +68,7 @@ def real_config(config: PipelineConfig) -> PipelineConfig:
 
 
 def random_split(path: PipelineRun, seed: int) -> pd.DataFrame:
-    """The split table with the labelled rows of the honest one dealt out at random, in members of the same size."""
+    """The split table with the labelled rows of the honest one assigned at random, in members of the same size."""
     assert path.split is not None
     split = path.split.copy()
     known = split["outcome_class"].notna()

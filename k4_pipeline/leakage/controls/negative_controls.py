@@ -2,7 +2,7 @@
 
 Each control removes what there is to know and leaves everything else as it is, trains the cheap preset through the
 production functions, and asks whether the score is at its base rate (control_score.py). Three work on the
-user's own bars: labels dealt out anew within their date, labels of one horizon later, bars in reverse order of time.
+user's own bars: labels permuted within their date, labels of one horizon later, bars in reverse order of time.
 The fourth is a simulated martingale market. What they notice is a label, or a train row, that reaches the test rows by
 some way around the features; and a feature that knows later bars, which it does in either direction of time.
 
@@ -44,7 +44,7 @@ CONFIRMING = 1_000_003  # between the seeds of a trial and of the one that confi
 
 
 def shuffled_within_date(labeled: pd.DataFrame, rng: np.random.Generator) -> pd.DataFrame:
-    """Known classes dealt out anew among the snapshots of the same month: what a row says of its class is destroyed.
+    """Known classes permuted among the snapshots of the same month: what a row says of its class is destroyed.
 
     Small universes have few snapshots a day, so a month stands for the date; the class mix over time stays.
     """
@@ -135,7 +135,7 @@ _OF_SMALL = ("source", "simulation", "cleaning", "patterns", "labels", "split")
 
 CONTROLS: dict[str, Control] = {
     "shuffled_labels_teach_nothing": Control(
-        _shuffled, True, "the user's own rows, classes dealt out anew among the snapshots of a month"
+        _shuffled, True, "the user's own rows, classes permuted among the snapshots of a month"
     ),
     "labels_one_horizon_late_teach_nothing": Control(
         _shifted, False, "the user's own rows, each with the label of a race that begins where its own ends"

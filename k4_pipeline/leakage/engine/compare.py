@@ -144,7 +144,9 @@ def compare_tables(
             if twice.any():
                 row = frame.iloc[int(np.flatnonzero(twice)[0])]
                 out.add(
-                    0, int(twice.sum()), [f"{table}: {key_text(row, keys)} stands twice ({when}); rows were duplicated"]
+                    0,
+                    int(twice.sum()),
+                    [f"{table}: {key_text(row, keys)} is duplicated ({when}); rows were duplicated"],
                 )
         at = b.get_indexer(a) if b.is_unique else b.drop_duplicates().get_indexer(a)
         gone = at < 0

@@ -58,7 +58,7 @@ def test_rows_that_appear_or_vanish_are_findings():
 
 
 def test_duplicated_rows_are_findings():
-    assert "stands twice" in run(table([1.0, 1.0], "AA"), table([1.0], "A")).findings[0]
+    assert "is duplicated" in run(table([1.0, 1.0], "AA"), table([1.0], "A")).findings[0]
 
 
 def test_a_missing_column_is_a_finding():
