@@ -12,7 +12,7 @@ def windows(x: np.ndarray, n: int) -> np.ndarray:
     return np.lib.stride_tricks.sliding_window_view(np.concatenate([np.full(n - 1, NAN), x]), n)
 
 
-def divide(a: np.ndarray, b: np.ndarray | float) -> np.ndarray:
+def divide(a: np.ndarray | float, b: np.ndarray | float) -> np.ndarray:
     """a / b, NaN for a division by zero."""
     return np.where(np.equal(b, 0), NAN, a / np.where(np.equal(b, 0), 1, b))
 

@@ -63,6 +63,6 @@ def markdown() -> str:
     """The whole page."""
     header = ("#", "name", "group", "formula at t", "look-back", "warm-up", "scale", "clip")
     table = markdown_table(header, map(_row, FEATURES))
-    sources = "\n\n".join(map(source_of, FEATURES))
+    sources = "\n\n\n".join(map(source_of, FEATURES))
     formula = inspect.getsource(model_input).strip()
     return f"{_INTRODUCTION}{table}\n{_REFERENCE}```python\n{sources}\n```\n{_MODEL_INPUT}```python\n{formula}\n```\n"
