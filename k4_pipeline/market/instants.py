@@ -12,8 +12,6 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import numpy as np
 import pandas as pd
 
-_DAY = 86_400
-
 
 @cache
 def exchange_zone(exchange: str) -> ZoneInfo | None:
@@ -24,14 +22,6 @@ def exchange_zone(exchange: str) -> ZoneInfo | None:
         return ZoneInfo(str(exchange_calendars.get_calendar(exchange).tz))
     except (exchange_calendars.errors.InvalidCalendarName, NotImplementedError, ValueError, ZoneInfoNotFoundError):
         return None
-
-
-def session_of(utc_seconds: int, offset_seconds: int, zone: ZoneInfo | None) -> int:
-    """The session, in days since 1970-01-01, of a stamp written with an offset from UTC."""
-    wall = utc_seconds + offset_seconds
-    if wall % _DAY == 0 or zone is None:
-        return wall // _DAY
-    return int(sessions_of(np.array([utc_seconds], dtype=np.int64), zone)[0])
 
 
 def sessions_of(utc_seconds: np.ndarray, zone: ZoneInfo) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import Any
 
 from k4_pipeline.markdown import markdown_table
 from k4_pipeline.report.page import Grid, Section
-from k4_pipeline.report.sections import comparison, demo_lines, integrity_grid, report_sections, signal_grid
+from k4_pipeline.report.sections import demo_lines, report_sections, signal_grid
 from k4_pipeline.report.summary import headline, next_steps
 
 
@@ -26,16 +26,6 @@ def table(grid: Grid) -> str:
     """A grid as a Markdown table."""
     lines = markdown_table([escaped(h) for h in grid.header], [[_cell(c) for c in row] for row in grid.rows])
     return (f"**{escaped(grid.title)}**\n\n" if grid.title else "") + lines
-
-
-def metric_table(report: dict[str, Any]) -> str:
-    """Model, baselines, best possible."""
-    return table(comparison(report))
-
-
-def integrity_table(report: dict[str, Any]) -> str:
-    """The integrity tests."""
-    return table(integrity_grid(report))
 
 
 def signal_table(report: dict[str, Any]) -> str:
