@@ -4,91 +4,184 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
 from k4_pipeline.cli.common import DebugOption, HomeOption, JsonOption, err_console, explained, out_console, print_json
 
 FAILED, CERTIFICATE_BROKEN = 1, 3
+FULL_AFTER_DAYS = 7
 
 
 @explained
 def nightly(
+    full: Annotated[
+        bool | None,
+        typer.Option(
+            "--full/--no-full",
+            help=f"Make everything again from the whole source. Default: once in {FULL_AFTER_DAYS} days of bars, and "
+            "when new bars alone do not suffice.",
+        ),
+    ] = None,
     quiet: bool = typer.Option(False, "--quiet", "-q", help="No progress, only the result."),
     json_: bool = JsonOption,
     home: Path | None = HomeOption,
     debug: bool = DebugOption,
 ) -> None:
-    """Read new bars, score every open pattern with the champion, append to the ledger, look at what matured.
+    """Add the new bars, score every open pattern with the champion, append to the ledger, look at what matured.
 
-    Works with the settings of the last `k4 run` of this home. Trains nothing. Exit status: 0 done, 1 something failed
-    or a blocking check did not hold (nothing unchecked was published), 3 done, but matured signals refute a certified
-    tier.
+    Works with the settings of the last `k4 run` of this home. Trains nothing. Exit status: 0 done, or nothing to do
+    (`skipped` says why); 1 something failed or a blocking check did not hold (nothing unchecked was published); 3 done,
+    but matured signals refute a certified tier; 130 interrupted.
     """
-    from k4_pipeline.cli.progress import RunProgress
-    from k4_pipeline.cli.run import STEP_TIMES
-    from k4_pipeline.defs.graph import NIGHTLY_ASSETS
+    began = time.monotonic()
     from k4_pipeline.settings import load_settings
     from k4_pipeline.storage.writer_lock import writing
 
     settings = load_settings(home)
-    log = settings.logs_dir / f"nightly-{time.strftime('%Y%m%dT%H%M%S')}.log"
-    began = time.monotonic()
-    steps = [step for name in NIGHTLY_ASSETS for step in (name, f"{name}_checks")]
-    with (
-        writing(settings.home),
-        RunProgress(err_console(), steps, settings.logs_dir / STEP_TIMES, quiet=quiet or json_) as progress,
-    ):
-        from k4_pipeline.defs.instance import create_home
-        from k4_pipeline.defs.run import run_graph
-
-        create_home(settings)
-        outcome = run_graph(settings, NIGHTLY_ASSETS, as_of=None, progress=progress, log=log, started_by="k4 nightly")
-    result: dict[str, Any] = {
-        "success": outcome.success,
-        "errors": outcome.errors,
-        "failed_checks": [f"{c.asset}: {c.check}" for c in outcome.checks if not c.passed],
-        "log": str(log),
-        "home": str(settings.home),
-    }
-    if outcome.success:
-        result |= _tonight(settings)
-    result["seconds"] = round(time.monotonic() - began, 1)
+    with writing(settings.home):
+        result = play(settings, full, quiet=quiet or json_)
+    result["seconds"]["total"] = round(time.monotonic() - began, 2)
     if json_:
         print_json(result)
-    elif outcome.success:
-        _show(result, out_console())
-    if not outcome.success:
-        for error in outcome.errors:
+    elif result["success"]:
+        show(result, out_console())
+    if not result["success"]:
+        for error in result["errors"]:
             typer.secho(f"k4 nightly: {error}", fg="red", err=True)
         raise typer.Exit(FAILED)
     if any(t["claim_holds"] is False for t in result["monitor"]["tiers"]):
         raise typer.Exit(CERTIFICATE_BROKEN)
 
 
-def _tonight(settings: Any) -> dict[str, Any]:
-    from k4_pipeline.defs.staging import load_json, load_table
+def play(settings: Any, full: bool | None, *, quiet: bool) -> dict[str, Any]:
+    """The night, then the full run where one is due; what `--json` prints."""
     from k4_pipeline.storage import ArtifactStore
 
-    store = ArtifactStore(settings.artifacts_dir)
-    ref = store.current("signals")
-    signals = load_table(ref)
+    store, began = ArtifactStore(settings.artifacts_dir), time.monotonic()
+    result: dict[str, Any] = {
+        "success": True,
+        "errors": [],
+        "failed_checks": [],
+        "skipped": "",
+        "full": None,
+        "home": str(settings.home),
+    }
+    if not store.partitions("daily_bars") and not _made(store, "daily_bars"):
+        why, seconds, checks = "there are no bars in this home yet", {}, []
+    else:
+        from k4_pipeline.defs.night import play_night, tell_dagster
+
+        seconds = {"imports": round(time.monotonic() - began, 2)}
+        played = play_night(settings)
+        seconds |= played.seconds
+        began = time.monotonic()
+        tell_dagster(settings, played)
+        seconds["telling_dagster"] = round(time.monotonic() - began, 2)
+        why, checks = played.full_needed, list(played.outcome.checks)
+        result["skipped"] = played.skipped
+        if not played.outcome.success and not why:
+            result["success"], result["errors"] = False, played.outcome.errors
+    if result["success"] and not why and full is not False:
+        why = "asked for" if full else _due(store)
+    if why and full is False:
+        result["success"], result["errors"] = False, [f"{why}; --no-full forbids it"]
+    elif why:
+        checks += _full(settings, store, why, result, seconds, quiet=quiet)
+    result["failed_checks"] = [f"{c.asset}: {c.check}" for c in checks if not c.passed]
+    result["seconds"] = seconds
+    if result["success"]:
+        result |= tonight(settings, store)
+        if result["skipped"]:
+            result["ledger"]["added"] = result["new_signals"] = 0
+    return result
+
+
+def _made(store: Any, asset: str) -> bool:
+    from k4_pipeline.errors import StaleArtifactError
+
+    try:
+        store.current(asset)
+    except StaleArtifactError:
+        return False
+    return True
+
+
+def _due(store: Any) -> str:
+    """Why a full run is due; "" when it is not."""
+    import datetime as dt
+
+    base, night = store.current("daily_bars").meta["last_date"], store.current("signals").meta["night"]
+    days = (dt.date.fromisoformat(night) - dt.date.fromisoformat(base)).days
+    return f"{days} days of bars were added to the last full run" if days >= FULL_AFTER_DAYS else ""
+
+
+def _full(
+    settings: Any, store: Any, why: str, result: dict[str, Any], seconds: dict[str, float], *, quiet: bool
+) -> list[Any]:
+    """Everything again from the whole source; compared with what the nights added up to."""
+    from k4_pipeline.cli.progress import RunProgress
+    from k4_pipeline.cli.run import STEP_TIMES
+    from k4_pipeline.defs.graph import FULL_NIGHT_ASSETS
+    from k4_pipeline.defs.instance import create_home
+    from k4_pipeline.defs.run import run_graph
+    from k4_pipeline.pipeline.full_night import differences, remember
+
+    log = settings.logs_dir / f"nightly-{time.strftime('%Y%m%dT%H%M%S')}.log"
+    steps = [step for name in FULL_NIGHT_ASSETS for step in (name, f"{name}_checks")]
+    before, began = remember(store), time.monotonic()
+    with RunProgress(err_console(), steps, settings.logs_dir / STEP_TIMES, quiet=quiet) as progress:
+        create_home(settings)
+        outcome = run_graph(
+            settings, FULL_NIGHT_ASSETS, as_of=None, progress=progress, log=log, started_by="k4 nightly"
+        )
+    seconds["full"] = round(time.monotonic() - began, 2)
+    result["log"] = str(log)
+    result["full"] = {"why": why, "compared": before is not None, "differences": []}
+    result["success"], result["errors"] = outcome.success, outcome.errors
+    if outcome.success:
+        result["skipped"] = ""
+        result["full"]["differences"] = differences(store, before) if before is not None else []
+    return list(outcome.checks)
+
+
+def tonight(settings: Any, store: Any) -> dict[str, Any]:
+    """What the home says of its last night."""
+    from k4_pipeline.defs.staging import load_json, load_table
+    from k4_pipeline.pipeline.stored_bars import night_bars_of
+
+    ref, daily = store.current("signals"), store.current("daily_bars")
+    signals, ledger = load_table(ref), load_json(store.current("prediction_ledger"), "ledger.json")
+    added = night_bars_of(store, daily)
     column = "tier" if "tier" in signals else "signal"
     return {
         "night": ref.meta["night"],  # a night without an open pattern is a night, too
+        "new_bars": added.meta["newest_rows"] if added is not None else daily.meta["rows"],
+        "new_signals": ledger["added"],
         "open_patterns": len(signals),
         "by_tier": {str(k): int(v) for k, v in signals[column].value_counts().items()},
-        "ledger": load_json(store.current("prediction_ledger"), "ledger.json"),
+        "ledger": ledger,
         "monitor": load_json(store.current("signal_outcomes"), "monitor.json"),
     }
 
 
-def _show(result: dict[str, Any], console: Any) -> None:
+def show(result: dict[str, Any], console: Any) -> None:
+    """A few lines."""
+    if result["skipped"]:
+        console.print(f"nothing to do: {result['skipped']}", highlight=False)
     tiers = ", ".join(f"{n} {tier}" for tier, n in result["by_tier"].items()) or "none"
-    console.print(f"night of {result['night']}: {result['open_patterns']} open patterns ({tiers})")
+    console.print(
+        f"night of {result['night']}: {result['new_bars']} new bars, {result['open_patterns']} open ({tiers})"
+    )
     ledger, monitor = result["ledger"], result["monitor"]
     console.print(f"ledger: {ledger['added']} new rows, {ledger['rows']} in all; {monitor['matured']} have matured")
+    full = result["full"]
+    if full:
+        said = "; ".join(full["differences"][:3]) or (
+            "the nights add up to it" if full["compared"] else "the first one"
+        )
+        console.print(f"full run ({full['why']}): {said}", markup=False, highlight=False)
     for check in result["failed_checks"]:
         console.print(f"did not pass: {check}", style="yellow", markup=False, highlight=False)
-    console.print(f"{result['seconds']} s; the log is {result['log']}", highlight=False)
+    console.print(f"{result['seconds']['total']} s", highlight=False)

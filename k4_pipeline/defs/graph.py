@@ -23,6 +23,7 @@ ASSET_ORDER = (
 PARTITIONED_ASSETS = frozenset({"dataset_split", "trained_model", "predictions", "validation_report"})
 GROUPS = {
     "daily_bars": "market",
+    "night_bars": "market",
     "snapshots": "patterns",
     "labeled_snapshots": "patterns",
     "market_features": "features",
@@ -40,7 +41,7 @@ GROUPS = {
     "signal_outcomes": "serving",
 }
 # The champion is frozen and not among them; fresh labels are there for whoever looks, nothing is trained on them.
-NIGHTLY_ASSETS = (
+FULL_NIGHT_ASSETS = (
     "daily_bars",
     "snapshots",
     "labeled_snapshots",
@@ -51,4 +52,6 @@ NIGHTLY_ASSETS = (
     "prediction_ledger",
     "signal_outcomes",
 )
+# What is new since the last full run, and nothing else.
+NIGHTLY_ASSETS = ("night_bars", "signals", "prediction_ledger", "signal_outcomes")
 RETRAIN_ASSETS = tuple(name for name in ASSET_ORDER if name != "walk_forward_report")

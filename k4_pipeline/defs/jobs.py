@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
-from k4_pipeline.defs.graph import ASSET_ORDER, NIGHTLY_ASSETS, RETRAIN_ASSETS
+from k4_pipeline.defs.graph import ASSET_ORDER, FULL_NIGHT_ASSETS, NIGHTLY_ASSETS, RETRAIN_ASSETS
 
 full_pipeline = dg.define_asset_job(
     "full_pipeline",
@@ -19,6 +19,11 @@ retrain = dg.define_asset_job(
 nightly = dg.define_asset_job(
     "nightly",
     selection=list(NIGHTLY_ASSETS),
-    description="Bars to signals with the champion that serves; trains nothing.",
+    description="New bars to signals with the champion that serves: what changed since the last full run.",
 )
-JOBS = [full_pipeline, retrain, nightly]
+nightly_full = dg.define_asset_job(
+    "nightly_full",
+    selection=list(FULL_NIGHT_ASSETS),
+    description="The whole source to signals with the champion that serves; trains nothing. Once a week.",
+)
+JOBS = [full_pipeline, retrain, nightly, nightly_full]

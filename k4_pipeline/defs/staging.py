@@ -123,6 +123,12 @@ class AssetRun:
         """The cleaned bars."""
         return load_bars(self.inputs["daily_bars"])
 
+    def bars_tonight(self) -> Bars:
+        """The cleaned bars with what the nights since the last full run added."""
+        from k4_pipeline.pipeline.stored_bars import NIGHT_BARS, bars_of
+
+        return bars_of(self.inputs["daily_bars"], self.inputs.get(NIGHT_BARS))
+
     def bar_chunks(self) -> Iterator[Bars]:
         """The cleaned bars, some whole tickers at a time."""
         return bar_chunks(self.inputs["daily_bars"])
@@ -173,9 +179,19 @@ class AssetRun:
         return self.progress_of.of(label)
 
 
-def open_inputs(store: ArtifactStore, names: tuple[str, ...], partition: str | None) -> dict[str, ArtifactRef]:
-    """The promoted versions of `names`, every byte and every link behind them verified; else `StaleArtifactError`."""
+def open_inputs(
+    store: ArtifactStore, names: tuple[str, ...], partition: str | None, *, tonight: bool = False
+) -> dict[str, ArtifactRef]:
+    """The promoted versions of `names`, every byte and every link behind them verified; else `StaleArtifactError`.
+
+    `tonight`: and `night_bars`, where they were added to these `daily_bars`.
+    """
     refs = {name: store.current(name, partition if name in PARTITIONED_ASSETS else None) for name in names}
+    if tonight:
+        from k4_pipeline.pipeline.stored_bars import NIGHT_BARS, night_bars_of
+
+        added = night_bars_of(store, refs["daily_bars"])
+        refs |= {NIGHT_BARS: added} if added is not None else {}
     store.verify_chain(list(refs.values()))
     for ref in refs.values():
         ref.verify()
@@ -190,15 +206,16 @@ def produce(
     *,
     inputs: tuple[str, ...] = (),
     sections: tuple[str, ...] = (),
+    tonight: bool = False,
 ) -> Iterator[AssetRun]:
     """Stage a new version of `asset`; it is committed when the block ends without an error.
 
     `sections` are the parts of the configuration that the result depends on: they are stored beside it, so that the
-    fingerprint changes with them. A `K4Error` tells the user what to do, so it becomes a `dagster.Failure` with that
-    message and is never retried.
+    fingerprint changes with them. `tonight`: `night_bars` is an input where it is newer than `daily_bars`. A `K4Error`
+    tells the user what to do, so it becomes a `dagster.Failure` with that message and is never retried.
     """
     try:
-        with _stage(context, k4, asset, inputs, sections) as work:
+        with _stage(context, k4, asset, inputs, sections, tonight) as work:
             yield work
     except K4Error as error:
         raise dg.Failure(f"{type(error).__name__}: {error}", allow_retries=False) from error
@@ -211,14 +228,19 @@ def produce(
 
 @contextmanager
 def _stage(
-    context: dg.AssetExecutionContext, k4: K4Resource, asset: str, inputs: tuple[str, ...], sections: tuple[str, ...]
+    context: dg.AssetExecutionContext,
+    k4: K4Resource,
+    asset: str,
+    inputs: tuple[str, ...],
+    sections: tuple[str, ...],
+    tonight: bool,
 ) -> Iterator[AssetRun]:
     settings, store = k4.settings(), k4.store()
     code_record(asset)  # read before the work: an edit while it runs is not the code that ran
     partition = context.partition_key if asset in PARTITIONED_ASSETS else None
     progress = progress_of_run(context.log.info)
     with progress.step(asset), store.stage(asset, partition) as staged:
-        refs = open_inputs(store, inputs, partition)
+        refs = open_inputs(store, inputs, partition, tonight=tonight)
         work = AssetRun(settings, store, asset, staged.dir, partition, refs, progress)
         yield work
         config = to_dict(settings.config)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,6 +25,7 @@ from k4_pipeline.market.bars import Bars
 
 HISTORY_BARS = kernels.HISTORY_BARS
 _CHUNK_BARS = 100_000
+_LONGEST_BARS = 251  # the longest window of a feature of one ticker but for the count of its bars
 
 
 @dataclass(frozen=True)
@@ -153,3 +155,29 @@ def date_columns(date: np.ndarray, out: np.ndarray, *, threads: int | None = Non
     n_dates = len(edges) - 1
     run_chunks(dates, n_dates, max(1, n_dates // (8 * wanted)), wanted)
     return out
+
+
+def last_day_context(bars: Bars, *, threads: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """(tickers with a bar on the last day (n,), their context on it (n, N_CONTEXT)), equal to those rows of
+    `compute_context` to the bit, at the cost of the longest window and not of the whole history.
+    """
+    ends = bars.offsets[1:] - 1
+    there = np.flatnonzero(bars.date[ends] == bars.last_day)
+    history = np.diff(bars.offsets)[there]
+    kept = np.minimum(history, _LONGEST_BARS)
+    offsets = np.concatenate([[0], np.cumsum(kept)]).astype(np.int64)
+    rows = np.repeat(ends[there] + 1 - offsets[1:], kept) + np.arange(int(offsets[-1]))
+    high, low, close, volume = (np.ascontiguousarray(x[rows]) for x in (bars.high, bars.low, bars.close, bars.volume))
+    tail = np.empty((len(rows), N_CONTEXT), dtype=np.float32)
+
+    def own(start: int, stop: int) -> None:
+        for i in range(start, stop):
+            kernels.own_rows(int(offsets[i]), int(offsets[i + 1]), high, low, close, volume, tail)
+
+    run_chunks(own, len(there), 64, threads or n_threads())
+    out = np.ascontiguousarray(tail[offsets[1:] - 1])
+    counted = np.minimum(history, HISTORY_BARS)
+    out[:, _AT["log_history"]] = [math.log(1.0 + int(n)) for n in counted]  # bars before the tail count, too
+    order, edges = np.arange(len(there)), np.array([0, len(there)])
+    kernels.date_rows(order, edges, _MEANS_OF, _MEANS_TO, _DOLLAR_VOLUME, _RANKS_OF, out)
+    return bars.tickers[there], out

@@ -6,6 +6,7 @@ from k4_pipeline.defs.assets.daily_bars import daily_bars
 from k4_pipeline.defs.assets.dataset_split import dataset_split
 from k4_pipeline.defs.assets.labeled_snapshots import labeled_snapshots
 from k4_pipeline.defs.assets.market_features import market_features
+from k4_pipeline.defs.assets.night_bars import night_bars
 from k4_pipeline.defs.assets.prediction_ledger import prediction_ledger
 from k4_pipeline.defs.assets.predictions import predictions
 from k4_pipeline.defs.assets.sequences import sequences
@@ -19,6 +20,7 @@ from k4_pipeline.defs.assets.walk_forward_report import walk_forward_report
 
 ASSETS = [
     daily_bars,
+    night_bars,
     snapshots,
     labeled_snapshots,
     market_features,

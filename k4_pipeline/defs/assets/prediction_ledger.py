@@ -9,7 +9,7 @@ from k4_pipeline.defs.staging import produce
 
 
 @k4_asset(
-    deps=("signals", "champion_model", "daily_bars"),
+    deps=("signals", "champion_model"),
     kinds={"parquet"},
     description="Append-only: one immutable row per signal and night, with model, probabilities and boundaries. What a "
     "later run would say of the same night with other bars is counted and not written.",
@@ -18,9 +18,11 @@ def prediction_ledger(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.M
     """Append tonight's signals."""
     from k4_pipeline.evaluation.ledger import ledger_rows, open_ledger, record_night
 
-    with produce(context, k4, "prediction_ledger", inputs=("signals", "champion_model", "daily_bars")) as work:
+    with produce(context, k4, "prediction_ledger", inputs=("signals", "champion_model")) as work:
         model = work.json("champion_model", "champion.json")["model_fingerprint"]
-        rows = ledger_rows(work.table("signals"), model=model, data_fingerprint=work.inputs["daily_bars"].fingerprint)
+        rows = ledger_rows(
+            work.table("signals"), model=model, data_fingerprint=work.inputs["signals"].meta["bars_fingerprint"]
+        )
         ledger = open_ledger(work.settings.home)
         night = record_night(ledger, rows)
         work.write_json("ledger.json", night)

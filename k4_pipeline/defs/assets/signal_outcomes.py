@@ -11,7 +11,7 @@ from k4_pipeline.storage.json_values import json_safe
 
 
 @k4_asset(
-    deps=("prediction_ledger", "daily_bars", "champion_model"),
+    deps=("prediction_ledger", "daily_bars", "night_bars", "champion_model"),
     kinds={"parquet"},
     description="Hit rate by tier against its certificate, calibration, recall in the budget, expected value claimed "
     "and realised, by month and with intervals, of every signal whose label is known by now.",
@@ -23,9 +23,10 @@ def signal_outcomes(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Mat
     from k4_pipeline.pipeline.outcomes import matured_ledger
 
     inputs = ("prediction_ledger", "daily_bars", "champion_model")
-    with produce(context, k4, "signal_outcomes", inputs=inputs, sections=("patterns", "labels")) as work:
+    sections = ("patterns", "labels")
+    with produce(context, k4, "signal_outcomes", inputs=inputs, tonight=True, sections=sections) as work:
         ledger = open_ledger(work.settings.home).read()
-        matured = matured_ledger(work.bars(), ledger, work.config)
+        matured = matured_ledger(work.bars_tonight(), ledger, work.config)
         work.write_table("signal_outcomes", matured)
         shown = summary(ledger, matured, certified_precision(work.inputs["champion_model"].dir))
         work.write_json("monitor.json", json_safe(shown))

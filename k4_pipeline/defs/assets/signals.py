@@ -1,7 +1,6 @@
 """`signals`: every pattern that is open on the last day, scored by the champion."""
 
 import dagster as dg
-import numpy as np
 
 from k4_pipeline.config import SIGNAL_NAMES
 from k4_pipeline.defs.assets.common import k4_asset
@@ -12,7 +11,7 @@ from k4_pipeline.defs.staging import market_of_run, produce
 
 
 @k4_asset(
-    deps=("daily_bars", "market_features", "context_features", "champion_model"),
+    deps=("daily_bars", "night_bars", "champion_model"),
     kinds={"pytorch", "parquet"},
     description="Today's open consolidations, scored by the champion: probabilities, expected value, signal. The "
     "champion is taken frozen: its feature list and the sha256 of its weights must be those of its record.",
@@ -21,30 +20,23 @@ def signals(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Materialize
     """Find the open patterns of the last day and score them."""
     from k4_pipeline.evaluation.champion import Record, require_market
     from k4_pipeline.evaluation.signal_table import signal_rows
-    from k4_pipeline.patterns.snapshots import active_snapshots
-    from k4_pipeline.pipeline.model_files import score_snapshots
-    from k4_pipeline.sequences.windows import index_sequences
+    from k4_pipeline.pipeline.night import open_patterns, score_open
+    from k4_pipeline.pipeline.stored_bars import night_of
 
-    inputs = ("daily_bars", "market_features", "context_features", "champion_model")
-    with produce(context, k4, "signals", inputs=inputs, sections=("patterns", "signals")) as work:
+    inputs = ("daily_bars", "champion_model")
+    with produce(context, k4, "signals", inputs=inputs, tonight=True, sections=("patterns", "signals")) as work:
         champion = Record.read(work.inputs["champion_model"])
         require_market(champion, market_of_run(work))
-        bars = work.bars()
-        open_now = active_snapshots(bars, work.config.patterns, progress=work.progress("finding open patterns"))
-        scored = score_snapshots(
-            work.inputs["champion_model"].dir,
-            wanted=open_now.assign(split="open"),
-            sequences=index_sequences(bars, open_now),
-            panel=work.panel(),
-            context=work.bar_context(),
-            config=work.config,
-            progress=work.progress("scoring"),
-        )
-        table = signal_rows(open_now, scored, champion.as_of)
+        bars = work.bars_tonight()
+        found = open_patterns(bars, work.config, progress=work.progress("finding open patterns"))
+        folder = work.inputs["champion_model"].dir
+        scored = score_open(found, folder, work.config, progress=work.progress("scoring"))
+        table = signal_rows(found.snapshots, scored, champion.as_of)
         work.write_table("signals", table)
         counts = {name: int((table["signal"] == name).sum()) for name in SIGNAL_NAMES}
-        night = str(np.datetime64(int(bars.last_day), "D"))
+        night = night_of(bars)
         work.meta = {"rows": len(table), "signals": counts, "champion": champion.as_of, "night": night}
+        work.meta["bars_fingerprint"] = bars.fingerprint()
     return dg.MaterializeResult(
         metadata=table_metadata(
             table,

@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from k4_pipeline.defs.checks.factory import Evidence, Proposition, checks_for, schema_proposition
+from k4_pipeline.defs.checks.nights import signals_equal_a_full_computation
 from k4_pipeline.evaluation import champion
 from k4_pipeline.verdict import Verdict
 
@@ -100,9 +101,14 @@ def _signals_schema(evidence: Evidence) -> Any:
 
 
 def _signals_are_of_the_last_day(evidence: Evidence) -> Verdict:
-    last = pd.Timestamp(evidence.input("daily_bars").meta["last_date"])
+    days = [evidence.input("daily_bars").meta["last_date"]]
+    if "night_bars" in evidence.ref.inputs:
+        days.append(evidence.input("night_bars").meta["last_date"])
+    last = pd.Timestamp(max(days))
     off = evidence.table[evidence.table["snapshot_date"] != last]
     findings = [f"{row.ticker}: {row.snapshot_date.date()}, the last day is {last.date()}" for row in off.itertuples()]
+    if evidence.ref.meta["night"] != str(last.date()):
+        findings.append(f"the signals say they are of {evidence.ref.meta['night']}")
     # No open pattern today is a fact about the market; the day itself was looked at.
     return Verdict.of("every_signal_is_of_the_last_day", max(len(evidence.table), 1), findings)
 
@@ -192,6 +198,12 @@ CHECKS = [
                 "every_signal_follows_from_its_probabilities",
                 _signals_follow_from_probabilities,
                 description="Expected value and signal recomputed from the stored probabilities.",
+            ),
+            Proposition(
+                "signals_equal_a_full_computation",
+                signals_equal_a_full_computation,
+                description="A sample of open patterns, others every night: their probabilities from the source read "
+                "whole, with every row of features and context computed, are those stored, to the last digit.",
             ),
         ],
     ),

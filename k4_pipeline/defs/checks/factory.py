@@ -9,6 +9,7 @@ import functools
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -37,6 +38,7 @@ class Evidence:
     config: PipelineConfig
     _inputs: dict[str, ArtifactRef] = field(default_factory=dict)
     kept: dict[str, Any] = field(default_factory=dict)  # what several propositions of one asset need, read once
+    raw_dir: Path | None = None  # where vendors' files are kept
 
     def input(self, asset: str) -> ArtifactRef:
         """The input version that this version was made from, its fingerprint compared, its bytes verified."""
@@ -115,6 +117,9 @@ def bytes_proposition() -> Proposition:
     )
 
 
+PROPOSITIONS: dict[str, list[Proposition]] = {}  # of every asset, filled by `checks_for`
+
+
 def judge(
     evidence: Evidence, propositions: list[Proposition], progress: Progress = lambda done, total: None
 ) -> list[Verdict]:
@@ -167,7 +172,7 @@ def _plain(detail: dict[str, Any]) -> dict[str, Any]:
 
 def checks_for(asset: str, propositions: list[Proposition]) -> dg.AssetChecksDefinition:
     """The check op of one asset; it cannot be run in part, because its verdict is about all of them together."""
-    propositions = [bytes_proposition(), *propositions]
+    propositions = PROPOSITIONS[asset] = [bytes_proposition(), *propositions]
     partitions = as_of_partitions if asset in PARTITIONED_ASSETS else None
     specs = [
         dg.AssetCheckSpec(
@@ -179,15 +184,24 @@ def checks_for(asset: str, propositions: list[Proposition]) -> dg.AssetChecksDef
     @dg.multi_asset_check(name=f"{asset}_checks", specs=specs, description=f"Propositions about {asset}.")
     def run_checks(context: dg.AssetCheckExecutionContext, k4: K4Resource) -> Iterator[dg.AssetCheckResult]:
         partition = context.partition_key if asset in PARTITIONED_ASSETS else None
-        store, progress = k4.store(), progress_of_run(context.log.info)
-        try:
-            with progress.step(f"{asset}_checks"):
-                evidence = Evidence(store.newest(asset, partition), store, k4.settings().config)
-                verdicts = judge(evidence, propositions, progress.of(f"checking {asset}"))
-        except Exception as error:  # a check that raises leaves no evaluation behind
-            text = f"the check could not be evaluated: {type(error).__name__}: {error}"
-            verdicts = [Verdict(p.name, False, 0, (text,)) for p in propositions]
-        for proposition, verdict in zip(propositions, verdicts, strict=True):
+        progress = progress_of_run(context.log.info)
+        with progress.step(f"{asset}_checks"):
+            found = evaluate(asset, partition, k4, progress.of(f"checking {asset}"))
+        for proposition, verdict in found:
             yield to_result(asset, proposition, verdict)
 
     return run_checks
+
+
+def evaluate(
+    asset: str, partition: str | None, k4: K4Resource, progress: Callback = lambda done, total: None
+) -> list[tuple[Proposition, Verdict]]:
+    """Judge the newest version of an asset by all its propositions, and promote or reject it."""
+    propositions, store, settings = PROPOSITIONS[asset], k4.store(), k4.settings()
+    try:
+        evidence = Evidence(store.newest(asset, partition), store, settings.config, raw_dir=settings.raw_dir)
+        verdicts = judge(evidence, propositions, progress)
+    except Exception as error:  # a check that raises leaves no evaluation behind
+        text = f"the check could not be evaluated: {type(error).__name__}: {error}"
+        verdicts = [Verdict(p.name, False, 0, (text,)) for p in propositions]
+    return list(zip(propositions, verdicts, strict=True))
