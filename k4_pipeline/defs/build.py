@@ -13,6 +13,7 @@ from k4_pipeline.defs.assets import ASSETS
 from k4_pipeline.defs.checks import CHECKS
 from k4_pipeline.defs.jobs import JOBS
 from k4_pipeline.defs.resources import K4Resource
+from k4_pipeline.defs.retraining import retrain_when_needed
 from k4_pipeline.defs.run_monitor import OneWriterExecutor, run_monitor
 from k4_pipeline.defs.schedules import SCHEDULES
 from k4_pipeline.defs.sensors import SENSORS
@@ -41,7 +42,7 @@ def build_defs(
         asset_checks=CHECKS,
         jobs=JOBS,
         schedules=SCHEDULES,
-        sensors=[*SENSORS, run_monitor],
+        sensors=[*SENSORS, run_monitor, retrain_when_needed],
         resources={"k4": K4Resource(), **(resource_overrides or {})},
         loggers=loggers,
         executor=one_writer,

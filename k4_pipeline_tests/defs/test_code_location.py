@@ -6,14 +6,23 @@ import datetime as dt
 import subprocess
 import sys
 import time
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pytest
 
 from k4_pipeline.definitions import build_defs, defs
-from k4_pipeline.defs.graph import ASSET_ORDER, GROUPS, NIGHTLY_ASSETS, PARTITIONED_ASSETS, RETRAIN_ASSETS
+from k4_pipeline.defs.graph import (
+    ASSET_ORDER,
+    FULL_NIGHT_ASSETS,
+    GROUPS,
+    NIGHTLY_ASSETS,
+    PARTITIONED_ASSETS,
+    RETRAIN_ASSETS,
+)
 from k4_pipeline.defs.partitions import as_of_partitions, newest_labelled_as_of
 from k4_pipeline.defs.resources import K4Resource
+from k4_pipeline.defs.retraining import too_little_data
 from k4_pipeline.settings import Settings
 
 DEPS = {
@@ -39,9 +48,10 @@ DEPS = {
     },
     "walk_forward_report": {"validation_report"},
     "champion_model": {"trained_model", "validation_report"},
-    "signals": {"daily_bars", "market_features", "context_features", "champion_model"},
-    "prediction_ledger": {"signals", "champion_model", "daily_bars"},
-    "signal_outcomes": {"prediction_ledger", "daily_bars", "champion_model"},
+    "night_bars": {"daily_bars"},
+    "signals": {"daily_bars", "night_bars", "champion_model"},
+    "prediction_ledger": {"signals", "champion_model"},
+    "signal_outcomes": {"prediction_ledger", "daily_bars", "night_bars", "champion_model"},
 }
 CHECKS = {
     "daily_bars": {
@@ -127,6 +137,11 @@ CHECKS = {
         "signals_match_their_schema",
         "every_signal_is_of_the_last_day",
         "every_signal_follows_from_its_probabilities",
+        "signals_equal_a_full_computation",
+    },
+    "night_bars": {
+        "every_new_bar_follows_the_last_known_day",
+        "a_sample_equals_its_whole_history_read_again",
     },
     "prediction_ledger": {
         "the_ledger_is_whole",
@@ -160,7 +175,8 @@ def test_the_graph_has_the_designed_assets_with_their_inputs(graph):
         for key in graph.get_all_asset_keys()
     }
     assert found == DEPS
-    assert set(ASSET_ORDER) == set(DEPS)
+    # A full run reads the whole source: nothing is to be added.
+    assert {*ASSET_ORDER, "night_bars"} == set(DEPS)
 
 
 def test_every_asset_has_group_description_owner_and_kinds(graph):
@@ -192,8 +208,8 @@ def test_all_checks_block_but_the_ones_that_judge_quality(graph):
 
 def test_jobs_schedules_and_the_alert_sensor_are_there_and_described():
     repository = defs.get_repository_def()
-    assert {"full_pipeline", "retrain", "nightly"} <= set(repository.job_names)
-    assert {s.name for s in repository.schedule_defs} == {"nightly_signals", "quarterly_retraining"}
+    assert {"full_pipeline", "retrain", "nightly", "nightly_full"} <= set(repository.job_names)
+    assert {s.name for s in repository.schedule_defs} == {"nightly_signals", "weekly_full_run", "quarterly_retraining"}
     sensor = repository.get_sensor_def("alerts")
     assert sensor.default_status == dg.DefaultSensorStatus.RUNNING
     for item in [*repository.schedule_defs, sensor, *(repository.get_job(n) for n in ("nightly", "retrain"))]:
@@ -201,9 +217,11 @@ def test_jobs_schedules_and_the_alert_sensor_are_there_and_described():
 
 
 def test_the_nightly_job_trains_nothing_and_retraining_makes_a_champion():
-    assert not set(NIGHTLY_ASSETS) & PARTITIONED_ASSETS
-    assert "champion_model" not in NIGHTLY_ASSETS
-    assert {"daily_bars", "signals"} <= set(NIGHTLY_ASSETS)
+    for assets in (NIGHTLY_ASSETS, FULL_NIGHT_ASSETS):
+        assert not set(assets) & PARTITIONED_ASSETS
+        assert "champion_model" not in assets
+        assert {"signals", "prediction_ledger", "signal_outcomes"} <= set(assets)
+    assert "daily_bars" in FULL_NIGHT_ASSETS
     assert {"trained_model", "validation_report", "champion_model", "signals"} <= set(RETRAIN_ASSETS)
 
 
@@ -222,7 +240,8 @@ def test_retraining_takes_the_newest_quarter_whose_test_span_is_labelled(today, 
     assert (dt.date.fromisoformat(today) - end).days > 145
 
 
-def test_the_retraining_schedule_requests_that_partition(tmp_path):
+def test_the_retraining_schedule_requests_that_partition(tmp_path, monkeypatch):
+    monkeypatch.setattr("k4_pipeline.defs.retraining.too_little_data", lambda settings, as_of: "")
     resource = K4Resource.frozen(Settings(tmp_path))
     repository = build_defs({"k4": resource}).get_repository_def()
     schedule = repository.get_schedule_def("quarterly_retraining")
@@ -233,6 +252,33 @@ def test_the_retraining_schedule_requests_that_partition(tmp_path):
     )
     result = schedule.evaluate_tick(context)
     assert [request.partition_key for request in result.run_requests] == ["2026-04-01"]
+
+
+@pytest.mark.parametrize(
+    "moment, runs",
+    [
+        ("2026-11-25T05:30", "2026-11-24"),  # winter: half past midnight in New York is 05:30 UTC
+        ("2026-07-08T04:30", "2026-07-07"),  # summer: 04:30 UTC
+        ("2026-11-27T05:30", None),  # after Thanksgiving
+        ("2026-07-04T04:30", None),  # the holiday of a Saturday is kept on the Friday before
+    ],
+)
+def test_the_nightly_schedule_follows_the_calendar_and_the_clock_of_the_exchange(moment, runs, tmp_path):
+    resource = K4Resource.frozen(Settings(tmp_path))
+    repository = build_defs({"k4": resource}).get_repository_def()
+    schedule = repository.get_schedule_def("nightly_signals")
+    when = dt.datetime.fromisoformat(moment).replace(tzinfo=dt.UTC).astimezone(ZoneInfo(schedule.execution_timezone))
+    assert (when.hour, when.minute) == (0, 30)
+    context = dg.build_schedule_context(
+        scheduled_execution_time=when, resources={"k4": resource}, repository_def=repository
+    )
+    made = schedule.evaluate_tick(context)
+    assert [r.run_key for r in made.run_requests] == ([] if runs is None else [f"night-{runs}"])
+    assert runs is not None or "had no session" in made.skip_message
+
+
+def test_retraining_without_data_is_skipped_with_the_reason(tmp_path):
+    assert "no labelled snapshots" in too_little_data(Settings(tmp_path), "2026-01-01")
 
 
 @pytest.mark.slow

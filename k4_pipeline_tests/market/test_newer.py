@@ -117,5 +117,5 @@ def test_the_context_of_the_last_day_is_that_of_all_days(market, tmp_path):
     bars = full(file)
     names, values = last_day_context(bars)
     rows = [bars.ticker_slice(name).stop - 1 for name in names]
-    assert len(names) == 30
+    assert 20 < len(names) <= 30  # some have been delisted
     assert np.array_equal(values, compute_context(bars)[rows], equal_nan=True)

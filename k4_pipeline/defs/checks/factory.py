@@ -194,7 +194,7 @@ def checks_for(asset: str, propositions: list[Proposition]) -> dg.AssetChecksDef
 
 
 def evaluate(
-    asset: str, partition: str | None, k4: K4Resource, progress: Callback = lambda done, total: None
+    asset: str, partition: str | None, k4: K4Resource, progress: Progress = lambda done, total: None
 ) -> list[tuple[Proposition, Verdict]]:
     """Judge the newest version of an asset by all its propositions, and promote or reject it."""
     propositions, store, settings = PROPOSITIONS[asset], k4.store(), k4.settings()

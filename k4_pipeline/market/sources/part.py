@@ -40,8 +40,11 @@ def read_part(
     filtered = _filtered_parquet(source, since, tickers)
     if filtered is not None:
         return filtered
-    chosen = source if tickers is None else replace(source, tickers=tuple(tickers))
-    raw = read_bars(chosen, simulation, raw_dir=raw_dir, default_exchange=default_exchange)
+    try:
+        chosen = source if tickers is None else replace(source, tickers=tuple(tickers))
+        raw = read_bars(chosen, simulation, raw_dir=raw_dir, default_exchange=default_exchange)
+    except BadInputError:  # none of them is there any more; a source that cannot be read says so again
+        raw = read_bars(source, simulation, raw_dir=raw_dir, default_exchange=default_exchange)
     frame = raw.frame
     keep = np.ones(len(frame), dtype=bool)
     if since is not None:
