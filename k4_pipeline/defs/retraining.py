@@ -1,4 +1,4 @@
-"""When the model is trained again: every quarter, when the inputs have drifted, when a certificate is refuted.
+"""When the model is trained again: every quarter, and when matured signals refute a certificate.
 
 What has too little data to be judged is skipped with the reason; a failed run is for what should have worked.
 """
@@ -18,7 +18,7 @@ from k4_pipeline.settings import Settings
 from k4_pipeline.storage import ArtifactStore
 
 LOOK_EVERY_S = 3600
-NOT_AGAIN_DAYS = 30  # a drift or a broken certificate that retraining did not mend is for a person
+NOT_AGAIN_DAYS = 30  # a broken certificate that retraining did not mend is for a person
 
 
 def too_little_data(settings: Settings, as_of: str) -> str:
@@ -40,31 +40,27 @@ def too_little_data(settings: Settings, as_of: str) -> str:
 
 
 def reasons_to_retrain(store: ArtifactStore) -> list[str]:
-    """Sentences from the last night: refuted certificates and drift; empty when nothing asks for a new model."""
+    """Sentences from the last night about refuted certificates; empty when nothing asks for a new model."""
     try:
         shown = load_json(store.last_good("signal_outcomes"), "monitor.json")
     except K4Error:
         return []
-    out = [f"the certificate of {t['tier']} is refuted" for t in shown["tiers"] if t["claim_holds"] is False]
-    drift = shown.get("drift") or {}
-    if drift.get("alarm"):
-        out.append(drift["why"])
-    return out
+    return [f"the certificate of {t['tier']} is refuted" for t in shown["tiers"] if t["claim_holds"] is False]
 
 
 @dg.sensor(
     name="retrain_when_needed",
     job=retrain,
     minimum_interval_seconds=LOOK_EVERY_S,
-    description="Retrains when matured signals refute a certificate or the inputs have drifted; at most once in "
-    f"{NOT_AGAIN_DAYS} days, and not with too little data. Stopped until switched on.",
+    description="Retrains when matured signals refute a certificate, once in "
+    f"{NOT_AGAIN_DAYS} days at most, and not with too little data. Stopped until switched on.",
 )
 def retrain_when_needed(context: dg.SensorEvaluationContext, k4: K4Resource) -> dg.RunRequest | dg.SkipReason:
     """One look at what the last night found."""
     settings, today = k4.settings(), dt.datetime.now(dt.UTC).date()
     reasons = reasons_to_retrain(ArtifactStore(settings.artifacts_dir))
     if not reasons:
-        return dg.SkipReason("no certificate is refuted and no drift was found")
+        return dg.SkipReason("no certificate is refuted")
     last = context.cursor
     if last and (today - dt.date.fromisoformat(last)).days < NOT_AGAIN_DAYS:
         return dg.SkipReason(f"{reasons[0]}, but a model was trained for such a reason on {last}")

@@ -213,6 +213,10 @@ def load_path(
     has = {name: was_made(store, name) for name in SERVING}
     names = {"champion_model": "champion", "walk_forward_report": "walk forward"}
     inapplicable |= {names.get(n, n): f"no {n} was ever made in this home" for n, there in has.items() if not there}
+    if has["signals"] and "night_bars" in store.newest("signals").inputs:
+        # The audit proves one reading of the source; these are of sessions after it, with checks of their own.
+        has["signals"] = False
+        unproved["signals"] = "the signals are of nights after the last full run; `k4 nightly --full` takes them in"
     extra = {"store": store, "refs": refs, "has": has, "labels_of_file": labels_of_file(refs), "facts": facts}
     return full, {**extra, "inapplicable": inapplicable, "unproved": unproved}
 
