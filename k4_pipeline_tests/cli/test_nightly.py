@@ -47,7 +47,7 @@ def nights(market, tmp_path_factory):
         printed.append(json.loads(k4(home, "nightly", "--json")))
     again = json.loads(k4(home, "nightly", "--json"))
     write_until(market, days[-1], file)
-    late = json.loads(k4(home, "nightly", "--json"))
+    late = json.loads(k4(home, "nightly", "--no-full", "--json"))
     return home, printed, again, late, [str(pd.Timestamp(d).date()) for d in days]
 
 
