@@ -47,6 +47,7 @@ def ui(
     from k4_pipeline.cli.ui_server import TOKEN_VARIABLE
     from k4_pipeline.defs.confine import ROOTS_VARIABLE
     from k4_pipeline.defs.instance import create_home
+    from k4_pipeline.defs.partitions import UI_VARIABLE
 
     if host not in ("127.0.0.1", "localhost", "::1") and not os.environ.get(TOKEN_VARIABLE):
         raise ConfigError(
@@ -65,6 +66,7 @@ def ui(
         "K4_HOME": str(settings.home),
         "DAGSTER_DISABLE_TELEMETRY": "1",
         "K4_UI_URL": os.environ.get("K4_UI_URL") or address,
+        UI_VARIABLE: "1",
         ROOTS_VARIABLE: os.environ.get(ROOTS_VARIABLE) or str(settings.home),
     }
     typer.echo(f"UI: {address}  (home folder {settings.home})")

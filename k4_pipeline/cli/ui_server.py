@@ -3,10 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import mimetypes
 import os
+from pathlib import Path
+from typing import Any
 
 TOKEN_VARIABLE = "K4_UI_TOKEN"
 POLL_MS = 2000
+
+
+def pages() -> list[Any]:
+    """Routes of what this project shows beside Dagster's own pages: reports, and the docs of a checkout."""
+    from starlette.routing import Mount
+    from starlette.staticfiles import StaticFiles
+
+    from k4_pipeline.defs.remedies import DOCS_PATH, REPORTS_PATH
+    from k4_pipeline.settings import Settings, home_dir
+
+    reports, docs = Settings(home_dir()).reports_dir, Path(__file__).parents[2] / "docs"
+    reports.mkdir(parents=True, exist_ok=True)
+    made = [Mount(REPORTS_PATH, StaticFiles(directory=reports, html=True))]
+    if docs.is_dir():
+        mimetypes.add_type("text/plain", ".md")  # shown, not downloaded
+        made.append(Mount(DOCS_PATH, StaticFiles(directory=docs)))
+    return made
 
 
 def main() -> None:
@@ -31,6 +51,7 @@ def main() -> None:
         target = WorkspaceFileTarget([given.workspace])
         with WorkspaceProcessContext(instance, version=__version__, workspace_load_target=target) as context:
             app = create_app_from_workspace_process_context(context, live_data_poll_rate=POLL_MS)
+            app.router.routes[:0] = pages()
             guarded = Guard(app, given.allowed, os.environ.get(TOKEN_VARIABLE, ""))
             uvicorn.run(guarded, host=given.host, port=given.port, log_level="warning", timeout_graceful_shutdown=3)
 

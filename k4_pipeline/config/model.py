@@ -12,20 +12,22 @@ from k4_pipeline.config.constants import CLASS_WEIGHTS
 class ScalerConfig:
     """Standardisation of the model inputs, fitted on train rows alone."""
 
-    lower_quantile: float = 0.005
-    upper_quantile: float = 0.995
-    clip_sigmas: float = 8.0
-    max_fit_sequences: int = 20_000
+    lower_quantile: float = 0.005  # values below this quantile of the train rows are clipped
+    upper_quantile: float = 0.995  # values above it are clipped
+    clip_sigmas: float = 8.0  # clip after scaling
+    max_fit_sequences: int = 20_000  # train sequences the scaler looks at
 
 
 @dataclass(frozen=True)
 class ModelConfig:
     """Architecture. `preset` fills the sizes (models/presets.py); `backend` picks the selective scan."""
 
+    # network of the member `network`
     architecture: Literal["mamba_attention", "bilstm", "no_sequence", "tabm"] = "mamba_attention"
-    preset: Literal["micro", "tiny", "compact", "small", "base", "large"] = "small"
-    dropout: float = 0.1
+    preset: Literal["micro", "tiny", "compact", "small", "base", "large"] = "small"  # size
+    dropout: float = 0.1  # inside the blocks
     head_dropout: float | None = None  # of the dense layers; None: as dropout
+    # of the selective scan; the numbers are the same to rounding
     backend: Literal["auto", "naive", "cpu", "triton", "mamba_ssm"] = "auto"
 
 
@@ -33,10 +35,10 @@ class ModelConfig:
 class LossConfig:
     """Asymmetric loss (Ridnik et al. 2021), single-label form."""
 
-    gamma_pos: float = 0.0
-    gamma_neg: float = 4.0
-    label_smoothing: float = 0.1
-    class_weights: tuple[float, ...] = CLASS_WEIGHTS
+    gamma_pos: float = 0.0  # focusing on the true class
+    gamma_neg: float = 4.0  # focusing on the other classes
+    label_smoothing: float = 0.1  # share of the label spread over all classes
+    class_weights: tuple[float, ...] = CLASS_WEIGHTS  # of K0 to K5
     # "fixed": class_weights as they stand; "sqrt_inverse": square roots of the inverse class frequencies of the rows
     # that are trained on, mean 1 over them; "none": all 1
     balance: Literal["fixed", "sqrt_inverse", "none"] = "fixed"
@@ -46,22 +48,23 @@ class LossConfig:
 class TrainConfig:
     """The training loop."""
 
-    seed: int = 0
-    epochs: int = 30
-    batch_size: int = 256
-    learning_rate: float = 1e-3
-    weight_decay: float = 1e-2
-    warmup_frac: float = 0.1
-    grad_clip: float = 1.0
-    patience: int = 6
+    seed: int = 0  # of weights, order and dropout
+    epochs: int = 30  # at most
+    batch_size: int = 256  # sequences a step
+    learning_rate: float = 1e-3  # peak of the one-cycle schedule
+    weight_decay: float = 1e-2  # of AdamW
+    warmup_frac: float = 0.1  # share of the steps until the peak
+    grad_clip: float = 1.0  # largest norm of a gradient
+    patience: int = 6  # epochs without a better validation before the end
+    # what early stopping and the choice of the best epoch look at
     monitor: Literal["k4_recall_at_budget", "k4_recall", "k4_average_precision", "loss", "log_loss"] = (
         "k4_recall_at_budget"
     )
-    budget_frac: float = 0.05
+    budget_frac: float = 0.05  # alert budget of the monitored recall
     ema_decay: float = 0.0  # of the exponential average of the weights that is validated and kept; 0: the last weights
     prior_correction: bool = False  # take the class weights out of the probabilities again
-    precision: Literal["fp32", "bf16"] = "fp32"
-    device: str = "auto"
+    precision: Literal["fp32", "bf16"] = "fp32"  # of the products
+    device: str = "auto"  # auto, cpu or cuda
     compile: bool = False  # CUDA only: torch.compile and one captured graph per step; pays from some 10^6 rows on
 
 
@@ -69,7 +72,7 @@ class TrainConfig:
 class SignalConfig:
     """From calibrated probabilities to a signal."""
 
-    avoid_k5: float = 0.30
-    strong_ev: float = 5.0
-    good_ev: float = 3.0
-    moderate_ev: float = 1.0
+    avoid_k5: float = 0.30  # P(K5) from which a signal is AVOID
+    strong_ev: float = 5.0  # expected value of a STRONG signal
+    good_ev: float = 3.0  # of a GOOD one
+    moderate_ev: float = 1.0  # of a MODERATE one

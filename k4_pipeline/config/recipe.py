@@ -23,11 +23,11 @@ MODEL_PRESETS = ("default", "original", "fast")
 class WindowConfig:
     """Training windows: any bar with the box of its last bars, labelled by the same race; for pre-training only."""
 
-    box_bars: int = 10
-    min_history_bars: int = 260
+    box_bars: int = 10  # bars whose high and low make the box
+    min_history_bars: int = 260  # bars before a window
     sample_probability: float = 0.16  # of each bar of a box after its first one
     density: float = 0.25  # share of the windows that is kept
-    seed: int = 1
+    seed: int = 1  # of the sampling
     max_rows: int = 300_000  # of one fit, for networks and trees without a sequence
     max_sequence_rows: int = 100_000  # of one fit, for the networks that read a sequence
 
@@ -36,12 +36,12 @@ class WindowConfig:
 class RecipeConfig:
     """Members are averaged kind by kind. `network` is `model.architecture`, with the context where `context` is set."""
 
-    members: tuple[MemberKind, ...] = ("network",)
+    members: tuple[MemberKind, ...] = ("network",)  # models whose probabilities are averaged
     seeds: int = 1  # of each network; they are averaged
     context: bool = False  # the context of the last bar is fed to the heads, beside the sequence
     pretrain_epochs: int = 0  # on the training windows, before the snapshots; 0: none
-    pretrain_learning_rate: float = 1e-3
-    pretrain_batch_size: int = 512
+    pretrain_learning_rate: float = 1e-3  # of the first phase
+    pretrain_batch_size: int = 512  # of the first phase
     market_context: bool = True  # whether models read the means over the date among the context features
     refit: bool = False  # fit once more on every row known at as_of, for the epochs that validation chose
     average_refit: bool = False  # average the first fit and the refit, a hedge; else the refit alone serves
@@ -52,12 +52,12 @@ class RecipeConfig:
     # losses that distort them, or "level" (levels alone, held close to zero).
     calibration: Literal["vector", "level"] = "vector"
     min_train_k4: int = 10  # fewer K4 rows to train on: no tier above AVOID, no champion
-    logit_c: float = 0.01
-    forest_trees: int = 150
-    forest_min_leaf_rows: int = 40
+    logit_c: float = 0.01  # inverse strength of the penalty
+    forest_trees: int = 150  # trees of a forest
+    forest_min_leaf_rows: int = 40  # smallest leaf
     forest_window_frac: float = 0.3  # share of the training windows that extremely randomised trees learn from
     forest_window_weight: float = 4.0  # of those windows together, in units of the snapshots together
-    boosting_leaves: int = 8
-    boosting_rounds: int = 120
-    boosting_learning_rate: float = 0.05
-    boosting_min_leaf_rows: int = 20
+    boosting_leaves: int = 8  # leaves of a boosted tree
+    boosting_rounds: int = 120  # trees
+    boosting_learning_rate: float = 0.05  # step of a tree
+    boosting_min_leaf_rows: int = 20  # smallest leaf

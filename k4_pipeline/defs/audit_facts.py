@@ -12,6 +12,7 @@ import dagster as dg
 from k4_pipeline.config import PipelineConfig, config_hash, from_dict, to_dict
 from k4_pipeline.defs.graph import ASSET_ORDER, PARTITIONED_ASSETS
 from k4_pipeline.defs.instance import open_instance
+from k4_pipeline.defs.run_config import SECTIONS, with_sections
 from k4_pipeline.options import apply_assignments, options_from_environment
 from k4_pipeline.settings import Settings, stored_settings
 from k4_pipeline.storage import atomic_write_json
@@ -84,6 +85,5 @@ def _request(settings: Settings, run: dg.DagsterRun) -> dict[str, Any] | None:
 def _of_the_home(settings: Settings, run: dg.DagsterRun) -> PipelineConfig:
     """Settings of a run that the UI, a schedule or a sensor started: those of the home and of its launchpad."""
     resource = ((run.run_config or {}).get("resources") or {}).get("k4", {}).get("config", {})
-    if resource.get("frozen_config"):
-        return from_dict(PipelineConfig, resource["frozen_config"])
-    return apply_assignments(stored_settings(settings.home).config, list(resource.get("set_fields", [])))
+    chosen = apply_assignments(stored_settings(settings.home).config, list(resource.get("set_fields", [])))
+    return with_sections(chosen, {name: values for name, values in resource.items() if name in SECTIONS})

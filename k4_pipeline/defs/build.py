@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,9 @@ from k4_pipeline.defs.retraining import retrain_when_needed
 from k4_pipeline.defs.run_monitor import OneWriterExecutor, run_monitor
 from k4_pipeline.defs.schedules import SCHEDULES
 from k4_pipeline.defs.sensors import SENSORS
+
+# The links from an asset to its source are beta in Dagster 1.13; what may go wrong is a missing link.
+warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
 # Each step has a process of its own (its memory goes back when it ends), forked from one that has imported the rest.
 PRELOADED = ["k4_pipeline.definitions", "pandera.pandas"]
@@ -38,7 +42,7 @@ def build_defs(
 ) -> dg.Definitions:
     """All assets, checks, jobs, schedules and sensors; `resource_overrides` replaces resources by key."""
     return dg.Definitions(
-        assets=ASSETS,
+        assets=dg.with_source_code_references(ASSETS),
         asset_checks=CHECKS,
         jobs=JOBS,
         schedules=SCHEDULES,

@@ -9,6 +9,7 @@ import dagster as dg
 import pandas as pd
 
 from k4_pipeline.config import CLASS_NAMES
+from k4_pipeline.defs.columns import column_metadata
 from k4_pipeline.defs.plots import bar_image
 from k4_pipeline.markdown import markdown_table
 from k4_pipeline.storage import ArtifactRef
@@ -82,4 +83,5 @@ def version_metadata(ref: ArtifactRef | None) -> dict[str, Any]:
 
 def table_metadata(table: pd.DataFrame, ref: ArtifactRef | None, **more: Any) -> dict[str, Any]:
     """Row count, preview and version, with whatever the asset adds."""
-    return {"dagster/row_count": len(table), **more, "preview": preview(table), **version_metadata(ref)}
+    columns = {} if ref is None else column_metadata(ref.asset, [key.partition("@")[0] for key in ref.inputs])
+    return {"dagster/row_count": len(table), **more, "preview": preview(table), **columns, **version_metadata(ref)}

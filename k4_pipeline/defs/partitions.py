@@ -3,17 +3,53 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 
 import dagster as dg
 import pandas as pd
 
-# end_offset 1: the key named by a day exists from that day on, not only when its quarter has ended. An as_of needs
-# only bars before its day, so the newest quarter can be trained on its first morning.
-as_of_partitions = dg.TimeWindowPartitionsDefinition(
-    start="2000-01-01", cron_schedule="0 0 1 */3 *", fmt="%Y-%m-%d", end_offset=1
-)
+from k4_pipeline.config import PipelineConfig
+from k4_pipeline.errors import K4Error
+from k4_pipeline.storage import ArtifactStore
+
+FIRST_QUARTER = "2000-01-01"
 # 252 sessions a year make 1.45 calendar days a session; rounded up, with two weeks for closures and late data.
 DAYS_PER_SESSION, SLACK_DAYS = 1.5, 14
+ONGOING_DAYS = 200  # bars that end less long ago still grow, so their quarters have no last one
+UI_VARIABLE = "K4_PARTITIONS_OF_THE_DATA"  # set by `k4 ui`: what it loads lists the quarters of the stored bars alone
+
+
+def quarters(first: str = FIRST_QUARTER, last: str | None = None) -> dg.TimeWindowPartitionsDefinition:
+    """Quarter starts from `first` to `last`, both included; without `last` up to today.
+
+    end_offset 1: the key named by a day exists from that day on, not only when its quarter has ended. An as_of needs
+    only bars before its day, so the newest quarter can be trained on its first morning.
+    """
+    end = None if last is None else str((pd.Timestamp(last) + pd.DateOffset(months=3)).date())
+    return dg.TimeWindowPartitionsDefinition(
+        start=first, end=end, cron_schedule="0 0 1 */3 *", fmt="%Y-%m-%d", end_offset=1 if last is None else 0
+    )
+
+
+def quarters_of_data(first_bar: str, last_bar: str, config: PipelineConfig, today: dt.date) -> tuple[str, str | None]:
+    """(first, last) quarter that bars of this span can be split at and tested; last is None while the bars grow."""
+    warm_up = (config.patterns.min_history_bars + config.labels.horizon_bars) * DAYS_PER_SESSION
+    known = pd.Timestamp(first_bar) + pd.Timedelta(days=warm_up) + pd.DateOffset(months=config.split.validation_months)
+    last = newest_labelled_as_of(dt.date.fromisoformat(last_bar), config.split.test_months, config.labels.horizon_bars)
+    first = min(str((known.to_period("Q") + 1).start_time.date()), last)
+    ongoing = (today - dt.date.fromisoformat(last_bar)).days < ONGOING_DAYS
+    return max(first, FIRST_QUARTER), None if ongoing else max(last, FIRST_QUARTER)
+
+
+def _of_the_home() -> dg.TimeWindowPartitionsDefinition:
+    from k4_pipeline.settings import load_settings
+
+    settings = load_settings()
+    try:
+        meta = ArtifactStore(settings.artifacts_dir).last_good("daily_bars").meta
+    except K4Error:  # no bars yet: every quarter may come
+        return quarters()
+    return quarters(*quarters_of_data(meta["first_date"], meta["last_date"], settings.config, dt.date.today()))
 
 
 def newest_labelled_as_of(today: dt.date, test_months: int, horizon_bars: int) -> str:
@@ -24,3 +60,6 @@ def newest_labelled_as_of(today: dt.date, test_months: int, horizon_bars: int) -
     known_until = pd.Timestamp(today) - pd.Timedelta(days=horizon_bars * DAYS_PER_SESSION + SLACK_DAYS)
     latest = known_until - pd.DateOffset(months=test_months)
     return str((latest.to_period("Q").start_time).date())
+
+
+as_of_partitions = _of_the_home() if os.environ.get(UI_VARIABLE) else quarters()

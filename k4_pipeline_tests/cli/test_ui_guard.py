@@ -119,7 +119,7 @@ def confined(tmp_path, monkeypatch):
         {"set_fields": ["source.path=/etc/passwd"]},
         {"set_fields": ["source.snapshots_path=/etc/passwd"]},
         {"set_fields": ["path=../../etc"]},
-        {"frozen_config": {"source": {"source": "table", "path": "/etc/passwd"}}},
+        {"source": {"source": "table", "path": "/etc/passwd"}},
     ],
 )
 def test_run_config_cannot_lead_outside_of_the_allowed_roots(confined, config):

@@ -19,6 +19,7 @@ from k4_pipeline.config import PipelineConfig
 from k4_pipeline.defs.graph import PARTITIONED_ASSETS
 from k4_pipeline.defs.partitions import as_of_partitions
 from k4_pipeline.defs.progress import progress_of_run
+from k4_pipeline.defs.remedies import answer
 from k4_pipeline.defs.resources import K4Resource
 from k4_pipeline.defs.staging import load_json, load_table
 from k4_pipeline.defs.verdicts import pack
@@ -154,8 +155,19 @@ def to_result(asset: str, proposition: Proposition, verdict: Verdict) -> dg.Asse
         passed=verdict.holds,
         severity=_severity(proposition, verdict),
         description=(verdict.findings[0][:300] if verdict.findings else f"holds in {verdict.cases:,} cases"),
-        metadata={"cases": verdict.cases, "findings": dg.MetadataValue.md(findings or "none"), **_plain(detail)},
+        metadata={
+            "cases": verdict.cases,
+            "findings": dg.MetadataValue.md(findings or "none"),
+            **({} if verdict.holds else _answer(asset)),
+            **_plain(detail),
+        },
     )
+
+
+def _answer(asset: str) -> dict[str, Any]:
+    said = answer(asset)
+    docs = dg.MetadataValue.url(said["docs"]) if "://" in said["docs"] else dg.MetadataValue.text(said["docs"])
+    return {"next_command": dg.MetadataValue.text(said["next_command"]), "docs": docs}
 
 
 def _severity(proposition: Proposition, verdict: Verdict) -> dg.AssetCheckSeverity:

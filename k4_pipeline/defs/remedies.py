@@ -1,0 +1,37 @@
+"""What a reader of a failed check can do: the next command and the page that explains it."""
+
+from __future__ import annotations
+
+import os
+
+ANSWERS: dict[str, tuple[str, str]] = {  # asset -> (next command, page below docs/)
+    "daily_bars": ("k4 data check", "data-sources.md"),
+    "snapshots": ("k4 data check", "patterns.md"),
+    "labeled_snapshots": ("k4 audit", "patterns.md"),
+    "market_features": ("k4 audit", "features.md"),
+    "context_features": ("k4 audit", "features.md"),
+    "sequences": ("k4 audit", "features.md"),
+    "training_windows": ("k4 audit", "patterns.md"),
+    "dataset_split": ("k4 audit", "time.md"),
+    "trained_model": ("k4 audit", "leakage.md"),
+    "predictions": ("k4 audit", "leakage.md"),
+    "validation_report": ("k4 report --open", "report.md"),
+    "walk_forward_report": ("k4 status", "report.md"),
+    "champion_model": ("k4 champion list", "operations.md"),
+    "signals": ("k4 audit", "operations.md"),
+    "prediction_ledger": ("k4 monitor", "operations.md"),
+    "signal_outcomes": ("k4 monitor", "operations.md"),
+}
+REPORTS_PATH, DOCS_PATH = "/k4/reports", "/k4/docs"
+
+
+def ui_url(path: str) -> str:
+    """The address of a page that `k4 ui` serves; "" in a run that no UI started."""
+    base = os.environ.get("K4_UI_URL", "")
+    return f"{base.rstrip('/')}{path}" if base else ""
+
+
+def answer(asset: str) -> dict[str, str]:
+    """`next_command` and `docs` for a check that did not pass."""
+    command, page = ANSWERS.get(asset, ("k4 status", "operations.md"))
+    return {"next_command": command, "docs": ui_url(f"{DOCS_PATH}/{page}") or f"docs/{page}"}
