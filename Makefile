@@ -8,7 +8,19 @@ DEV_STAMP := $(VENV)/.installed-dev
 PYTEST_ARGS ?= -n auto --dist loadfile --durations=15
 export DAGSTER_DISABLE_TELEMETRY := 1
 
-.PHONY: setup run test faults grid ray leaks mutants ui lint help
+<<<<<<< HEAD
+.PHONY: setup run test faults grid leaks mutants ui lint help
+=======
+# PyPI's torch for Linux brings gigabytes of CUDA. Where no GPU is seen, the CPU build of the pinned version is taken
+# first; where that index cannot be reached, the next line installs the build that can.
+TORCH_FOR_THE_CPU = if [ "$$(uname)" = Linux ] && ! command -v nvidia-smi >/dev/null 2>&1; then \
+	  echo "no GPU is seen: installing the CPU build of torch"; \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --retries 1 --timeout 15 \
+	    --index-url https://download.pytorch.org/whl/cpu "$$(grep '^torch==' requirements.lock)" \
+	  || echo "the index of CPU builds was not reached; going on with the default one"; fi
+
+.PHONY: setup run test faults leaks mutants ui lint help
+>>>>>>> dbe9e50 (k4 backtest --ledger; Sharpe and Sortino; torch's CPU build where there is no GPU)
 
 help:
 	@echo "make setup   create .venv with the pinned packages, and the home folder"
@@ -17,7 +29,6 @@ help:
 	@echo "make test    setup with test packages, then all tests"
 	@echo "make faults  kills, damaged bits, disk errors and crowds at every point (an hour)"
 	@echo "make grid    every backend of the selective scan over all 672 cases (minutes)"
-	@echo "make ray     every data stage on a Ray cluster of two nodes, byte for byte"
 	@echo "make leaks   every leak as a patch of the source, on k4 run and k4 audit (hours; LEAKS=--only NAMES for some)"
 	@echo "make mutants every weakened check against the self-tests"
 	@echo "make lint    style, formatting and types"
@@ -27,6 +38,7 @@ setup: $(STAMP)
 # The pip cache is left alone; --no-deps on the project, because the lock holds everything it needs.
 $(STAMP): requirements.lock pyproject.toml
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(TORCH_FOR_THE_CPU)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	$(BIN)/k4 init --compile
@@ -50,9 +62,6 @@ faults: $(DEV_STAMP)
 
 grid: $(DEV_STAMP)
 	K4_GRID=all $(BIN)/python -m pytest $(PYTEST_ARGS) k4_pipeline_tests/kernels/test_scan_grid.py
-
-ray: $(DEV_STAMP)
-	K4_RAY=all $(BIN)/python -m pytest $(PYTEST_ARGS) k4_pipeline_tests/pipeline/test_sharded.py
 
 lint: $(DEV_STAMP)
 	$(BIN)/ruff check .

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,6 +20,13 @@ from k4_pipeline.cli.common import (
     stored_as_of,
 )
 from k4_pipeline.cli.progress import TerminalProgress
+from k4_pipeline.errors import BadInputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from k4_pipeline.settings import Settings
+    from k4_pipeline.storage import ArtifactStore
 
 
 @explained
@@ -27,6 +34,9 @@ def backtest(
     as_of: Annotated[
         str | None, typer.Option("--as-of", metavar="DATE", help="Which predictions. Default: the newest.")
     ] = None,
+    ledger: Annotated[
+        bool, typer.Option("--ledger", help="Trade the signals that were really given, night by night, instead.")
+    ] = False,
     set_: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="trading.FIELD=VALUE", help="Another assumption; may be repeated."),
@@ -41,9 +51,7 @@ def backtest(
     label's race and alternatives. The page holds equity, drawdown and a monthly table.
     """
     from k4_pipeline.cli.lookup import table_of
-    from k4_pipeline.evaluation import value
     from k4_pipeline.evaluation.trading.section import backtest as run_backtest
-    from k4_pipeline.features.panel import read_panel
     from k4_pipeline.market.bars import Bars
     from k4_pipeline.options import apply_assignments
     from k4_pipeline.report.render import share_plotly
@@ -51,32 +59,71 @@ def backtest(
     from k4_pipeline.storage import ArtifactStore, atomic_write_text
     from k4_pipeline.storage.json_values import json_safe
 
+    if ledger and as_of is not None:
+        raise BadInputError("--ledger trades every night of the ledger; leave --as-of away")
     settings = settings_for(home)
     settings = dataclasses.replace(settings, config=apply_assignments(settings.config, set_ or []))
     store = ArtifactStore(settings.artifacts_dir)
-    as_of = stored_as_of(store, "predictions", as_of)
     with TerminalProgress(err_console()) as progress:
-        tables = {name: table_of(store, asset, day) for name, asset, day in (
-            ("predictions", "predictions", as_of),
-            ("labeled", "labeled_snapshots", None),
-            ("sequences", "sequences", None),
-        )}  # fmt: skip
-        rows = value.test_rows(**tables, panel_values=read_panel(store.current("market_features").dir).values)
+        if ledger:
+            rows, what, name = ledger_rows(settings), "signals of the ledger", "ledger"
+        else:
+            name = stored_as_of(store, "predictions", as_of)
+            rows, what = predicted_rows(store, name), f"predictions of {name}"
         bars = Bars.from_frame(table_of(store, "daily_bars"))
         result = json_safe(run_backtest(rows, bars, settings.config, progress=progress.of("trading the lists")))
-    page = settings.reports_dir / as_of / "backtest.html"
+    page = settings.reports_dir / name / "backtest.html"
     page.parent.mkdir(parents=True, exist_ok=True)
     share_plotly(settings.reports_dir)
-    atomic_write_text(page, render_backtest(result, f"Backtest of the predictions of {as_of}"))
+    atomic_write_text(page, render_backtest(result, f"Backtest of the {what}"))
     if json_:
-        print_json({"as_of": as_of, **result, "page": str(page)})
+        print_json({"as_of": None if ledger else name, **result, "page": str(page)})
         return
     console = out_console()
+    console.print(f"Backtest of the {what}.", highlight=False)
     for line in result.get("in_words", [result.get("left_out", "")]):
         console.print(line, highlight=False, markup=False)
     if result.get("results"):
         console.print(_table(result["results"]))
     console.print(f"Page: {page}", soft_wrap=True, highlight=False, markup=False)
+
+
+def predicted_rows(store: ArtifactStore, as_of: str) -> pd.DataFrame:
+    """The test rows of one as-of date, with what the backtest needs."""
+    from k4_pipeline.cli.lookup import table_of
+    from k4_pipeline.evaluation import value
+    from k4_pipeline.features.panel import read_panel
+
+    return value.test_rows(
+        predictions=table_of(store, "predictions", as_of),
+        labeled=table_of(store, "labeled_snapshots"),
+        sequences=table_of(store, "sequences"),
+        panel_values=read_panel(store.current("market_features").dir).values,
+    )
+
+
+def ledger_rows(settings: Settings) -> pd.DataFrame:
+    """Every signal that was given, the first night of each pattern and day, with the volatility of its own bar."""
+    import numpy as np
+
+    from k4_pipeline.cli.lookup import table_of
+    from k4_pipeline.config import KEYS
+    from k4_pipeline.evaluation.ledger import open_ledger
+    from k4_pipeline.features.panel import read_panel
+    from k4_pipeline.features.spec import FEATURE_NAMES, MARKET_CHANNELS
+    from k4_pipeline.market.bars import Bars, to_days
+    from k4_pipeline.storage import ArtifactStore
+
+    given = open_ledger(settings.home).read()
+    if given.empty:
+        raise BadInputError(f"no signal was ever given in {settings.home}; `k4 run` or `k4 nightly` makes the first")
+    store = ArtifactStore(settings.artifacts_dir)
+    given = given.sort_values("night", kind="stable").drop_duplicates(KEYS).reset_index(drop=True)
+    bars = Bars.from_frame(table_of(store, "daily_bars"))
+    rows = bars.locate(given["ticker"], to_days(given["snapshot_date"]))
+    column = [FEATURE_NAMES[i] for i in MARKET_CHANNELS].index("daily_volatility")
+    values = read_panel(store.current("market_features").dir).values[np.maximum(rows, 0), column]
+    return given.assign(volatility=np.where(rows >= 0, values, np.nan).astype(np.float64))
 
 
 def _table(results: list[dict]) -> object:

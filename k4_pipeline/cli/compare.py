@@ -141,10 +141,9 @@ def _scored(side: Side) -> Any:
 
 def _paired(a: Side, b: Side) -> dict[str, Any] | None:
     """A minus B on the same draws of whole tickers and months; None where the test rows or their outcomes differ."""
-    from k4_pipeline.config import IntegrityConfig
+    from k4_pipeline.config import KEYS, IntegrityConfig
     from k4_pipeline.evaluation import metrics
     from k4_pipeline.evaluation.scores import MODEL, Rows, model_scores
-    from k4_pipeline.evaluation.validation import KEYS
 
     if a.store is None or b.store is None or a.report["as_of"] != b.report["as_of"]:
         return None

@@ -22,13 +22,14 @@ def result_grid(trading: dict[str, Any]) -> Grid:
             {"text": number(r["mean_net"], "{:+.2%}"), "small": span({"low": r["low"], "high": r["high"]}, "{:+.2%}")},
             number(r["hit_rate"], "{:.0%}"),
             number(r["max_drawdown"], "{:.1%}"),
+            number(r.get("sharpe"), "{:+.2f}"),
             number(r["turnover"], "{:.1f}x"),
             number(r["break_even_cost"], "{:+.2%}"),
             number(r["mean_cost"], "{:.2%}"),
         ]
         for r in trading["results"]
     ]
-    header = ["list", "exit", "trades", "net return", "mean per trade", "winners", "max drawdown", "turnover"]
+    header = ["list", "exit", "trades", "net return", "mean per trade", "winners", "max drawdown", "Sharpe", "turnover"]
     return Grid([*header, "break-even cost", "cost paid"], rows)
 
 

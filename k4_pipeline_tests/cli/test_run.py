@@ -390,3 +390,12 @@ def test_two_results_are_compared_on_the_same_draws_only_where_they_judged_the_s
     assert other["metrics"]["log_loss"]["difference"] is None
     assert other["metrics"]["log_loss"]["a"] == other["metrics"]["log_loss"]["b"]
     assert "A minus B" in k4(home, "compare", result["as_of"], home).stdout
+
+
+def test_the_signals_of_the_ledger_can_be_traded(home):
+    given = json.loads(k4(home, "monitor", "--json").stdout)["rows"]
+    done = json.loads(k4(home, "backtest", "--ledger", "--json").stdout)
+    assert "buy all" in {r["rule"] for r in done["results"]}
+    assert next(r["candidates"] for r in done["results"] if r["rule"] == "buy all") == given
+    assert "signals of the ledger" in Path(done["page"]).read_text()
+    assert "leave --as-of away" in k4(home, "backtest", "--ledger", "--as-of", "2023-07-01", ok=False).stderr

@@ -92,15 +92,22 @@ def calendar_of(trades: pd.DataFrame, bars: Bars) -> np.ndarray:
 
 
 def facts(account: Account) -> dict[str, Any]:
-    """Net return, drawdown, turnover a year, mean gross, net and cost a trade, winners, break-even cost."""
+    """Net return, in all and a year, Sharpe and Sortino ratio (of daily returns, without a risk-free rate), drawdown,
+    turnover a year, mean gross, net and cost a trade, winners, break-even cost."""
     t = account.taken
     years = max(len(account.days) / TRADING_DAYS, 1e-9)
     n = len(t)
     nan = float("nan")
+    daily = np.diff(np.concatenate([[1.0], account.equity])) / np.concatenate([[1.0], account.equity])[:-1]
+    spread, falls = float(daily.std()), float(np.sqrt((np.minimum(daily, 0.0) ** 2).mean()))
     return {
         "trades": n,
         "skipped": account.skipped,
         "net_return": float(account.equity[-1] - 1.0),
+        "annual_return": float(max(account.equity[-1], 0.0) ** (1.0 / years) - 1.0),
+        "annual_volatility": spread * TRADING_DAYS**0.5,
+        "sharpe": float(daily.mean() / spread * TRADING_DAYS**0.5) if spread > 0 else nan,
+        "sortino": float(daily.mean() / falls * TRADING_DAYS**0.5) if falls > 0 else nan,
         "max_drawdown": float(account.drawdown.min()),
         "turnover": float(account.traded / years / max(float(account.equity.mean()), 1e-9)),
         "mean_gross": float(t["gross"].mean()) if n else nan,
