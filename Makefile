@@ -8,9 +8,7 @@ DEV_STAMP := $(VENV)/.installed-dev
 PYTEST_ARGS ?= -n auto --dist loadfile --durations=15
 export DAGSTER_DISABLE_TELEMETRY := 1
 
-<<<<<<< HEAD
 .PHONY: setup run test faults grid leaks mutants ui lint help
-=======
 # PyPI's torch for Linux brings gigabytes of CUDA. Where no GPU is seen, the CPU build of the pinned version is taken
 # first; where that index cannot be reached, the next line installs the build that can.
 TORCH_FOR_THE_CPU = if [ "$$(uname)" = Linux ] && ! command -v nvidia-smi >/dev/null 2>&1; then \
@@ -20,7 +18,6 @@ TORCH_FOR_THE_CPU = if [ "$$(uname)" = Linux ] && ! command -v nvidia-smi >/dev/
 	  || echo "the index of CPU builds was not reached; going on with the default one"; fi
 
 .PHONY: setup run test faults leaks mutants ui lint help
->>>>>>> dbe9e50 (k4 backtest --ledger; Sharpe and Sortino; torch's CPU build where there is no GPU)
 
 help:
 	@echo "make setup   create .venv with the pinned packages, and the home folder"
