@@ -9,6 +9,7 @@ PYTEST_ARGS ?= -n auto --dist loadfile --durations=15
 export DAGSTER_DISABLE_TELEMETRY := 1
 
 .PHONY: setup run test faults grid leaks mutants ui lint help
+
 # PyPI's torch for Linux brings gigabytes of CUDA. Where no GPU is seen, the CPU build of the pinned version is taken
 # first; where that index cannot be reached, the next line installs the build that can.
 TORCH_FOR_THE_CPU = if [ "$$(uname)" = Linux ] && ! command -v nvidia-smi >/dev/null 2>&1; then \
@@ -16,8 +17,6 @@ TORCH_FOR_THE_CPU = if [ "$$(uname)" = Linux ] && ! command -v nvidia-smi >/dev/
 	  $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --retries 1 --timeout 15 \
 	    --index-url https://download.pytorch.org/whl/cpu "$$(grep '^torch==' requirements.lock)" \
 	  || echo "the index of CPU builds was not reached; going on with the default one"; fi
-
-.PHONY: setup run test faults leaks mutants ui lint help
 
 help:
 	@echo "make setup   create .venv with the pinned packages, and the home folder"
