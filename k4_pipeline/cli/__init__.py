@@ -40,6 +40,11 @@ class Commands(LazyGroup):
         "status": ("k4_pipeline.cli.status", "status", "What is stored here, whether it may be used, what to do next."),
         "doctor": ("k4_pipeline.cli.doctor", "doctor", "Whether this machine and this home folder are fit for a run."),
         "features": ("k4_pipeline.cli.features", "features", "The 69 features: look-back, scale and formula."),
+        "reference": (
+            "k4_pipeline.cli.reference",
+            "reference",
+            "Commands, settings, tables and checks, as a page.",
+        ),
         "ui": ("k4_pipeline.cli.ui", "ui", "Start the Dagster UI on the same home folder."),
         "bench": ("k4_pipeline.cli.bench", "app", "Measure speed and memory."),
         "init": ("k4_pipeline.cli.instance", "init", "Create the home folder; with --compile, the kernels too."),
