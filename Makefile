@@ -8,7 +8,7 @@ DEV_STAMP := $(VENV)/.installed-dev
 PYTEST_ARGS ?= -n auto --dist loadfile --durations=15
 export DAGSTER_DISABLE_TELEMETRY := 1
 
-.PHONY: setup run test faults grid leaks mutants ui lint help
+.PHONY: setup run test faults grid ray leaks mutants ui lint help
 
 # PyPI's torch for Linux brings gigabytes of CUDA. Where no GPU is seen, the CPU build of the pinned version is taken
 # first; where that index cannot be reached, the next line installs the build that can.
@@ -25,6 +25,7 @@ help:
 	@echo "make test    setup with test packages, then all tests"
 	@echo "make faults  kills, damaged bits, disk errors and crowds at every point (an hour)"
 	@echo "make grid    every backend of the selective scan over all 672 cases (minutes)"
+	@echo "make ray     every data stage on a Ray cluster of two nodes, byte for byte"
 	@echo "make leaks   every leak as a patch of the source, on k4 run and k4 audit (hours; LEAKS=--only NAMES for some)"
 	@echo "make mutants every weakened check against the self-tests"
 	@echo "make lint    style, formatting and types"
@@ -58,6 +59,9 @@ faults: $(DEV_STAMP)
 
 grid: $(DEV_STAMP)
 	K4_GRID=all $(BIN)/python -m pytest $(PYTEST_ARGS) k4_pipeline_tests/kernels/test_scan_grid.py
+
+ray: $(DEV_STAMP)
+	K4_RAY=all $(BIN)/python -m pytest $(PYTEST_ARGS) k4_pipeline_tests/pipeline/test_sharded.py
 
 lint: $(DEV_STAMP)
 	$(BIN)/ruff check .
