@@ -37,16 +37,15 @@ def collect(settings: Any, out: Path | None = None) -> dict[str, Any]:
     from k4_pipeline.evaluation import champion
     from k4_pipeline.evaluation.ledger import LEDGER_KEY, open_ledger
     from k4_pipeline.evaluation.monitoring import certified_precision, summary
-    from k4_pipeline.market.bars import Bars
     from k4_pipeline.pipeline.outcomes import matured_ledger
-    from k4_pipeline.storage import ArtifactStore, read_parquet, write_parquet
+    from k4_pipeline.pipeline.stored_bars import bars_of_tonight
+    from k4_pipeline.storage import ArtifactStore, write_parquet
 
     ledger = open_ledger(settings.home).read()
     if ledger.empty:
         raise BadInputError(f"no signal was ever given in {settings.home}; `k4 run` or `k4 nightly` makes the first")
     store = ArtifactStore(settings.artifacts_dir)
-    bars = Bars.from_frame(read_parquet(store.current("daily_bars").path("daily_bars.parquet")))
-    matured = matured_ledger(bars, ledger, settings.config)
+    matured = matured_ledger(bars_of_tonight(store), ledger, settings.config)
     serving = champion.serving(store)
     if out is not None:
         columns = [*LEDGER_KEY, "outcome_class", "label_end_date", "value"]
