@@ -12,7 +12,7 @@ from k4_pipeline.cli.common import as_day
 from k4_pipeline.config import CLASS_NAMES, K4, K5, KEYS
 from k4_pipeline.errors import BadInputError
 from k4_pipeline.evaluation.charts import pattern_chart
-from k4_pipeline.market.bars import Bars
+from k4_pipeline.pipeline.stored_bars import bars_of_tonight
 from k4_pipeline.progress import Progress
 from k4_pipeline.settings import Settings
 from k4_pipeline.storage import ArtifactStore, read_parquet
@@ -29,7 +29,7 @@ def find_pattern(settings: Settings, ticker: str, date: str | None) -> dict[str,
     Without a date the pattern that is open today, else the newest snapshot. `BadInputError` names what is there.
     """
     store = ArtifactStore(settings.artifacts_dir)
-    bars = Bars.from_frame(table_of(store, "daily_bars"))
+    bars = bars_of_tonight(store)
     if ticker not in set(bars.tickers):
         near = difflib.get_close_matches(ticker, [str(t) for t in bars.tickers], n=3, cutoff=0.4)
         hint = f"; near it are {', '.join(near)}" if near else ""
@@ -111,9 +111,8 @@ def explain_pattern(
     from k4_pipeline.evaluation.champion import Record
     from k4_pipeline.features.context_table import read_context
     from k4_pipeline.features.panel import read_panel
-    from k4_pipeline.patterns.snapshots import active_snapshots
     from k4_pipeline.pipeline.explain import explain_rows
-    from k4_pipeline.sequences.windows import index_sequences
+    from k4_pipeline.pipeline.night import open_patterns
 
     if samples < 2:
         raise BadInputError(f"--samples is {samples}; give 2 or more")
@@ -126,14 +125,14 @@ def explain_pattern(
     split, sequences = table_of(store, "dataset_split", as_of), table_of(store, "sequences")
     wanted = pd.DataFrame([{name: found[name] for name in KEYS}])
     wanted = wanted.astype({"start_date": split["start_date"].dtype, "snapshot_date": split["snapshot_date"].dtype})
-    own = sequences
+    own = None
     if found["open"]:
-        bars = Bars.from_frame(table_of(store, "daily_bars"))
-        own = index_sequences(bars, active_snapshots(bars, settings.config.patterns))
+        own = open_patterns(bars_of_tonight(store), settings.config)
     made = explain_rows(
         champion.dir,
         wanted=wanted,
-        wanted_sequences=own,
+        wanted_sequences=sequences if own is None else own.sequences,
+        own_inputs=None if own is None else (own.panel, own.context),
         split=split,
         sequences=sequences,
         panel=read_panel(store.current("market_features").dir),

@@ -178,32 +178,35 @@ def explain_rows(
     panel: Any,
     config: PipelineConfig,
     context: np.ndarray | None = None,
+    own_inputs: tuple[Any, np.ndarray | None] | None = None,
     samples: int = 25,
     most: int = 10,
     progress: Progress | None = None,
 ) -> list[dict[str, Any]]:
     """Explanations of the snapshots `wanted` (rows of `wanted_sequences`) by the model in `folder`.
 
-    `split` and `sequences` give the training rows of that model. Each: `reasons` (the `most` largest contributions with
-    name, value and words), `neighbours`, and `sanity` (what the sums and the second estimate say of the estimate).
+    `split` and `sequences` give the training rows of that model. `own_inputs`: panel and context that the rows of
+    `wanted_sequences` count in, where they are not those of the training rows. Each: `reasons` (the `most` largest
+    contributions with name, value and words), `neighbours`, and `sanity` (what the sums and the second estimate say of
+    the estimate).
     """
     from k4_pipeline.training.checkpoint import load_checkpoint
 
     model, meta = load_checkpoint(folder)
     fitted_scaler = Scaler.from_json(meta["scaler_json"])
 
-    def dataset(table: pd.DataFrame, rows: np.ndarray) -> SequenceDataset:
+    def dataset(table: pd.DataFrame, rows: np.ndarray, panel: Any, context: np.ndarray | None) -> SequenceDataset:
         return SequenceDataset(
             panel.values, SequenceIndex.from_frame(table, panel.close), rows, fitted_scaler, context=context
         )
 
     train_rows, train_table = member_of(split, sequences, "train")
     chosen = np.linspace(0, len(train_rows) - 1, min(len(train_rows), 4000)).astype(int)
-    train = inputs_of(dataset(sequences, train_rows[chosen]))
+    train = inputs_of(dataset(sequences, train_rows[chosen], panel, context))
     step = max(len(chosen) // BACKGROUND, 1)
     background = Inputs(train.x[::step], train.mask[::step], None if train.context is None else train.context[::step])
     rows, keys = rows_of(wanted_sequences, wanted)
-    own = inputs_of(dataset(wanted_sequences, rows))
+    own = inputs_of(dataset(wanted_sequences, rows, *(own_inputs or (panel, context))))
     out = []
     for i in range(len(rows)):
         row = own.of(i)
