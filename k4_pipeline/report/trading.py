@@ -40,7 +40,7 @@ def _kind(value: Any) -> str:
 def heatmap(trading: dict[str, Any]) -> Grid | None:
     """Return of each month as a coloured table."""
     monthly = trading.get("monthly") or []
-    if not monthly:
+    if not monthly or not trading["curves"]:  # no order was filled
         return None
     top = max([abs(v) for row in monthly for v in row["months"] if finite(v)] + [1e-9])
     rows = []

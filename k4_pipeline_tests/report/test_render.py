@@ -15,6 +15,7 @@ from k4_pipeline.report.render import render_html, render_report, share_plotly
 from k4_pipeline.report.sections import verdict_groups
 from k4_pipeline.report.summary import counted, headline_lines, state
 from k4_pipeline.report.text import render_markdown
+from k4_pipeline.report.trading import render_backtest
 from k4_pipeline.storage.json_values import json_safe
 from k4_pipeline.verdict import Verdict
 from k4_pipeline_tests.evaluation.test_integrity import AS_OF, make_scored, make_split, metrics_of
@@ -154,3 +155,19 @@ def test_the_three_files_are_written_and_the_json_has_no_nan(report, tmp_path):
 
 def test_values_that_are_not_finite_become_null():
     assert json_safe({"a": float("nan"), "b": [float("inf"), 1.0]}) == {"a": None, "b": [None, 1.0]}
+
+
+def test_a_backtest_without_a_filled_order_is_a_page_that_says_so():
+    trading = {"results": [], "curves": [], "monthly": [{"year": 2024, "months": [None] * 12, "year_return": 0.0}]}
+    row = {
+        "rule": "model",
+        "exits": "race",
+        "trades": 0,
+        "net_return": 0.0,
+        "mean_net": None,
+        "low": None,
+        "high": None,
+    }
+    row |= {"hit_rate": None, "max_drawdown": 0.0, "turnover": 0.0, "break_even_cost": None, "mean_cost": None}
+    said = "model: no order was filled, so there is nothing to judge."
+    assert said in render_backtest({**trading, "results": [row], "in_words": [said], "assumptions": []}, "Backtest")
