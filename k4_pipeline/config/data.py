@@ -12,10 +12,12 @@ from k4_pipeline.errors import ConfigError
 class SourceConfig:
     """Where the bars (and, if wanted, the snapshots) come from."""
 
-    source: Literal["simulated", "folder", "table", "yfinance"] = "simulated"  # kind of source
+    source: Literal["simulated", "folder", "table", "yfinance", "tiingo", "polygon", "alpaca", "binance", "plugin"] = (
+        "simulated"  # kind of source
+    )
     path: str = ""  # folder or file
     tickers: tuple[str, ...] = ()  # yfinance universe, or a filter for the others
-    start: str = ""  # ISO date, yfinance only
+    start: str = ""  # ISO date, vendors only
     snapshots_path: str = ""  # "" = scan for patterns; else an external snapshot file
     missing_tickers: Literal["fail", "filter", "fetch"] = "fail"  # what becomes of snapshots whose ticker has no bars
     dialect: str = ""  # what the files leave open, as in "decimal=comma date_order=day" (market/dialect)
