@@ -20,7 +20,9 @@ def data() -> None:
 @app.command()
 @explained
 def check(
-    source: Annotated[str | None, typer.Option(help="folder, table, yfinance or simulated; told from --path.")] = None,
+    source: Annotated[
+        str | None, typer.Option(help="folder, table, a vendor (see k4 run --help) or simulated; told from --path.")
+    ] = None,
     path: Annotated[Path | None, typer.Option(help="Folder of files, or one long file.")] = None,
     universe: Annotated[str | None, typer.Option(help="Only these tickers (comma separated).")] = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE.parquet", help="Write the clean bars.")] = None,

@@ -26,7 +26,11 @@ STEP_TIMES = "step_seconds.json"
 @explained
 def run(
     source: Annotated[
-        str | None, typer.Option(help="Where the bars come from: simulated (default), folder, table or yfinance.")
+        str | None,
+        typer.Option(
+            help="Where the bars come from: simulated (default), folder, table, yfinance, tiingo, polygon, alpaca, "
+            "binance, or plugin (a class of yours; --path names it)."
+        ),
     ] = None,
     path: Annotated[
         Path | None, typer.Option(help="Folder with one CSV or Parquet file per ticker, or one long table.")
@@ -76,7 +80,7 @@ def run(
     universe: Annotated[
         str | None, typer.Option(help="Tickers for yfinance, or a filter for the other sources (comma separated).")
     ] = None,
-    start: Annotated[str | None, typer.Option(help="First day to fetch (yfinance only), YYYY-MM-DD.")] = None,
+    start: Annotated[str | None, typer.Option(help="First day to fetch (vendors only), YYYY-MM-DD.")] = None,
     backend: Annotated[
         str | None, typer.Option(help="Selective scan: auto (default), naive, cpu, triton or mamba_ssm.")
     ] = None,

@@ -121,13 +121,14 @@ def changed_since(source: SourceConfig, when: float | None) -> str:
 
 def raw_again(config: PipelineConfig, when: float | None = None) -> tuple[RawBars | None, str]:
     """The raw bars read again from their source; None and why when the source is another one by now, or no file."""
-    if config.source.source == "yfinance":
+    if config.source.source in ("yfinance", "plugin", *sources.VENDORS):
         return None, "a vendor is not asked again during an audit"
     if config.source.source in ("folder", "table"):
         why = changed_since(config.source, when)
         if why:
             return None, why
-    return sources.read_bars(config.source, config.simulation), ""
+    exchange = config.cleaning.default_exchange
+    return sources.read_bars(config.source, config.simulation, default_exchange=exchange), ""
 
 
 def stored_fitted(refs: dict[str, ArtifactRef]) -> Fitted:

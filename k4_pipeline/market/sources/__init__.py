@@ -12,7 +12,7 @@ from k4_pipeline.errors import BadInputError, ConfigError
 from k4_pipeline.market.sources.base import RAW_COLUMNS, RawBars
 from k4_pipeline.progress import Progress
 
-__all__ = ["RAW_COLUMNS", "RawBars", "read_bars"]
+__all__ = ["RAW_COLUMNS", "VENDORS", "RawBars", "read_bars"]
 
 # source -> module and class below `vendors`: `history(ticker, start)` of each is fetched and kept as Yahoo's is.
 VENDORS = {
@@ -33,7 +33,7 @@ def read_bars(
 ) -> RawBars:
     """The bars of the configured source as sent, for `market.cleaning.clean_bars`.
 
-    `raw_dir` is the folder in which the source `yfinance` keeps what the vendor sent; the other sources ignore it.
+    `raw_dir` is the folder that keeps what a vendor sent (`yfinance`, `VENDORS`); the other sources ignore it.
     Sources are imported when used: the vendor's client is an optional extra, the simulated market compiles kernels.
     """
     if source.source == "simulated":
@@ -58,9 +58,7 @@ def read_bars(
         from k4_pipeline.market.sources.yfinance_source import fetch
 
         if raw_dir is None:
-            raise BadInputError(
-                f"source {source.source!r} needs raw_dir, the folder in which the vendor's bars are kept"
-            )
+            raise BadInputError(f"source {source.source!r} needs raw_dir, the folder that keeps the vendor's bars")
         if source.source == "yfinance":
             return fetch(source.tickers, raw_dir, start=source.start, progress=progress)
         # Tickers of different vendors may be spelled alike and be adjusted differently: a folder for each.
@@ -69,7 +67,7 @@ def read_bars(
             source.tickers, folder, start=source.start, client=_client(VENDORS[source.source]), progress=progress
         )
     if source.source == "plugin":
-        return _plugin(source, default_exchange)
+        return _plugin(source)
     known = ", ".join(("simulated", "folder", "table", "yfinance", *VENDORS, "plugin"))
     raise ConfigError(f"source {source.source!r} is unknown; use one of {known}")
 
@@ -79,7 +77,7 @@ def _client(place: str) -> Any:
     return getattr(importlib.import_module(f"k4_pipeline.market.sources.vendors.{module}"), name)()
 
 
-def _plugin(source: SourceConfig, default_exchange: str) -> RawBars:
+def _plugin(source: SourceConfig) -> RawBars:
     """A user's own source: an entry point of group `k4_pipeline.sources`, named as `source.path`.
 
     It is a class without arguments whose `bars(tickers, start)` gives a frame with ticker, date, open, high, low, close
