@@ -8,13 +8,14 @@ from typing import Any, Literal
 from k4_pipeline.errors import ConfigError
 
 
+SourceKind = Literal["simulated", "folder", "table", "yfinance", "tiingo", "polygon", "alpaca", "binance", "plugin"]
+
+
 @dataclass(frozen=True)
 class SourceConfig:
     """Where the bars (and, if wanted, the snapshots) come from."""
 
-    source: Literal["simulated", "folder", "table", "yfinance", "tiingo", "polygon", "alpaca", "binance", "plugin"] = (
-        "simulated"  # kind of source
-    )
+    source: SourceKind = "simulated"  # kind of source
     path: str = ""  # folder or file
     tickers: tuple[str, ...] = ()  # yfinance universe, or a filter for the others
     start: str = ""  # ISO date, vendors only
