@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 from k4_pipeline.errors import ConfigError
 
-
 SourceKind = Literal["simulated", "folder", "table", "yfinance", "tiingo", "polygon", "alpaca", "binance", "plugin"]
 
 
