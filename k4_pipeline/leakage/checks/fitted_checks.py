@@ -7,6 +7,7 @@ bar dated as_of or later is NaN. What comes out must be what is stored, bit for 
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import Any
 
 import numpy as np
@@ -67,6 +68,7 @@ def compare_fitted(stored: Fitted, again: Fitted, *, when: str) -> Comparison:
         expect(
             f"calibrator: {name}", getattr(stored.calibrator, name).tolist(), getattr(again.calibrator, name).tolist()
         )
+    expect("certified tiers", *(json.dumps(f.certificates.to_dict(), sort_keys=True) for f in (stored, again)))
     return out
 
 
@@ -86,6 +88,11 @@ def _nudged_calibrator(context: AuditContext) -> AuditContext:
     return _fitted_with(context, calibrator=dataclasses.replace(old, bias=old.bias + 1e-12))
 
 
+def _other_certificate(context: AuditContext) -> AuditContext:
+    old = context.full.need_fitted().certificates
+    return _fitted_with(context, certificates=dataclasses.replace(old, calibration_k4=old.calibration_k4 + 1))
+
+
 def _other_best_epoch(context: AuditContext) -> AuditContext:
     fitted = context.full.need_fitted()
     other = fitted.best_epoch - 1 if fitted.best_epoch > 1 else len(fitted.history)
@@ -100,7 +107,7 @@ def _other_best_epoch(context: AuditContext) -> AuditContext:
     misses="Train and validation rows that are wrong themselves; other machines or thread counts (bits may "
     "differ there).",
     needs=("split", "fitted", "refit"),
-    tampers=(_nudged_scaler,),
+    tampers=(_nudged_scaler, _nudged_calibrator, _other_certificate),
 )
 def everything_fitted_comes_from_the_permitted_rows_alone(context: AuditContext) -> Verdict:
     """Fit again on the permitted rows."""

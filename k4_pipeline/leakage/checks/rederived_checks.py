@@ -17,7 +17,6 @@ from k4_pipeline.config import KEYS
 from k4_pipeline.evaluation import validation, value
 from k4_pipeline.features import compute
 from k4_pipeline.features.spec import MARKET_NAMES
-from k4_pipeline.leakage.checks.prediction_checks import NUMBERS
 from k4_pipeline.leakage.checks.replay_at_cutoffs import LABELS
 from k4_pipeline.leakage.engine.audit import AuditContext, check, verdict_of
 from k4_pipeline.leakage.engine.compare import Comparison, compare_arrays, compare_tables
@@ -89,8 +88,7 @@ def stored_tables_are_those_the_stages_make(context: AuditContext) -> Verdict:
         )
     made = production.predict_member(full, "test", full.need_fitted())
     assert full.predictions is not None
-    same = [*NUMBERS, "pattern_id", "split"]
-    out.merge(compare_tables("predictions", full.predictions, made, KEYS, same, when=WHEN, cause=CAUSE))
+    out.merge(_table("predictions", full.predictions, made))
     return verdict_of(out, labels=len(LABELS))
 
 
