@@ -34,6 +34,7 @@ PLUMBING = (
     "cli",
     "defs",
     "storage",
+    "pipeline.sharded",  # where and in which order the same domain functions run; equal byte for byte (a test)
 )
 PROOF = ("leakage", "report")
 REPORT = "validation_report"
