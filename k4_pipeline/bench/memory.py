@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -70,8 +71,9 @@ def _repeated(path: str, copies: int, folder: str, repeats: int) -> dict[str, fl
     context = multiprocessing.get_context("spawn")
     runs = []
     for _ in range(repeats):
-        with tempfile.TemporaryDirectory(dir=folder) as own, context.Pool(1) as pool:
-            runs.append(pool.apply(_measure, (path, copies, own)))
+        # The executor's process ends by itself: a pool would wait for one that ignores SIGTERM, as its parent may.
+        with tempfile.TemporaryDirectory(dir=folder) as own, ProcessPoolExecutor(1, mp_context=context) as pool:
+            runs.append(pool.submit(_measure, path, copies, own).result())
     row = sorted(runs, key=lambda r: r["ns_per_bar"])[len(runs) // 2]
     return {**row, "peak_mib": max(r["peak_mib"] for r in runs)}
 
