@@ -109,7 +109,7 @@ def _predictions(evidence: Evidence) -> Verdict:
 SNAPSHOT_PROOF = Proposition(
     "snapshots_do_not_depend_on_later_bars",
     _snapshots,
-    description="Snapshots of sampled tickers come out again, to the bit, with each of their bars as the last one.",
+    description="Snapshots of sampled tickers are reproduced, to the bit, with each of their bars as the last one.",
 )
 LABEL_PROOF = Proposition(
     "labels_are_those_of_an_independent_race",
@@ -120,7 +120,7 @@ LABEL_PROOF = Proposition(
 SEQUENCE_PROOF = Proposition(
     "sequences_do_not_depend_on_later_bars",
     _sequences,
-    description="Windows, masks and geometry of sampled tickers come out again when later bars are cut or spoilt.",
+    description="Windows, masks and geometry of sampled tickers are reproduced when later bars are cut or spoilt.",
 )
 SPLIT_PROOF = Proposition(
     "membership_follows_from_dates_and_bars",

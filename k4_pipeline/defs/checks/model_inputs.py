@@ -68,7 +68,7 @@ CHECKS = [
             Proposition(
                 "training_windows_do_not_depend_on_later_bars",
                 _windows_proof,
-                description="On bars cut at a date the windows whose label was known by then come out again, no other.",
+                description="On bars cut at a date the windows whose label was known by then are reproduced, no other.",
             ),
         ],
     ),

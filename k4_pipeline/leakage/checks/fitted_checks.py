@@ -101,7 +101,7 @@ def _other_best_epoch(context: AuditContext) -> AuditContext:
 
 @check(
     "fitted",
-    proves="Scaler, weights, every number of the history, best epoch and calibrator come out again to the bit "
+    proves="Scaler, weights, every number of the history, best epoch and calibrator are reproduced to the bit "
     "with nothing "
     "there but train and validation rows, and NaN for all bars from as_of on (test rows poisoned or absent).",
     misses="Train and validation rows that are wrong themselves; other machines or thread counts (bits may "
@@ -125,7 +125,7 @@ def everything_fitted_comes_from_the_permitted_rows_alone(context: AuditContext)
 
 @check(
     "fitted",
-    proves="The scaler comes out again, to the bit, from an index that holds the train rows alone and a panel "
+    proves="The scaler is reproduced, to the bit, from an index that holds the train rows alone and a panel "
     "that is NaN "
     "outside their windows.",
     misses="Train rows that are wrong themselves.",
@@ -174,7 +174,7 @@ def monitor_order(name: str) -> tuple[str, ...]:
 
 @check(
     "fitted",
-    proves="The kept epoch is the best by its own history, and the numbers of that epoch come out again when the "
+    proves="The kept epoch is the best by its own history, and the numbers of that epoch are reproduced when the "
     "stored "
     "weights score the validation rows: it was chosen on validation, not on test.",
     misses="Choices between runs (model size, settings), which are not made in this pipeline.",
@@ -239,7 +239,7 @@ def _measured_again(full: PipelineRun, fitted: Fitted, i: int, kept: dict[str, A
 
 @check(
     "fitted",
-    proves="The calibrator comes out again from the stored weights' scores of the validation rows and their labels.",
+    proves="The calibrator is reproduced from the stored weights' scores of the validation rows and their labels.",
     misses="Validation rows that are wrong themselves.",
     needs=("split", "fitted"),
     tampers=(_nudged_calibrator,),

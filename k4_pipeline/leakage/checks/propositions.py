@@ -147,7 +147,7 @@ def no_pattern_in_two_splits(split: pd.DataFrame) -> Verdict:
 def scaler_was_fitted_on_train_only(
     scaler: Any, panel: FeaturePanel, sequences: pd.DataFrame, split: pd.DataFrame, config: ScalerConfig
 ) -> Verdict:
-    """Refit on the train rows alone: the stored scaler must come out again, to the bit of its hash."""
+    """Refit on the train rows alone: the stored scaler must be reproduced, to the bit of its hash."""
     from k4_pipeline.sequences.assemble import SequenceIndex
     from k4_pipeline.sequences.scaler import fit_scaler
 

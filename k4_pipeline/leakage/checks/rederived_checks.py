@@ -52,7 +52,7 @@ def _table(name: str, stored: pd.DataFrame, again: pd.DataFrame) -> Comparison:
 
 @check(
     "stored",
-    proves="Features, snapshots, labels, sequences, split and predictions come out again to the bit, in every "
+    proves="Features, snapshots, labels, sequences, split and predictions are reproduced to the bit, in every "
     "column and "
     "row, from the stored tables they name and the settings asked for.",
     misses="What the stages themselves do (replays and oracles).",
@@ -159,7 +159,7 @@ def _other_share(context: AuditContext) -> AuditContext:
 
 @check(
     "report",
-    proves="Every number of report.json about data, classes, metrics and integrity tests comes out again to the last "
+    proves="Every number of report.json about data, classes, metrics and integrity tests is reproduced to the last "
     "digit from the stored tables.",
     misses="The arithmetic of the metrics (a second implementation recomputes those).",
     needs=("stored", "split", "fitted", "predictions", "metrics"),

@@ -285,7 +285,7 @@ def everything_is_reproduced_from_bars_cut_at_a_date(context: AuditContext) -> V
 
 @check(
     "replay",
-    proves="Stored predictions come out again, to the bit, from the stored model on bars cut at sampled dates.",
+    proves="Stored predictions are reproduced, to the bit, from the stored model on bars cut at sampled dates.",
     misses="A model whose weights themselves know the future (the refit checks look at that).",
     needs=("fitted", "predictions"),
     tampers=(spoil_prediction,),

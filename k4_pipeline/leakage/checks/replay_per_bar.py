@@ -182,7 +182,7 @@ def scoped(full: PipelineRun, tickers: list[str]) -> PipelineRun:
 
 @check(
     "replay",
-    proves="Every snapshot (of the sampled tickers) comes out again, with its boundaries, window, mask and model input "
+    proves="Every snapshot (of the sampled tickers) is reproduced, with its boundaries, window, mask and model input "
     "to the bit, when its bar is the last one of the history; and no snapshot is missing because of later bars.",
     misses="A snapshot that later bars removed, when none of the cuts falls between it and those bars.",
     needs=("scanned",),

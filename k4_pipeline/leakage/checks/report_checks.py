@@ -76,7 +76,7 @@ def _more_rows(context: AuditContext) -> AuditContext:
 
 @check(
     "report",
-    proves="The metrics come out again, by their definitions, from the stored predictions of the test rows and "
+    proves="The metrics are reproduced, by their definitions, from the stored predictions of the test rows and "
     "the labels of the labelled snapshots: the right rows, the right truth, the right arithmetic.",
     misses="The bootstrap intervals, whose draws are not repeated here.",
     needs=("split", "predictions", "metrics"),
@@ -212,7 +212,7 @@ INTERVALS = ("k4_auc", "ev_correlation_pearson")
 
 @check(
     "report",
-    proves="The volatility ranking beside every metric comes out again from bars, and the intervals of K4 AUC and EV "
+    proves="The volatility ranking beside every metric is reproduced from bars, and the intervals of K4 AUC and EV "
     "correlation from the documented draws of whole tickers and months, by a second implementation.",
     misses="The intervals of the other metrics.",
     needs=("split", "predictions", "metrics"),

@@ -46,7 +46,7 @@ def _memory(context: AuditContext) -> AuditContext:
 
 @check(
     "isolation",
-    proves="Features, the whole scan (undrawn), windows, labels and scores come out again with the same bits in "
+    proves="Features, the whole scan (undrawn), windows, labels and scores are reproduced with the same bits in "
     "a process "
     "that may open no file outside the installed code and has an empty home, from bars cut at a date, "
     "under other ticker "

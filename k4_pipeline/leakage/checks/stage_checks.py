@@ -91,7 +91,7 @@ def _renumbered(sequences: pd.DataFrame, bars: Bars, tickers: list[str]) -> pd.D
 def snapshots_do_not_depend_on_later_bars(
     bars: Bars, snapshots: pd.DataFrame, config: PipelineConfig, *, of_file: bool = False
 ) -> Verdict:
-    """Stored snapshots of a few tickers come out again at every one of their dates as the last bar."""
+    """Stored snapshots of a few tickers are reproduced at every one of their dates as the last bar."""
     name = "snapshots_do_not_depend_on_later_bars"
     checks = ["everything_is_reproduced_from_bars_cut_at_a_date", "nothing_changes_when_later_bars_are_spoilt"]
     if not of_file:
@@ -102,7 +102,7 @@ def snapshots_do_not_depend_on_later_bars(
 def sequences_do_not_depend_on_later_bars(
     bars: Bars, snapshots: pd.DataFrame, sequences: pd.DataFrame, config: PipelineConfig, *, of_file: bool = False
 ) -> Verdict:
-    """Stored windows, masks and geometry of a few tickers come out again when later bars are cut or spoilt."""
+    """Stored windows, masks and geometry of a few tickers are reproduced when later bars are cut or spoilt."""
     name = "sequences_do_not_depend_on_later_bars"
     checks = ["everything_is_reproduced_from_bars_cut_at_a_date", "nothing_changes_when_later_bars_are_spoilt"]
     if not of_file:
