@@ -91,6 +91,26 @@ def test_an_interrupt_is_seen_though_somebody_else_took_the_handler() -> None:
         assert not asked()
 
 
+def test_a_run_started_in_the_background_by_a_script_can_be_ended() -> None:
+    # A shell without job control lets what it starts with `&` ignore SIGINT, and Dagster copies that to SIGTERM.
+    code = """
+import os, signal
+from dagster._utils.interrupts import capture_interrupts
+from k4_pipeline.defs.interrupts import watching_for_stop
+
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+with watching_for_stop() as asked:
+    with capture_interrupts():
+        pass
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+    except KeyboardInterrupt:
+        print("stopped", asked())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["stopped", "True"]
+
+
 @pytest.mark.parametrize("kind", ["file", "read-only"])
 def test_a_home_that_cannot_be_used_is_one_sentence(tmp_path: Path, kind: str) -> None:
     home = tmp_path / "home"
