@@ -51,7 +51,7 @@ class RecipeConfig:
     # What mends probabilities on the rows left to the calibrator: "vector" (a scale and a level of every class), for
     # losses that distort them, or "level" (levels alone, held close to zero).
     calibration: Literal["vector", "level"] = "vector"
-    min_train_k4: int = 10  # fewer K4 rows to train on: no tier above AVOID, no champion
+    min_train_k4: int = 10  # fewer K4 rows to train on: no tier above AVOID, and no champion is replaced
     logit_c: float = 0.01  # inverse strength of the penalty
     forest_trees: int = 150  # trees of a forest
     forest_min_leaf_rows: int = 40  # smallest leaf

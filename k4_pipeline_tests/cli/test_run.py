@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 from k4_pipeline.cli import app
 from k4_pipeline.cli.progress import readable
 from k4_pipeline.cli.results import show_result
-from k4_pipeline.defs.export import EXPORTS, inert
+from k4_pipeline.defs.export import EXPORTS
 from k4_pipeline.defs.graph import ASSET_ORDER
 from k4_pipeline.defs.instance import create_home, open_instance
 from k4_pipeline.defs.run import DATA_ASSETS, RunOutcome, run_graph
@@ -346,13 +346,6 @@ def test_a_page_that_holds_everything_can_be_written(home):
     path = Path(k4(home, "report", "--single-file").stdout.strip())
     assert path.name == "report-single.html"
     assert path.stat().st_size > 4_000_000
-
-
-def test_texts_that_a_spreadsheet_would_run_are_made_inert():
-    table = pd.DataFrame({"a": ["=1+1", "+x", "-x", "@x", "x=1", None], "n": [-1.0, 2.0, 3.0, 4.0, 5.0, 6.0]})
-    made = inert(table)
-    assert made["a"].tolist()[:5] == ["'=1+1", "'+x", "'-x", "'@x", "x=1"]
-    assert made["n"].tolist() == table["n"].tolist()
 
 
 def test_the_status_tells_what_may_be_used_and_what_to_do_next(home, result, tmp_path):
