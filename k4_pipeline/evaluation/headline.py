@@ -77,8 +77,8 @@ def headline(metrics: dict[str, Any]) -> list[str]:
         elif word == "worse":
             out.append(f"{who[0].upper()}{who[1:]} wins: it finds more K4 than the model ({figures}).")
         else:
-            ahead = "The model is" if recall > other else f"{who} is"
-            out.append(f"{ahead[0].upper()}{ahead[1:]} ahead, but not certainly: the model and {who} ({figures}).")
+            first, second = ("the model", who) if recall > other else (who, "the model")
+            out.append(f"{first[0].upper()}{first[1:]} is ahead of {second}, but not certainly ({figures}).")
     if math.isfinite(recall) and "best_possible" in metrics:
         out.append(f"The best possible on this simulated market is {_value(metrics['best_possible'], RANKING):.1%}.")
     return out
