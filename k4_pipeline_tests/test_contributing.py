@@ -23,7 +23,7 @@ PLACES = {
     },
     "A source of bars": {
         "market/sources/__init__.py": "def read_bars(",
-        "config/data.py": "source: Literal[",
+        "config/data.py": "SourceKind = Literal[",
     },
     "A label rule": {
         "patterns/labels.py": "def _race(",

@@ -171,8 +171,8 @@ def test_an_asset_page_shows_its_class_table_date_range_and_pictures(page, url, 
     text = _text_with(page, f"{url}/assets/labeled_snapshots", "K4_EXCEPTIONAL")
     assert "Row count" in text
     assert "date_range" in text
-    page.locator("img[src^='data:image/png']").first.wait_for()
-    assert page.locator("img[src^='data:image/png']").count() >= 2
+    page.locator("img[src^='data:image/svg']").first.wait_for()
+    assert page.locator("img[src^='data:image/svg']").count() >= 2
 
 
 def test_the_report_page_links_to_the_report(page, url, materialized):
