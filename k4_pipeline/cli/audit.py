@@ -47,6 +47,9 @@ def audit(
         int | None,
         typer.Option(help="Checks run at the same time. Default: one a core, at most 4; --planted: one a core."),
     ] = None,
+    stop_at_failure: Annotated[
+        bool, typer.Option("--stop-at-failure", help="End with the first check that fails.")
+    ] = False,
     budget: Annotated[float | None, typer.Option(help="Seconds; a check without time left counts as failed.")] = None,
     planted: Annotated[
         bool, typer.Option("--planted", help="Plant known leaks and count how many the audit notices.")
@@ -94,6 +97,7 @@ def audit(
             isolated=not in_process,
             workers=workers or min(4, n_threads()),
             budget_s=budget,
+            stop_at_failure=stop_at_failure,
             progress=progress.of("checks"),
             facts=lambda as_of: audit_facts(settings, as_of),
             export=lambda name, out, as_of: export_asset(settings, name, out, as_of),

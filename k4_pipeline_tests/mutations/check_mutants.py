@@ -13,7 +13,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from k4_pipeline_tests.mutations.real_path import patched, restored, workers
+from k4_pipeline_tests.mutations.copies import patched, restored, workers
 from k4_pipeline_tests.mutations.source_patches import Edit, SourceLeak
 
 CHECKS = "leakage/checks/"

@@ -18,6 +18,11 @@ class SourceLeak:
     options: tuple[str, ...] = ()
 
 
+def leak(name: str, kind: str, file: str, old: str, new: str, *, options: tuple[str, ...] = ()) -> SourceLeak:
+    """A leak of one edit."""
+    return SourceLeak(name, kind, ((file, old, new),), options)
+
+
 @dataclass(frozen=True)
 class CleanVariant:
     """An honest run with other options."""

@@ -1,10 +1,11 @@
 """The audit on the path people use: each leak is a patch of the source, run as `k4 run` and `k4 audit` from a shell.
 
-`python -m k4_pipeline_tests.mutations.real_path --seeds 3 --jobs 4 > real.json`
+`python -m k4_pipeline_tests.mutations.real_path --seeds 3 --out outcomes.jsonl`
 
 A worker owns a copy of the package; a leak edits files of the copy, which are put back afterwards. Run and audit are
 processes of their own with a home of their own on a small market of CSV bars. A leak is found when the run or the audit
-ends with a status other than 0; a clean variant is misjudged when one of them does.
+ends with a status other than 0; a clean variant is misjudged when one of them does. Every outcome is a line of `--out`
+as soon as it is known; what stands there already is not tried again, so that a campaign can be split and taken up.
 """
 
 from __future__ import annotations
@@ -12,8 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import queue
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -24,12 +23,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import k4_pipeline
 from k4_pipeline.leakage.engine.small import small_config
 from k4_pipeline.market.sources.simulated import simulate
+from k4_pipeline_tests.mutations.copies import patched, restored, workers
 from k4_pipeline_tests.mutations.source_patches import CLEAN, LEAKS, CleanVariant, SourceLeak
 
-SOURCE = Path(k4_pipeline.__file__).parent
 SMALL = (
     "patterns.bbw_percentile_max=0.45",
     "patterns.volume_ratio_max=1.1",
@@ -42,11 +40,13 @@ SMALL = (
     "labels.stop_loss=0.05",
     "split.validation_months=7",
     "split.min_train_rows=30",
-    "integrity.bootstrap_draws=50",
+    "integrity.bootstrap_draws=20",
     "controls.max_rows=200",
     "training.batch_size=128",
 )
-TICKERS, BARS = 16, 760
+# Leaks are tried without the negative controls, which could only help to find them; clean variants with them.
+OF_LEAKS = ("controls.enabled=false",)
+TICKERS, BARS = 14, 700
 TIMEOUT_S = 900
 
 
@@ -64,6 +64,7 @@ class Outcome:
     first: str = ""
     run_seconds: float = 0.0
     audit_seconds: float = 0.0
+    stored: dict[str, str] = field(default_factory=dict)  # asset -> fingerprint of what the run stored
 
     @property
     def found(self) -> bool:
@@ -76,26 +77,6 @@ def write_market(path: Path, seed: int) -> Path:
     frame = simulate(small_config(seed, n_tickers=TICKERS, n_bars=BARS).simulation).frame
     frame.drop(columns="source").to_csv(path, index=False)
     return path
-
-
-def patched(worker: Path, leak: SourceLeak) -> list[Path]:
-    """Edit the copy of the package; the edited files. Raises `ValueError` when a patch does not fit the source."""
-    edited = []
-    for file, old, new in leak.edits:
-        path = worker / "k4_pipeline" / file
-        text = path.read_text()
-        if text.count(old) < 1:
-            raise ValueError(f"{leak.name}: {file} does not hold the text to replace; renew the patch")
-        path.unlink()  # the copy may be a link to the original
-        path.write_text(text.replace(old, new))
-        edited.append(path)
-    return edited
-
-
-def restored(worker: Path, files: list[Path]) -> None:
-    """Put the original files back, with their times: compiled kernels stay valid."""
-    for path in files:
-        shutil.copy2(SOURCE / path.relative_to(worker / "k4_pipeline"), path)
 
 
 def _command(worker: Path, home: Path, *arguments: str) -> tuple[int, str, str, float]:
@@ -119,26 +100,35 @@ def _command(worker: Path, home: Path, *arguments: str) -> tuple[int, str, str, 
     return done.returncode, done.stdout, home.with_suffix(".err").read_text()[-2000:], seconds
 
 
+def fingerprints(home: Path) -> dict[str, str]:
+    """asset -> fingerprint of its newest version: what a leak has changed differs from the clean run of its market."""
+    found = {}
+    for file in sorted((home / "artifacts").glob("*/*/v*/manifest.json")):
+        found[file.parent.parent.parent.name] = str(json.loads(file.read_text()).get("fingerprint", ""))[:16]
+    return found
+
+
 def tried(worker: Path, item: SourceLeak | CleanVariant, seed: int, market: Path) -> Outcome:
     """Run and audit one leak or clean variant."""
-    clean, edited = isinstance(item, CleanVariant), []
-    options = ["--preset", "micro", "--epochs", "2"]
-    sets = [text for s in SMALL for text in ("--set", s)]
+    clean = isinstance(item, CleanVariant)
+    sets = [text for s in (*SMALL, *(() if clean else OF_LEAKS)) for text in ("--set", s)]
     own = list(item.options)
     source = [] if "--world" in own or "--path" in own else ["--path", str(market)]
     with tempfile.TemporaryDirectory(prefix="k4-mutant-") as folder:
-        home = Path(folder) / "home"
+        home, edited = Path(folder) / "home", []
         try:
             if not clean:
                 edited = patched(worker, item)
-            status, out, err, seconds = _command(worker, home, "run", *options, *sets, *source, *own)
+            options = ["--preset", "micro", "--epochs", "2", *sets, *source, *own]
+            status, out, err, seconds = _command(worker, home, "run", *options)
             outcome = Outcome(item.name, item.kind, seed, clean, status, None, run_seconds=seconds)
+            outcome.stored = fingerprints(home)
             if status != 0:
-                outcome.first = (json.loads(out)["errors"] if out.startswith("{") else err.splitlines()[-1:] or [""])[
-                    0
-                ][:300]
+                errors = json.loads(out)["errors"] if out.startswith("{") else err.splitlines()[-1:]
+                outcome.first = (errors or [""])[0][:300]
                 return outcome
-            status, out, err, seconds = _command(worker, home, "audit")
+            again = [] if clean else ["--stop-at-failure"]
+            status, out, err, seconds = _command(worker, home, "audit", "--workers", "1", *again)
             outcome.audit_status, outcome.audit_seconds = status, seconds
             if out.startswith("{"):
                 result = json.loads(out)
@@ -152,59 +142,71 @@ def tried(worker: Path, item: SourceLeak | CleanVariant, seed: int, market: Path
             restored(worker, edited)
 
 
-def workers(jobs: int, work: Path) -> queue.Queue[Path]:
-    """Folders with a copy of the package each, always at the same places: kernels are compiled once for each."""
-    free: queue.Queue[Path] = queue.Queue()
-    for i in range(jobs):
-        worker = work / f"worker-{i}"
-        shutil.rmtree(worker, ignore_errors=True)
-        shutil.copytree(SOURCE, worker / "k4_pipeline", ignore=shutil.ignore_patterns("__pycache__"))
-        free.put(worker)
-    return free
-
-
-def run_all(items: list[Any], seeds: list[int], jobs: int, work: Path, progress: Any = None) -> list[Outcome]:
-    """Every item on every market; `work` keeps the copies, so that kernels are compiled once for each worker."""
+def run_all(tasks: list[tuple[Any, int]], jobs: int, work: Path, out: Path, *, until: float) -> list[Outcome]:
+    """Every (item, seed) that can be begun before `until` (time.monotonic); `work` keeps the copies of the package."""
     free = workers(jobs, work)
-    markets = {seed: write_market(work / f"market-{seed}.csv", seed) for seed in seeds}
+    markets = {seed: write_market(work / f"market-{seed}.csv", seed) for seed in sorted({s for _, s in tasks})}
     lock, made = threading.Lock(), []
 
-    def one(task: tuple[Any, int]) -> Outcome:
+    def one(task: tuple[Any, int]) -> None:
+        if time.monotonic() > until:
+            return
         item, seed = task
         worker = free.get()
         try:
             outcome = tried(worker, item, seed, markets[seed])
         finally:
             free.put(worker)
-        with lock:
+        with lock, out.open("a") as lines:
             made.append(outcome)
-            if progress is not None:
-                progress(outcome, len(made))
-        return outcome
+            lines.write(json.dumps(asdict(outcome)) + "\n")
+            _say(outcome, len(made), len(tasks))
 
     with ThreadPoolExecutor(jobs) as pool:
-        return list(pool.map(one, [(item, seed) for seed in seeds for item in items]))
+        list(pool.map(one, tasks))
+    return made
 
 
-def summary(outcomes: list[Outcome], seeds: list[int], seconds: float) -> dict[str, Any]:
+def _say(outcome: Outcome, done: int, of: int) -> None:
+    word = ("ALARM" if outcome.found else "quiet") if outcome.clean else ("found" if outcome.found else "MISSED")
+    where = "run" if outcome.run_status else ", ".join(outcome.found_by)[:120]
+    cost = f"{outcome.run_seconds:.0f}+{outcome.audit_seconds:.0f} s"
+    head = f"{done}/{of} {word} {outcome.name} [{outcome.seed}] {cost}"
+    print(f"{head} {where} | {outcome.first[:160]}", file=sys.stderr, flush=True)
+
+
+def summary(outcomes: list[Outcome]) -> dict[str, Any]:
     """Counts, misses, alarms and cost, JSON-able."""
     leaks, clean = [o for o in outcomes if not o.clean], [o for o in outcomes if o.clean]
     audited = [o for o in clean if o.audit_status == 0 and o.run_seconds]
     cost = sum(o.audit_seconds for o in audited) / max(sum(o.run_seconds for o in audited), 1e-9)
+    honest = {o.seed: o.stored for o in clean if o.name == "as_it_is"}
+    missed = [o for o in leaks if not o.found]
+    kinds = sorted({o.kind for o in leaks})
+    by_kind = {k: {o.name: o.found for o in leaks if o.kind == k} for k in kinds}
     return {
-        "seeds": seeds,
+        "seeds": sorted({o.seed for o in outcomes}),
         "leaks": len({o.name for o in leaks}),
+        "leaks_always_found": len({o.name for o in leaks} - {o.name for o in missed}),
         "leak_runs": len(leaks),
         "found_runs": sum(o.found for o in leaks),
         "found_by_run": sum(o.run_status != 0 for o in leaks),
-        "missed": sorted({o.name for o in leaks if not o.found}),
+        "missed": sorted(f"{o.name} [{o.seed}]" for o in missed),
+        # Of these nothing stored differs from the clean run of the same market: the patch had nothing to act on.
+        "missed_without_effect": sorted(f"{o.name} [{o.seed}]" for o in missed if o.stored == honest.get(o.seed)),
+        "by_kind": {k: f"{sum(v.values())} of {len(v)}" for k, v in by_kind.items()},
         "clean_variants": len({o.name for o in clean}),
         "clean_runs": len(clean),
         "false_alarms": [asdict(o) for o in clean if o.found],
         "audit_cost": round(cost, 2),
-        "seconds": round(seconds),
-        "outcomes": [asdict(o) for o in outcomes],
+        "processor_seconds": round(sum(o.run_seconds + o.audit_seconds for o in outcomes)),
     }
+
+
+def read_outcomes(files: list[Path]) -> list[Outcome]:
+    """The outcomes of earlier or other parts of a campaign."""
+    lines = [line for file in files if file.exists() for line in file.read_text().splitlines()]
+    return [Outcome(**json.loads(line)) for line in lines]
 
 
 def main() -> None:
@@ -213,28 +215,27 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--only", default="", help="names (comma separated), or `clean`, or `leaks`")
+    parser.add_argument("--shard", default="1/1", help="i/n: every n-th task, from the i-th on")
+    parser.add_argument("--seconds", type=float, default=1e9, help="begin nothing new after so many seconds")
+    parser.add_argument("--out", type=Path, default=Path("outcomes.jsonl"), help="one line per outcome; read first")
+    parser.add_argument("--merge", type=Path, nargs="*", default=[], help="outcomes of other parts, for the summary")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "k4-mutants")
     arguments = parser.parse_args()
-    every: list[Any] = [*LEAKS, *CLEAN]
-    chosen = {"": every, "clean": list(CLEAN), "leaks": list(LEAKS)}.get(arguments.only)
+    begin = time.monotonic()
+    every: list[Any] = [*CLEAN[:1], *LEAKS, *CLEAN[1:]]
+    chosen = {"": every, "clean": list(CLEAN), "leaks": [*CLEAN[:1], *LEAKS]}.get(arguments.only)
     names = set(arguments.only.split(","))
     items = [i for i in every if i.name in names] if chosen is None else chosen
+    part, parts = map(int, arguments.shard.split("/"))
+    before = read_outcomes([arguments.out, *arguments.merge])
+    done = {(o.name, o.seed) for o in before}
+    tasks = [(item, seed) for seed in range(arguments.seeds) for item in items][part - 1 :: parts]
+    tasks = [(item, seed) for item, seed in tasks if (item.name, seed) not in done]
     arguments.work.mkdir(parents=True, exist_ok=True)
-    begin, seeds = time.monotonic(), list(range(arguments.seeds))
-
-    def say(outcome: Outcome, done: int) -> None:
-        word = ("ALARM" if outcome.found else "quiet") if outcome.clean else ("found" if outcome.found else "MISSED")
-        where = "run" if outcome.run_status else ", ".join(outcome.found_by)[:120]
-        count = f"{done}/{len(items) * len(seeds)}"
-        cost = f"{outcome.run_seconds:.0f}+{outcome.audit_seconds:.0f} s"
-        print(
-            f"{count} {word} {outcome.name} [{outcome.seed}] {cost} {where} | {outcome.first[:160]}",
-            file=sys.stderr,
-        )
-
-    outcomes = run_all(items, seeds, arguments.jobs, arguments.work, say)
-    result = summary(outcomes, seeds, time.monotonic() - begin)
-    print(json.dumps(result, indent=1))
+    until = begin + arguments.seconds
+    outcomes = run_all(tasks, arguments.jobs, arguments.work, arguments.out, until=until) if tasks else []
+    result = summary([*before, *outcomes])
+    print(json.dumps({**result, "not_begun": len(tasks) - len(outcomes), "seconds": round(time.monotonic() - begin)}))
     raise SystemExit(int(bool(result["missed"] or result["false_alarms"])))
 
 

@@ -5,12 +5,26 @@ An edit is (file below the package, text, text instead); the text stands in the 
 
 from __future__ import annotations
 
-from k4_pipeline_tests.mutations import patches_of_data, patches_of_results
+from k4_pipeline_tests.mutations import (
+    patches_of_data,
+    patches_of_fits,
+    patches_of_functions,
+    patches_of_reports,
+    patches_of_results,
+    patches_of_sources,
+)
 from k4_pipeline_tests.mutations.patch_tools import CleanVariant, Edit, SourceLeak
 
 __all__ = ["CLEAN", "LEAKS", "CleanVariant", "Edit", "SourceLeak"]
 
-LEAKS = (*patches_of_data.LEAKS, *patches_of_results.LEAKS)
+PATCHES = (
+    *patches_of_data.LEAKS,
+    *patches_of_results.LEAKS,
+    *patches_of_fits.LEAKS,
+    *patches_of_reports.LEAKS,
+    *patches_of_sources.LEAKS,
+)
+LEAKS = (*PATCHES, *patches_of_functions.LEAKS)
 
 CLEAN = (
     CleanVariant("as_it_is"),

@@ -7,7 +7,8 @@ import ast
 import pytest
 
 from k4_pipeline_tests.mutations.check_mutants import WEAKENED
-from k4_pipeline_tests.mutations.real_path import SOURCE, Outcome, summary
+from k4_pipeline_tests.mutations.copies import SOURCE
+from k4_pipeline_tests.mutations.real_path import Outcome, summary
 from k4_pipeline_tests.mutations.source_patches import CLEAN, LEAKS
 
 
@@ -40,6 +41,6 @@ def test_a_leak_counts_as_found_by_its_exit_status_alone():
     missed = Outcome("b", "page", 0, False, 0, 0)
     blocked = Outcome("c", "page", 0, False, 1, None)
     alarm = Outcome("d", "clean", 0, True, 0, 3)
-    result = summary([found, missed, blocked, alarm], [0], 1.0)
-    assert (result["found_runs"], result["found_by_run"], result["missed"]) == (2, 1, ["b"])
+    result = summary([found, missed, blocked, alarm])
+    assert (result["found_runs"], result["found_by_run"], result["missed"]) == (2, 1, ["b [0]"])
     assert [o["name"] for o in result["false_alarms"]] == ["d"]

@@ -28,6 +28,7 @@ def run(
     isolated: bool = True,
     workers: int = 1,
     budget_s: float | None = None,
+    stop_at_failure: bool = False,
     progress: Progress | None = None,
     facts: Callable[[str], dict[str, Any]] | None = None,
     export: Callable[..., Any] | None = None,
@@ -54,9 +55,11 @@ def run(
         source = ContextSource(config, as_of, chosen, store=str(store_root), facts=known, export=export)
         what = f"the artifacts of {source.as_of}"
     if isolated:
-        report = run_isolated(source, workers=workers, budget_s=budget_s, progress=progress)
+        report = run_isolated(
+            source, workers=workers, budget_s=budget_s, stop_at_failure=stop_at_failure, progress=progress
+        )
     else:
-        report = run_checks(source.context(), progress=progress)
+        report = run_checks(source.context(), stop_at_failure=stop_at_failure, progress=progress)
     if store_root is not None:
         _add_chain(report, store, source.as_of)
     if controls:

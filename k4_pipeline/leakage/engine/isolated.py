@@ -130,10 +130,12 @@ def run_isolated(
     *,
     workers: int = 1,
     budget_s: float | None = None,
+    stop_at_failure: bool = False,
     progress: Progress | None = None,
 ) -> AuditReport:
     """Every check in its own process, `workers` at a time, verdicts in the order of the registry.
 
+    `stop_at_failure`: nothing is begun after a check has failed.
     A check that finds no time left in `budget_s`, or is not done by then, counts as failed.
     """
     registry = load_checks()
@@ -170,6 +172,8 @@ def run_isolated(
             _finish(child, report)
             if progress is not None:
                 progress(len(wanted) - len(todo) - len(running), len(wanted))
+        if stop_at_failure and report.failed:
+            todo = []
     order = {name: i for i, name in enumerate(wanted)}
     report.verdicts.sort(key=lambda v: order.get(v.name, -1))
     return report
