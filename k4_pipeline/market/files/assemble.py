@@ -35,6 +35,10 @@ def assemble(
         found = [] if order is None else [ORDER_NAMES[o] or "open" for o in np.unique(order[file.days.numeric])]
         dialects[file.label] = {**file.dialect.as_dict(), "date_order": ", ".join(found)}
         notes += file.notes
+    if ends := [file.label for file in files if file.open_end]:
+        notes.append(
+            f"{len(ends)} files do not end with a line break, e.g. {ends[0]}: their last rows look whole and are kept"
+        )
     names = sorted({name for file in files for name in file.names})
     position = {name: i for i, name in enumerate(names)}
     code = [np.array([position[n] for n in f.names], dtype=np.int32)[f.ticker] for f in files]

@@ -11,9 +11,10 @@ import pyarrow as pa
 from k4_pipeline.market.dialect import Dialect
 from k4_pipeline.market.dialect.headings import VALUES, unit_of, wide_date
 from k4_pipeline.market.dialect.numbers import NumberFormat
+from k4_pipeline.market.dialect.structure import cells_of
 from k4_pipeline.market.files.columns import as_array, as_text, day_column, ticker_column, value_columns
 from k4_pipeline.market.files.opening import TEXT_SUFFIXES, Entry, read_bytes
-from k4_pipeline.market.files.table import OPEN_NUMBER, SENT_COLUMNS, SURPLUS, SWAPPED, Days, FileBars
+from k4_pipeline.market.files.table import CUT_SHORT, OPEN_NUMBER, SENT_COLUMNS, SURPLUS, SWAPPED, Days, FileBars
 from k4_pipeline.market.files.text import read_text
 from k4_pipeline.market.files.typed import check_rows, read_typed
 
@@ -24,14 +25,15 @@ def read_entry(
     entry: Entry, *, need_ticker: bool, prices: str, given: Dialect, max_rows: int, max_bytes: int
 ) -> FileBars:
     """The rows of one file. Raises `BadInputError` naming it for what cannot be read at all."""
-    surplus: list[str] = []
+    unread: list[tuple[str, int]] = []
+    open_end = False
     notes: list[str] = []
     if entry.suffix in TEXT_SUFFIXES:
         data = read_bytes(entry, max_bytes)
         read = read_text(data, entry.label, need_ticker=need_ticker, prices=prices, given=given)
         del data
         table, columns, groups = read.table, read.structure.columns, read.structure.groups
-        surplus, _short = read.surplus, read.short
+        unread, open_end = [(text, SURPLUS) for text in read.surplus], read.open_end
         names: list[str] = list(read.structure.names)
         date_at = read.structure.date_at
         dialect = replace(
@@ -41,8 +43,14 @@ def read_entry(
             preamble_lines=read.structure.preamble_lines,
             header_lines=read.structure.skip_lines - read.structure.preamble_lines,
         )
-        if read.cut_short and entry.path.suffix != ".gz":
-            notes.append(f"{entry.label} does not end with a line break: its last row may be cut short")
+        if read.surplus:
+            notes.append(
+                f"{entry.label}: {len(read.surplus)} rows have more cells than the header and are refused, first: "
+                f"{read.surplus[0]!r}"
+            )
+        if read.cut_row:
+            unread.append((read.cut_row, CUT_SHORT))
+            notes.append(f"{entry.label} ends inside its last row, {read.cut_row!r}, which is refused: get it again")
     else:
         table, columns, groups = read_typed(
             entry, need_ticker=need_ticker, prices=prices, max_rows=max_rows, max_bytes=max_bytes
@@ -50,7 +58,7 @@ def read_entry(
         names = table.column_names
         date_at = wide_date(names) if groups else 0
         dialect = replace(given, encoding=None, delimiter=None)
-    check_rows(table.num_rows + len(surplus), max_rows, entry.label)
+    check_rows(table.num_rows + len(unread), max_rows, entry.label)
     if groups:
         fields, tickers = _unpivot(table, names, groups, date_at)
         dialect = replace(dialect, layout="wide", columns={t: ", ".join(VALUES) for t in groups})
@@ -58,7 +66,9 @@ def read_entry(
         fields = {f: as_array(table.column(own)) for f, own in columns.items() if f != "ticker"}
         tickers = ticker_column(table.column(columns["ticker"])) if "ticker" in columns else None
         dialect = replace(dialect, columns={f: c for f, c in columns.items() if f in SENT_COLUMNS}, prices=prices)
-    return _interpret(entry.label, fields, tickers, dialect, given, surplus, notes)
+    found = _interpret(entry.label, fields, tickers, dialect, given, notes)
+    found.open_end = open_end
+    return _with_unread(found, unread, names) if unread else found
 
 
 def _unpivot(
@@ -89,7 +99,6 @@ def _interpret(
     tickers: tuple[np.ndarray, list[str]] | None,
     dialect: Dialect,
     given: Dialect,
-    surplus: list[str],
     notes: list[str],
 ) -> FileBars:
     n = len(fields["date"])
@@ -129,13 +138,13 @@ def _interpret(
         cells = [as_text(fields[c].take(take)) for c in ("date", *VALUES)]
         own = [names[code[r]] if names else "" for r in rows]
         bars.sent = {int(r): (t, *row) for r, t, *row in zip(rows, own, *cells)}
-    return _with_surplus(bars, surplus) if surplus else bars
+    return bars
 
 
-def _with_surplus(bars: FileBars, surplus: list[str]) -> FileBars:
-    """The rows of more cells than the header behind the others: nothing in them is trusted but their text."""
-    n, m = len(bars), len(surplus)
-    for i, text in enumerate(surplus):
+def _with_unread(bars: FileBars, unread: list[tuple[str, int]], headings: list[str]) -> FileBars:
+    """Rows (text, fault) behind the others: nothing in them is trusted but their text and their ticker."""
+    n, m = len(bars), len(unread)
+    for i, (text, _) in enumerate(unread):
         bars.sent[n + i] = ("", text, "", "", "", "", "")
     nothing = np.full(m, np.iinfo(np.int32).min, dtype=np.int32)
     grown: dict[str, Any] = {"first": np.concatenate([bars.days.first, nothing])}
@@ -144,7 +153,9 @@ def _with_surplus(bars: FileBars, surplus: list[str]) -> FileBars:
         grown[name] = None if old is None else np.concatenate([old, np.zeros(m, dtype=old.dtype)])
     names, code = bars.names, bars.ticker
     if names:
-        own = [text.split(bars.dialect.delimiter or ",")[0].strip().strip('"') for text in surplus]
+        at = headings.index(bars.dialect.columns["ticker"]) if "ticker" in bars.dialect.columns else len(headings)
+        rows = [cells_of(text, bars.dialect.delimiter or ",") for text, _ in unread]
+        own = [row[at].strip() if at < len(row) - 1 else "" for row in rows]
         known = {name: i for i, name in enumerate(names)}
         names = [*names, *({t: 0 for t in own if t not in known})]
         known = {name: i for i, name in enumerate(names)}
@@ -157,11 +168,7 @@ def _with_surplus(bars: FileBars, surplus: list[str]) -> FileBars:
         names=names,
         days=Days(**grown),
         values={f: np.concatenate([x, np.full(m, np.nan)]) for f, x in bars.values.items()},
-        fault=np.concatenate([bars.fault, np.full(m, SURPLUS, dtype=np.uint8)]),
-        notes=[
-            *bars.notes,
-            f"{bars.label}: {m} rows have more cells than the header and are refused, first: {surplus[0]!r}",
-        ],
+        fault=np.concatenate([bars.fault, np.array([fault for _, fault in unread], dtype=np.uint8)]),
     )
 
 

@@ -16,8 +16,9 @@ FAULTS = (
     "number has two readings: decimal or thousands sign?",
     "date is ambiguous: day first or month first?",
     "dates rewritten by a spreadsheet stand among others: day and month may be swapped",
+    "the file ends inside this row",
 )
-SURPLUS, OPEN_NUMBER, OPEN_DATE, SWAPPED = range(1, 5)
+SURPLUS, OPEN_NUMBER, OPEN_DATE, SWAPPED, CUT_SHORT = range(1, 6)
 SENT_COLUMNS = ("ticker", "date", "open", "high", "low", "close", "volume")
 
 
@@ -47,7 +48,7 @@ class FileBars:
     sent: dict[int, tuple[str, ...]]
     dialect: Dialect
     notes: list[str] = field(default_factory=list)
-    tick_volume: bool = False
+    open_end: bool = False  # no line break behind a last row that looks whole
 
     def __len__(self) -> int:
         return len(self.fault)

@@ -13,6 +13,7 @@ from k4_pipeline.market.dialect import Dialect
 from k4_pipeline.market.dialect.encoding import to_utf8
 from k4_pipeline.market.dialect.headings import match_columns
 from k4_pipeline.market.dialect.structure import DELIMITERS, Structure, cells_of, find_structure
+from k4_pipeline.market.files.last_row import split_cut_row
 
 _HEAD, _PIECE = 1 << 15, 1 << 12
 _known: dict[tuple[object, ...], Structure] = {}
@@ -28,7 +29,8 @@ class TextTable:
     encoding: str
     short: list[str] = field(default_factory=list)
     surplus: list[str] = field(default_factory=list)
-    cut_short: bool = False
+    cut_row: str = ""  # the row inside which the file ends
+    open_end: bool = False  # no line break behind a last row that looks whole
 
 
 def read_text(data: bytes, where: str, *, need_ticker: bool, prices: str, given: Dialect) -> TextTable:
@@ -60,6 +62,8 @@ def read_text(data: bytes, where: str, *, need_ticker: bool, prices: str, given:
             *(names[i] for fields in structure.groups.values() for i in fields.values()),
         ]
     wanted = list(dict.fromkeys(wanted))
+    open_end = not data.endswith((b"\n", b"\r"))
+    data, cut_row = split_cut_row(data, structure, [names.index(name) for name in wanted])
     try:
         table = csv.read_csv(
             pa.BufferReader(data),
@@ -77,7 +81,7 @@ def read_text(data: bytes, where: str, *, need_ticker: bool, prices: str, given:
                 problem
             )
         table = pa.table({name: pa.array([], pa.string()) for name in wanted})
-    out = TextTable(table.combine_chunks(), structure, encoding, cut_short=not data.endswith((b"\n", b"\r")))
+    out = TextTable(table.combine_chunks(), structure, encoding, cut_row=cut_row, open_end=open_end and not cut_row)
     extra = []
     for row in odd:
         text = row.text.rstrip("\r\n")

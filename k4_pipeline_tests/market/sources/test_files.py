@@ -251,9 +251,9 @@ class TestDamage:
         text = path.read_text()
         path.write_text(text[: text.rindex(",") - 3])
         raw = read_folder(tmp_path)
-        assert "does not end with a line break" in raw.problems[0]
+        assert "ends inside its last row" in raw.problems[0]
         result = clean_bars(raw, CONFIG)
-        assert result.rejects["reason"].tolist() == ["volume is missing or no number"]
+        assert result.rejects["reason"].tolist() == ["the file ends inside this row"]
         assert result.counts["kept"] == 24
 
     @pytest.mark.parametrize("row", [1, 12])
