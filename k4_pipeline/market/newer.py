@@ -128,7 +128,7 @@ def newer_bars(
     again = no_bars()
     if why:
         again, _ = clean_part(read_tickers(sorted(why)), config, today, now, config.min_bars)
-    order = np.argsort(np.array(names, dtype=object)) if names else []
+    order: list[int] = np.argsort(np.array(names, dtype=object)).tolist() if names else []
     added = _gather(part, [names[i] for i in order], [new_rows[i] for i in order])
     return Newer(added, again, tuple(sorted(why)), why)
 

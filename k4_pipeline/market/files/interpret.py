@@ -60,6 +60,7 @@ def read_entry(
         dialect = replace(given, encoding=None, delimiter=None)
     check_rows(table.num_rows + len(unread), max_rows, entry.label)
     if groups:
+        tickers: tuple[np.ndarray, list[str]] | None
         fields, tickers = _unpivot(table, names, groups, date_at)
         dialect = replace(dialect, layout="wide", columns={t: ", ".join(VALUES) for t in groups})
     else:

@@ -84,7 +84,7 @@ def read_folder(
     """
     folder, config = Path(path), config or SourceConfig()
     if folder.suffix.lower() == ".zip" and folder.is_file():
-        found, skipped = zip_entries(folder), []
+        found, skipped = zip_entries(folder), list[str]()
     elif not folder.is_dir():
         what = "is a file; use source 'table' for one long file" if folder.exists() else "does not exist"
         raise BadInputError(f"{folder} {what}; give a folder with one CSV or Parquet file per ticker")
