@@ -66,7 +66,7 @@ def audit(
     debug: bool = DebugOption,
     home: Path | None = HomeOption,
 ) -> None:
-    """Prove that no future information was used: replay, spoil, recompute and refit, each check in a fresh process.
+    """Prove that no future information was used: replay, corrupt, recompute and refit, each check in a fresh process.
 
     With --planted the audit itself is tested (--sample N: only N leaks); --demo shows what leakage looks like.
     """

@@ -26,7 +26,7 @@ def planted(*, seeds: int, sample: str, clean_runs: int, workers: int | None, js
     from k4_pipeline._numba import n_threads
 
     try:
-        from k4_pipeline_tests.mutations.runner import run_planted
+        from k4_pipeline_tests.mutations.runner import run_mutations
         from k4_pipeline_tests.mutations.table import headline, to_markdown
     except ModuleNotFoundError:
         raise ConfigError(
@@ -35,7 +35,7 @@ def planted(*, seeds: int, sample: str, clean_runs: int, workers: int | None, js
         ) from None
 
     with TerminalProgress(err_console(), quiet=json_ or markdown) as progress:
-        result = run_planted(
+        result = run_mutations(
             seeds,
             sample=number_of_leaks(sample),
             clean_runs=clean_runs,
@@ -48,7 +48,7 @@ def planted(*, seeds: int, sample: str, clean_runs: int, workers: int | None, js
         typer.echo(to_markdown(result))
     else:
         _show(result, headline(result))
-    good = result["detected"] == result["planted"] and not result["false_alarms"] and not result["twin_alarms"]
+    good = result["detected"] == result["planted"] and not result["false_alarms"] and not result["benign_alarms"]
     raise typer.Exit(0 if good else 1)
 
 

@@ -80,7 +80,7 @@ def check_truncation(
 
 
 def _corruptions(kept: int, rng: np.random.Generator) -> dict[str, Callable[[dict[str, np.ndarray]], None]]:
-    """Ways to spoil the bars after the first `kept` of a piece."""
+    """Ways to corrupt the bars after the first `kept` of a piece."""
     seed = int(rng.integers(2**32))
 
     def missing(columns: dict[str, np.ndarray]) -> None:
@@ -128,19 +128,19 @@ def check_isolation(
     channels: ChannelSet = MARKET,
     reference: np.ndarray | None = None,
 ) -> ProofResult:
-    """A ticker computed alone, among others in another order, or beside a stranger keeps every bit."""
+    """A ticker computed alone, among others in another order, or beside an unrelated one keeps every bit."""
     rng = np.random.default_rng(seed)
     chosen = sample_tickers(bars, tickers, rng)
     whole = channels.compute(bars) if reference is None else reference
     own = [Piece(int(bars.offsets[i]), int(bars.offsets[i + 1])) for i in chosen]
 
-    def stranger(columns: dict[str, np.ndarray]) -> None:
+    def unrelated(columns: dict[str, np.ndarray]) -> None:
         for values in columns.values():
             values *= 3.7
 
     universes: list[list[Piece]] = [[piece] for piece in own]
     universes.append(own[::-1])
-    universes.append([p for piece in own for p in (Piece(piece.start, piece.stop, stranger), piece)])
+    universes.append([p for piece in own for p in (Piece(piece.start, piece.stop, unrelated), piece)])
     cases = violations = 0
     findings: list[str] = []
     for universe in universes:

@@ -9,7 +9,7 @@ from unittest import mock
 
 from k4_pipeline.leakage.engine.audit import AuditContext, Check
 from k4_pipeline.verdict import Verdict
-from k4_pipeline_tests.mutations.registry import Plant, register
+from k4_pipeline_tests.mutations.registry import Patch, register
 
 _SELF_TEST = ("every_check_can_fail",)
 _STORED = ("checks_of_stored_tables_can_fail",)
@@ -23,11 +23,11 @@ def _called_through(item: Check) -> Callable[[AuditContext], Verdict]:
     return lambda context: item.function(context)
 
 
-def _checks_called(stage: str, weakened: bool) -> Plant:
+def _checks_called(stage: str, weakened: bool) -> Patch:
     """Replace the checks of a stage by ones that always pass, or by wrappers of themselves."""
 
     @contextmanager
-    def plant() -> Iterator[None]:
+    def patch() -> Iterator[None]:
         from k4_pipeline.leakage.engine import audit
 
         changed = {}
@@ -38,7 +38,7 @@ def _checks_called(stage: str, weakened: bool) -> Plant:
         with mock.patch.dict(audit.CHECKS, changed):
             yield
 
-    return plant
+    return patch
 
 
 for _stage, _what in (("split", "the checks of the split"), ("replay", "the replays"), ("labels", "the label checks")):
@@ -49,9 +49,9 @@ for _stage, _what in (("split", "the checks of the split"), ("replay", "the repl
         description=f"{_what} are edited so that they always pass",
         expected=_SELF_TEST,
         leak=_checks_called(_stage, True),
-        twin=_checks_called(_stage, False),
-        twin_does="the checks are called by a wrapper",
-        plants=True,
+        benign=_checks_called(_stage, False),
+        benign_does="the checks are called by a wrapper",
+        patches=True,
     )
 
 register(
@@ -61,8 +61,8 @@ register(
     description="the comparison of two tables is edited so that it never sees a difference",
     expected=_SELF_TEST,
     leak=lambda original, table, known, again, *args, **kwargs: original(table, again, again, *args, **kwargs),
-    twin=lambda original, *args, **kwargs: original(*args, **kwargs),
-    twin_does="the production function is called by a wrapper",
+    benign=lambda original, *args, **kwargs: original(*args, **kwargs),
+    benign_does="the production function is called by a wrapper",
 )
 register(
     "split_verifier_finds_nothing",
@@ -71,8 +71,8 @@ register(
     description="the verifier of the split is edited so that it returns no violation",
     expected=_STORED,
     leak=lambda original, *args, **kwargs: [],
-    twin=lambda original, *args, **kwargs: list(original(*args, **kwargs)),
-    twin_does="the list of violations is copied",
+    benign=lambda original, *args, **kwargs: list(original(*args, **kwargs)),
+    benign_does="the list of violations is copied",
 )
 register(
     "purge_proposition_always_holds",
@@ -81,6 +81,6 @@ register(
     description="the check that stands beside the stored split is edited so that it always passes",
     expected=_STORED,
     leak=lambda original, split, manifest, config: Verdict("purge_holds", True, len(split)),
-    twin=lambda original, split, manifest, config: original(split.copy(), manifest, config),
-    twin_does="the split is copied first",
+    benign=lambda original, split, manifest, config: original(split.copy(), manifest, config),
+    benign_does="the split is copied first",
 )

@@ -48,8 +48,8 @@ register(
     description="prices are scaled so that each ticker's last close is 100: the factor is known on the last day only",
     expected=_AS_SENT,
     leak=_edited(_by_ticker(_adjusted_to_the_last_day)),
-    twin=_edited(_shuffled),
-    twin_does="rows pass through a table in random order and are sorted again",
+    benign=_edited(_shuffled),
+    benign_does="rows pass through a table in random order and are sorted again",
 )
 
 
@@ -69,8 +69,8 @@ register(
     description="a 2:1 split is applied to the bars before it, whose prices and volumes then know of it",
     expected=_AS_SENT,
     leak=_edited(_by_ticker(_split_factor_applied_early)),
-    twin=_edited(lambda frame: frame.iloc[::-1]),
-    twin_does="rows pass through a table in reverse order and are sorted again",
+    benign=_edited(lambda frame: frame.iloc[::-1]),
+    benign_does="rows pass through a table in reverse order and are sorted again",
 )
 
 
@@ -95,8 +95,8 @@ register(
     description="of two contradicting rows for one day the one sent last is kept: a correction made weeks later",
     expected=("every_bar_is_a_row_as_sent",),
     leak=_keep_the_last_row,
-    twin=lambda original, reason, *rest: original(reason, *rest),
-    twin_does="the production rule called through a wrapper: contradicting rows are all refused",
+    benign=lambda original, reason, *rest: original(reason, *rest),
+    benign_does="the production rule called through a wrapper: contradicting rows are all refused",
 )
 
 
@@ -119,8 +119,8 @@ register(
     description="the bar of the running session is taken as if it were complete",
     expected=("every_bar_is_a_row_as_sent", "cleaning_passes_a_test_of_known_traps"),
     leak=_accept_today,
-    twin=_refuse_today,
-    twin_does="the bar of today is taken only once its exchange has closed, which nobody has confirmed",
+    benign=_refuse_today,
+    benign_does="the bar of today is taken only once its exchange has closed, which nobody has confirmed",
 )
 
 
@@ -150,8 +150,8 @@ for _name, _leak, _what in (
         description=f"{_what}: the bar of tomorrow stands under today's date",
         expected=_AS_SENT,
         leak=_leak,
-        twin=lambda original, column, source: original(column, source) + 0,
-        twin_does="the dates pass through an arithmetic step that leaves them as they are",
+        benign=lambda original, column, source: original(column, source) + 0,
+        benign_does="the dates pass through an arithmetic step that leaves them as they are",
         everywhere=False,
     )
 
@@ -172,8 +172,8 @@ register(
     description="a session without a bar (a halt, a refused row) gets a copy of the bar that follows",
     expected=_AS_SENT,
     leak=_edited(_by_ticker(_filled_from_the_next_bar)),
-    twin=_edited(lambda frame: frame.drop_duplicates(["ticker", "date"])),
-    twin_does="repeated keys, of which there are none, are dropped",
+    benign=_edited(lambda frame: frame.drop_duplicates(["ticker", "date"])),
+    benign_does="repeated keys, of which there are none, are dropped",
 )
 
 
@@ -195,8 +195,8 @@ register(
     description="a session without a bar gets the mean of the bars on both sides",
     expected=_AS_SENT,
     leak=_edited(_by_ticker(_interpolated_bar)),
-    twin=_edited(_by_ticker(lambda part: part.iloc[::-1])),
-    twin_does="rows of each ticker pass through a table in reverse order and are sorted again",
+    benign=_edited(_by_ticker(lambda part: part.iloc[::-1])),
+    benign_does="rows of each ticker pass through a table in reverse order and are sorted again",
 )
 
 
@@ -221,8 +221,8 @@ register(
     description="a bar that jumps and comes back is 'repaired' with the bar after it",
     expected=_AS_SENT,
     leak=_edited(_by_ticker(_spikes_smoothed_with_the_next_bar)),
-    twin=_edited(_by_ticker(lambda part: part.assign(close=part["close"] * 1.0))),
-    twin_does="closes are multiplied by one",
+    benign=_edited(_by_ticker(lambda part: part.assign(close=part["close"] * 1.0))),
+    benign_does="closes are multiplied by one",
 )
 
 
@@ -257,6 +257,6 @@ for _name, _choose, _what in (
         description=_what,
         expected=("everything_is_reproduced_from_bars_cut_at_a_date", "every_bar_is_a_row_as_sent"),
         leak=_edited(_choose),
-        twin=_edited(lambda frame: frame[frame.groupby("ticker")["date"].transform("size") >= 20]),
-        twin_does="only tickers with 20 bars are kept, which cleaning asks for anyway",
+        benign=_edited(lambda frame: frame[frame.groupby("ticker")["date"].transform("size") >= 20]),
+        benign_does="only tickers with 20 bars are kept, which cleaning asks for anyway",
     )

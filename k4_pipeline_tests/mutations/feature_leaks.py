@@ -1,7 +1,7 @@
 """Leaks in the market channels: each rewrites one channel of the finished panel, ticker by ticker or across tickers.
 
-Twins rewrite the same channel from the past. The channel is the ADX or its slope where a twin needs a longer look-back
-than the one declared: being recursive, they declare a warm-up that covers it.
+Benign mutants rewrite the same channel from the past. The channel is the ADX or its slope where a benign mutant needs
+a longer look-back than the one declared: being recursive, they declare a warm-up that covers it.
 """
 
 from __future__ import annotations
@@ -75,8 +75,8 @@ register(
     description="shift(-1): the ADX of tomorrow",
     expected=_CELLS,
     leak=_each("current_adx", _next_bar),
-    twin=_each("current_adx", lambda x, bars, rows: lagged(x, 1)),
-    twin_does="shift(+1): the ADX of yesterday",
+    benign=_each("current_adx", lambda x, bars, rows: lagged(x, 1)),
+    benign_does="shift(+1): the ADX of yesterday",
 )
 
 
@@ -99,8 +99,8 @@ register(
     description="one cell of one channel of one ticker is that of the next bar",
     expected=_CELLS,
     leak=_each("current_adx", _one_cell(+1)),
-    twin=_each("current_adx", lambda x, bars, rows: x * 1.0),
-    twin_does="every cell is multiplied by one",
+    benign=_each("current_adx", lambda x, bars, rows: x * 1.0),
+    benign_does="every cell is multiplied by one",
 )
 register(
     "centred_window",
@@ -109,8 +109,8 @@ register(
     description="a mean over the two bars before and the two after",
     expected=_CELLS,
     leak=_each("current_adx", lambda x, bars, rows: _mean_of(x, range(-2, 3))),
-    twin=_each("current_adx", lambda x, bars, rows: _mean_of(x, range(0, 5))),
-    twin_does="a mean over the last five bars",
+    benign=_each("current_adx", lambda x, bars, rows: _mean_of(x, range(0, 5))),
+    benign_does="a mean over the last five bars",
 )
 
 
@@ -126,8 +126,8 @@ register(
     description="values that are not available yet are filled from the first one that is",
     expected=_CELLS,
     leak=_each("ebp_composite", lambda x, bars, rows: _filled(x, True)),
-    twin=_each("ebp_composite", lambda x, bars, rows: _filled(x, False)),
-    twin_does="values are filled forward",
+    benign=_each("ebp_composite", lambda x, bars, rows: _filled(x, False)),
+    benign_does="values are filled forward",
 )
 
 
@@ -146,8 +146,8 @@ register(
     description="gaps are interpolated between the value before and the value after",
     expected=_CELLS,
     leak=_each("current_adx", _interpolated),
-    twin=_each("current_adx", lambda x, bars, rows: _filled(_thinned(x, bars, rows), False)),
-    twin_does="gaps are filled from the value before",
+    benign=_each("current_adx", lambda x, bars, rows: _filled(_thinned(x, bars, rows), False)),
+    benign_does="gaps are filled from the value before",
 )
 
 
@@ -158,8 +158,8 @@ register(
     description="the rank of each value among all values of its ticker",
     expected=_CELLS,
     leak=_each("current_adx", lambda x, bars, rows: pd.Series(x).rank(pct=True).to_numpy()),
-    twin=_each("current_adx", lambda x, bars, rows: x / pd.Series(x).rolling(60).max().to_numpy()),
-    twin_does="relative to the highest of the last 60 values",
+    benign=_each("current_adx", lambda x, bars, rows: x / pd.Series(x).rolling(60).max().to_numpy()),
+    benign_does="relative to the highest of the last 60 values",
 )
 register(
     "mean_over_the_full_sample",
@@ -169,8 +169,8 @@ register(
     expected=_CELLS,
     leak=_each("current_adx", lambda x, bars, rows: x - np.nanmean(x) if np.isfinite(x).any() else x),
     # A ratio, because a difference would magnify the float32 rounding that the warm-up leaves.
-    twin=_each("current_adx", lambda x, bars, rows: x / _mean_of(x, range(0, 30))),
-    twin_does="divided by the mean of the last 30 bars",
+    benign=_each("current_adx", lambda x, bars, rows: x / _mean_of(x, range(0, 30))),
+    benign_does="divided by the mean of the last 30 bars",
 )
 
 
@@ -185,8 +185,8 @@ register(
     description="a channel is standardised with mean and deviation of all tickers and years",
     expected=_CELLS,
     leak=_whole("current_adx", _standardised_over_all),
-    twin=_whole("current_adx", lambda values, bars: values / 10.0),
-    twin_does="divided by a fixed number",
+    benign=_whole("current_adx", lambda values, bars: values / 10.0),
+    benign_does="divided by a fixed number",
 )
 register(
     "full_sample_imputation",
@@ -195,8 +195,8 @@ register(
     description="missing values become the median of the whole panel",
     expected=_CELLS,
     leak=_whole("nes_score", lambda v, bars: np.where(np.isfinite(v), v, np.nanmedian(v))),
-    twin=_whole("nes_score", lambda v, bars: np.where(np.isfinite(v), v, np.nan)),
-    twin_does="missing values stay missing",
+    benign=_whole("nes_score", lambda v, bars: np.where(np.isfinite(v), v, np.nan)),
+    benign_does="missing values stay missing",
 )
 
 
@@ -217,8 +217,8 @@ register(
     description="the momentum of the next ten bars instead of the last twenty",
     expected=_CELLS,
     leak=_each("price_momentum_20d", _gain(10)),
-    twin=_each("price_momentum_20d", _gain(-10)),
-    twin_does="the momentum of the last ten bars",
+    benign=_each("price_momentum_20d", _gain(-10)),
+    benign_does="the momentum of the last ten bars",
 )
 
 
@@ -234,8 +234,8 @@ register(
     description="the sign and size of the next gain are added in the fifth decimal, where no metric shows them",
     expected=_CELLS,
     leak=_each("price_momentum_20d", _faint),
-    twin=_each("price_momentum_20d", lambda x, bars, rows: x * (1.0 + 1e-5)),
-    twin_does="the channel is multiplied by a constant",
+    benign=_each("price_momentum_20d", lambda x, bars, rows: x * (1.0 + 1e-5)),
+    benign_does="the channel is multiplied by a constant",
 )
 register(
     "adjusted_price_level_as_a_channel",
@@ -244,8 +244,8 @@ register(
     description="the back-adjusted price level, which later splits have set, stands in a scale-free channel",
     expected=_INVARIANCE,
     leak=_each("daily_volatility", lambda x, b, r: np.where(np.isfinite(x), np.log(b.close[r]) / 10.0, np.nan)),
-    twin=_each("daily_volatility", lambda x, b, r: np.where(np.isfinite(x), b.high[r] / b.low[r] - 1.0, np.nan)),
-    twin_does="the range of the bar relative to its low",
+    benign=_each("daily_volatility", lambda x, b, r: np.where(np.isfinite(x), b.high[r] / b.low[r] - 1.0, np.nan)),
+    benign_does="the range of the bar relative to its low",
 )
 register(
     "adjusted_volume_as_a_channel",
@@ -254,8 +254,8 @@ register(
     description="the back-adjusted volume, which later splits have set, stands in a scale-free channel",
     expected=_INVARIANCE,
     leak=_each("volume_vs_50d", lambda x, b, r: np.where(np.isfinite(x), np.log1p(b.volume[r]), np.nan)),
-    twin=_each("volume_vs_50d", lambda x, b, r: x / 2.0),
-    twin_does="half the relative volume",
+    benign=_each("volume_vs_50d", lambda x, b, r: x / 2.0),
+    benign_does="half the relative volume",
 )
 
 
@@ -290,8 +290,8 @@ for _name, _direction, _what in (
         description=f"a series of every fifth day is joined by date to {_what} value (merge_asof)",
         expected=_CELLS,
         leak=_each("current_adx", _weekly(_direction)),
-        twin=_each("current_adx", _weekly("before")),
-        twin_does="joined to the last value before",
+        benign=_each("current_adx", _weekly("before")),
+        benign_does="joined to the last value before",
     )
 
 
@@ -307,8 +307,8 @@ register(
     description="missing values are dropped and the rest is put back by position: every value moves to an earlier bar",
     expected=_CELLS,
     leak=_each("current_adx", _by_position),
-    twin=_each("current_adx", lambda x, bars, rows: pd.Series(x).dropna().reindex(range(len(x))).to_numpy()),
-    twin_does="missing values are dropped and the rest is put back by key",
+    benign=_each("current_adx", lambda x, bars, rows: pd.Series(x).dropna().reindex(range(len(x))).to_numpy()),
+    benign_does="missing values are dropped and the rest is put back by key",
 )
 register(
     "neighbour_ticker_bleeds_over",
@@ -317,8 +317,8 @@ register(
     description="a window runs over the border between two tickers",
     expected=("nothing_depends_on_other_tickers",),
     leak=_whole("high_low_spread", lambda v, bars: _mean_of(v, range(0, 2))),
-    twin=_each("current_adx", lambda x, bars, rows: _mean_of(x, range(0, 2))),
-    twin_does="the same window, ticker by ticker",
+    benign=_each("current_adx", lambda x, bars, rows: _mean_of(x, range(0, 2))),
+    benign_does="the same window, ticker by ticker",
 )
 
 
@@ -334,8 +334,8 @@ register(
     description="the mean of the day over all tickers of the final universe is subtracted: who is in it is hindsight",
     expected=("nothing_depends_on_other_tickers",),
     leak=_whole("close_vs_vwap", _relative_to_the_market),
-    twin=_each("close_vs_vwap", lambda x, bars, rows: x - 0.01),
-    twin_does="a constant is subtracted",
+    benign=_each("close_vs_vwap", lambda x, bars, rows: x - 0.01),
+    benign_does="a constant is subtracted",
 )
 
 
@@ -355,6 +355,6 @@ register(
     description="the sign of a lag in calendar days is wrong: the value of the last bar within the week to come",
     expected=_CELLS,
     leak=_each("current_adx", _calendar_lag(7)),
-    twin=_each("current_adx", _calendar_lag(-7)),
-    twin_does="the value of the last bar up to a week ago",
+    benign=_each("current_adx", _calendar_lag(-7)),
+    benign_does="the value of the last bar up to a week ago",
 )

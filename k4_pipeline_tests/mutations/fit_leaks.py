@@ -19,7 +19,7 @@ CALIBRATE = "evaluation.calibration.fit_calibrator"
 _REFIT = ("everything_fitted_comes_from_the_permitted_rows_alone", "fitting_reads_only_rows_known_at_as_of")
 
 
-def _twin_keys(rows: np.ndarray) -> Any:
+def _other_keys(rows: np.ndarray) -> Any:
     import pandas as pd
 
     day = np.full(len(rows), np.datetime64("2000-01-03", "us"))
@@ -31,7 +31,7 @@ def _scaler_of_all_rows(
 ) -> Scaler:
     honest = original(panel, index, rows, config, **k)
     every = np.arange(len(index))
-    full = original(panel, index, every, config, keys=_twin_keys(every))
+    full = original(panel, index, every, config, keys=_other_keys(every))
     return dataclasses.replace(full, meta=honest.meta)  # it says that it saw train rows alone
 
 
@@ -48,8 +48,8 @@ register(
     description="the scaler is fitted on train, validation and test rows, and its record names the train rows only",
     expected=("the_scaler_comes_from_train_rows_alone", *_REFIT),
     leak=_scaler_of_all_rows,
-    twin=_scaler_in_reverse,
-    twin_does="the train rows are handed over in reverse order",
+    benign=_scaler_in_reverse,
+    benign_does="the train rows are handed over in reverse order",
 )
 
 
@@ -58,7 +58,7 @@ def _bounds_of_all_rows(
 ) -> Scaler:
     honest = original(panel, index, rows, config, **k)
     every = np.arange(len(index))
-    full = original(panel, index, every, config, keys=_twin_keys(every))
+    full = original(panel, index, every, config, keys=_other_keys(every))
     return dataclasses.replace(honest, lower=full.lower, upper=full.upper)
 
 
@@ -69,8 +69,8 @@ register(
     description="the clipping bounds are quantiles of all rows",
     expected=("the_scaler_comes_from_train_rows_alone", *_REFIT),
     leak=_bounds_of_all_rows,
-    twin=_scaler_in_reverse,
-    twin_does="the train rows are handed over in reverse order",
+    benign=_scaler_in_reverse,
+    benign_does="the train rows are handed over in reverse order",
 )
 
 
@@ -139,7 +139,7 @@ def _later_model(
     return original(model, train, loss, more, val, **k)
 
 
-for _name, _leak, _what, _twin, _twin_does in (
+for _name, _leak, _what, _benign, _benign_does in (
     ("trained_on_test_rows", _trained_on_test, "the test rows are among the training rows", None, ""),
     ("stopped_early_on_test_rows", _stopped_on_test, "the best epoch is chosen on the test rows", None, ""),
     (
@@ -171,9 +171,9 @@ for _name, _leak, _what, _twin, _twin_does in (
         description=_what,
         expected=_REFIT,
         leak=informed(TRAIN, _leak),
-        twin=informed(TRAIN, _twin or uninformed(passed_on)),
-        twin_does=_twin_does or "the production function is called by a wrapper that knows of the test rows",
-        plants=True,
+        benign=informed(TRAIN, _benign or uninformed(passed_on)),
+        benign_does=_benign_does or "the production function is called by a wrapper that knows of the test rows",
+        patches=True,
     )
 
 
@@ -196,9 +196,9 @@ register(
     description="the calibration is fitted on the test rows, and its record names the validation rows",
     expected=_REFIT,
     leak=informed(CALIBRATE, _calibrated_on_test),
-    twin=informed(CALIBRATE, uninformed(passed_on)),
-    twin_does="the production function is called by a wrapper that knows of the test rows",
-    plants=True,
+    benign=informed(CALIBRATE, uninformed(passed_on)),
+    benign_does="the production function is called by a wrapper that knows of the test rows",
+    patches=True,
 )
 
 
@@ -210,7 +210,7 @@ def _refit_at_prediction(seen: Seen, original: Any, model: Any, dataset: Any, **
     from k4_pipeline.sequences.scaler import fit_scaler
 
     rows = np.unique(dataset.rows)
-    fresh = fit_scaler(dataset.panel_values, dataset.index, rows, ScalerConfig(), keys=_twin_keys(rows))
+    fresh = fit_scaler(dataset.panel_values, dataset.index, rows, ScalerConfig(), keys=_other_keys(rows))
     return original(model, SequenceDataset(dataset.panel_values, dataset.index, dataset.rows, fresh), **k)
 
 
@@ -221,7 +221,7 @@ register(
     description="the rows to be predicted are standardised with a scaler fitted on themselves",
     expected=("predictions_do_not_depend_on_their_batch", "predictions_follow_from_the_stored_model"),
     leak=informed("training.predict.predict_probabilities", _refit_at_prediction),
-    twin=informed("training.predict.predict_probabilities", uninformed(passed_on)),
-    twin_does="the production function is called by a wrapper",
-    plants=True,
+    benign=informed("training.predict.predict_probabilities", uninformed(passed_on)),
+    benign_does="the production function is called by a wrapper",
+    patches=True,
 )

@@ -80,8 +80,8 @@ register(
     description="the last bar of every delisted ticker is refused: it is the last one only in hindsight",
     expected=_REFUSED,
     leak=_refusing(_last_of_a_dead_listing, "last bar of a listing"),
-    twin=_refusing(lambda bars: np.zeros(len(bars), dtype=bool), "none"),
-    twin_does="the same code refuses no bar",
+    benign=_refusing(lambda bars: np.zeros(len(bars), dtype=bool), "none"),
+    benign_does="the same code refuses no bar",
 )
 register(
     "spike_refused_when_the_next_bar_reverts",
@@ -90,8 +90,8 @@ register(
     description="a bar that jumps is refused when the bar after it comes back",
     expected=_REFUSED,
     leak=_refusing(_spike_that_reverts, "close is infinite"),
-    twin=_refusing(_spike_after_a_spike, "close is infinite"),
-    twin_does="a bar that comes back from a jump of the day before is refused",
+    benign=_refusing(_spike_after_a_spike, "close is infinite"),
+    benign_does="a bar that comes back from a jump of the day before is refused",
 )
 
 
@@ -126,8 +126,8 @@ register(
     description="the snapshot of the bar before a pattern ends is left out",
     expected=_SCANNED,
     leak=_leaving_out(_eve_of_the_end),
-    twin=_leaving_out(lambda bars, patterns, rows, made: np.zeros(len(made), dtype=bool)),
-    twin_does="the same code leaves none out",
+    benign=_leaving_out(lambda bars, patterns, rows, made: np.zeros(len(made), dtype=bool)),
+    benign_does="the same code leaves none out",
 )
 register(
     "snapshots_before_a_jump_left_out",
@@ -136,8 +136,8 @@ register(
     description="snapshots are left out when the next bar jumps by more than 8%, as if the data were wrong",
     expected=_SCANNED,
     leak=_leaving_out(_before_a_jump),
-    twin=_leaving_out(lambda bars, patterns, rows, made: np.zeros(len(made), dtype=bool)),
-    twin_does="the same code leaves none out",
+    benign=_leaving_out(lambda bars, patterns, rows, made: np.zeros(len(made), dtype=bool)),
+    benign_does="the same code leaves none out",
 )
 
 
@@ -155,8 +155,8 @@ register(
     description="one row that failed is missing from the labelled snapshots",
     expected=("membership_follows_from_dates_alone", "everything_is_reproduced_from_bars_cut_at_a_date"),
     leak=_one_failure_lost,
-    twin=lambda original, *args, **kwargs: original(*args, **kwargs).copy(),
-    twin_does="the table is copied",
+    benign=lambda original, *args, **kwargs: original(*args, **kwargs).copy(),
+    benign_does="the table is copied",
 )
 
 
@@ -179,8 +179,8 @@ register(
     description="the validation rows are trained on as well, and the record names the train rows only",
     expected=("validation_rows_move_no_weight",),
     leak=_train_on_validation_too,
-    twin=passed_on,
-    twin_does="the production function is called by a wrapper",
+    benign=passed_on,
+    benign_does="the production function is called by a wrapper",
 )
 
 
@@ -196,8 +196,8 @@ register(
     description="the volatility ranking that the model is measured against is shuffled",
     expected=_REPORT,
     leak=_shuffled_baseline,
-    twin=lambda original, *args: original(*args).copy(),
-    twin_does="the baseline is copied",
+    benign=lambda original, *args: original(*args).copy(),
+    benign_does="the baseline is copied",
 )
 
 
@@ -224,8 +224,8 @@ register(
     description="the intervals of the report are a tenth of what they are",
     expected=_REPORT,
     leak=_narrowed(0.1),
-    twin=_narrowed(1.0),
-    twin_does="the intervals are computed again with a factor of one",
+    benign=_narrowed(1.0),
+    benign_does="the intervals are computed again with a factor of one",
 )
 
 
@@ -256,9 +256,9 @@ register(
     description="the one function that makes verdicts is edited so that every check passes",
     expected=_SELF_TEST,
     leak=_every_verdict_passes,
-    twin=_verdicts_called_through,
-    twin_does="the function is called by a wrapper",
-    plants=True,
+    benign=_verdicts_called_through,
+    benign_does="the function is called by a wrapper",
+    patches=True,
 )
 register(
     "failures_count_as_passes",
@@ -267,8 +267,8 @@ register(
     description="the function that runs a check is edited so that a failed verdict counts as passed",
     expected=_SELF_TEST,
     leak=lambda original, name, run: dataclasses.replace(original(name, run), passed=True),
-    twin=passed_on,
-    twin_does="the production function is called by a wrapper",
+    benign=passed_on,
+    benign_does="the production function is called by a wrapper",
 )
 
 
@@ -283,6 +283,6 @@ register(
     description="the five integrity tests of the report are edited so that they always pass",
     expected=("the_integrity_tests_can_fail_and_pass",),
     leak=_pass_all,
-    twin=lambda original, *args, **kwargs: list(original(*args, **kwargs)),
-    twin_does="the list of tests is copied",
+    benign=lambda original, *args, **kwargs: list(original(*args, **kwargs)),
+    benign_does="the list of tests is copied",
 )

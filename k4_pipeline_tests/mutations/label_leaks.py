@@ -32,7 +32,7 @@ def _in_reverse(
     return backwards.iloc[::-1].reset_index(drop=True)
 
 
-_TWIN: dict[str, Any] = {"twin": _in_reverse, "twin_does": "the snapshots are labelled in reverse order"}
+_BENIGN: dict[str, Any] = {"benign": _in_reverse, "benign_does": "the snapshots are labelled in reverse order"}
 
 
 def _rows(labeled: pd.DataFrame, bars: Bars) -> np.ndarray:
@@ -46,8 +46,8 @@ register(
     description="the race starts with the snapshot bar itself, whose high and low are known",
     expected=_LABELS,
     leak=lambda original, bars, snapshots: original(bars, snapshots) - 1,
-    twin=lambda original, bars, snapshots: original(bars, snapshots.iloc[::-1])[::-1],
-    twin_does="the snapshot bars are looked up in reverse order",
+    benign=lambda original, bars, snapshots: original(bars, snapshots.iloc[::-1])[::-1],
+    benign_does="the snapshot bars are looked up in reverse order",
 )
 
 
@@ -64,7 +64,7 @@ register(
     description="the horizon is counted in calendar days instead of bars: a label counts as known weeks too early",
     expected=("labels_are_those_of_an_independent_race", "everything_is_reproduced_from_bars_cut_at_a_date"),
     leak=_relabelled(_known_in_calendar_days),
-    **_TWIN,
+    **_BENIGN,
 )
 
 
@@ -87,7 +87,7 @@ register(
     description="a decided race counts as known at once: extreme outcomes enter training earlier than the others",
     expected=("labels_are_those_of_an_independent_race",),
     leak=_relabelled(_known_when_decided),
-    **_TWIN,
+    **_BENIGN,
 )
 
 
@@ -107,7 +107,7 @@ register(
     description="a race that is not over yet is called stagnant and known",
     expected=("labels_are_those_of_an_independent_race", "everything_is_reproduced_from_bars_cut_at_a_date"),
     leak=_relabelled(_open_ones_filled),
-    **_TWIN,
+    **_BENIGN,
 )
 
 
@@ -133,7 +133,7 @@ register(
     description="a target reached up to ten bars after label_end_date still counts",
     expected=_LABELS,
     leak=_longer_horizon,
-    **_TWIN,
+    **_BENIGN,
 )
 
 
@@ -154,7 +154,7 @@ register(
     description="snapshots of tickers that were delisted during the race are left without a label: survivors train",
     expected=("labels_are_those_of_an_independent_race",),
     leak=_relabelled(_stopped_ones_dropped),
-    **_TWIN,
+    **_BENIGN,
 )
 
 
@@ -173,7 +173,7 @@ register(
     description="classes in the order of dates are put by position beside snapshots in the order of tickers",
     expected=("labels_are_those_of_an_independent_race", "everything_is_reproduced_from_bars_cut_at_a_date"),
     leak=_relabelled(_sorted_values),
-    **_TWIN,
+    **_BENIGN,
 )
 
 
@@ -194,5 +194,5 @@ register(
     description="a bar that reaches both the stop and a target counts as the target",
     expected=("labels_are_those_of_an_independent_race",),
     leak=_relabelled(_target_first),
-    **_TWIN,
+    **_BENIGN,
 )

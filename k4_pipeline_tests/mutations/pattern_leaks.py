@@ -41,8 +41,8 @@ register(
     description="upper and lower are taken over all bars of the pattern instead of its qualifying ones",
     expected=(*_REPLAY, "every_snapshot_follows_from_its_qualifying_bars"),
     leak=_boundaries(_stops),
-    twin=_boundaries(lambda bars, found: found.activation_row + 1),
-    twin_does="upper and lower are computed again over the qualifying bars",
+    benign=_boundaries(lambda bars, found: found.activation_row + 1),
+    benign_does="upper and lower are computed again over the qualifying bars",
 )
 
 
@@ -78,8 +78,8 @@ register(
     description="the age of the pattern is its age at its end: the snapshot knows how long it will still last",
     expected=_REPLAY,
     leak=_sampled(_days_to_the_end),
-    twin=_sampled(lambda frame, bars, patterns: frame.assign(bars_active=frame["bars_active"] + 0)),
-    twin_does="zero is added to the age",
+    benign=_sampled(lambda frame, bars, patterns: frame.assign(bars_active=frame["bars_active"] + 0)),
+    benign_does="zero is added to the age",
 )
 
 
@@ -96,8 +96,8 @@ register(
     description="a snapshot is kept when the next close is higher",
     expected=_REPLAY,
     leak=_sampled(_before_an_up_day),
-    twin=_sampled(lambda frame, bars, patterns: frame[frame["bars_active"] >= 0]),
-    twin_does="a snapshot is kept when its pattern is active, which holds for all",
+    benign=_sampled(lambda frame, bars, patterns: frame[frame["bars_active"] >= 0]),
+    benign_does="a snapshot is kept when its pattern is active, which holds for all",
 )
 
 
@@ -112,8 +112,10 @@ register(
     description="one random stream over all rows: which snapshot exists depends on how many others there will be",
     expected=_REPLAY,
     leak=_shared_draw,
-    twin=lambda original, seed, tickers, days: original(seed, np.asarray(tickers)[::-1], np.asarray(days)[::-1])[::-1],
-    twin_does="the draws are made in reverse order",
+    benign=lambda original, seed, tickers, days: original(seed, np.asarray(tickers)[::-1], np.asarray(days)[::-1])[
+        ::-1
+    ],
+    benign_does="the draws are made in reverse order",
 )
 
 
@@ -128,8 +130,8 @@ register(
     description="only the last snapshot of a pattern is kept: it is the last one only in hindsight",
     expected=_REPLAY,
     leak=_sampled(_last_of_each_pattern),
-    twin=_sampled(lambda frame, bars, patterns: frame[~frame.duplicated(["pattern_id", "snapshot_date"])]),
-    twin_does="repeated snapshots, of which there are none, are dropped",
+    benign=_sampled(lambda frame, bars, patterns: frame[~frame.duplicated(["pattern_id", "snapshot_date"])]),
+    benign_does="repeated snapshots, of which there are none, are dropped",
 )
 
 
@@ -144,8 +146,8 @@ register(
     description="snapshots of a pattern appear once it has ended",
     expected=_REPLAY,
     leak=_sampled(_only_closed),
-    twin=_sampled(lambda frame, bars, patterns: frame[frame["activation_date"] <= frame["snapshot_date"]]),
-    twin_does="snapshots appear from activation on",
+    benign=_sampled(lambda frame, bars, patterns: frame[frame["activation_date"] <= frame["snapshot_date"]]),
+    benign_does="snapshots appear from activation on",
 )
 
 
@@ -162,8 +164,8 @@ register(
     description="patterns that ended in a breakdown are left out",
     expected=_REPLAY,
     leak=_sampled(_only_breakouts),
-    twin=_sampled(lambda frame, bars, patterns: frame[frame["lower"] < frame["upper"]]),
-    twin_does="patterns without a channel, of which there are none, are left out",
+    benign=_sampled(lambda frame, bars, patterns: frame[frame["lower"] < frame["upper"]]),
+    benign_does="patterns without a channel, of which there are none, are left out",
 )
 
 
@@ -186,8 +188,8 @@ register(
     description="a pattern counts when its ticker has enough bars in all, later ones included",
     expected=_REPLAY,
     leak=_history_over_all,
-    twin=_history_up_to_activation,
-    twin_does="bars up to the activation are counted, after the scan instead of in it",
+    benign=_history_up_to_activation,
+    benign_does="bars up to the activation are counted, after the scan instead of in it",
 )
 
 
@@ -203,8 +205,8 @@ register(
     description="a pattern counts as active from its second bar, with boundaries that its tenth bar completes",
     expected=(*_REPLAY, "every_snapshot_follows_from_its_qualifying_bars"),
     leak=_backdated,
-    twin=lambda original, bars, config, **kwargs: dataclasses.replace(original(bars, config, **kwargs)),
-    twin_does="the scan's result is copied",
+    benign=lambda original, bars, config, **kwargs: dataclasses.replace(original(bars, config, **kwargs)),
+    benign_does="the scan's result is copied",
 )
 
 
@@ -222,6 +224,6 @@ register(
     description="the band width percentile that starts a pattern is ranked among all years of the ticker",
     expected=_REPLAY,
     leak=_percentile_over_all,
-    twin=lambda original, bars, **kwargs: dataclasses.replace(original(bars, **kwargs)),
-    twin_does="the criteria are copied",
+    benign=lambda original, bars, **kwargs: dataclasses.replace(original(bars, **kwargs)),
+    benign_does="the criteria are copied",
 )

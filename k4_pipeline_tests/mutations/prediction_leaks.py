@@ -65,8 +65,8 @@ for _name, _leak, _what in (
         description=_what,
         expected=_BATCH,
         leak=_leak,
-        twin=passed_on,
-        twin_does="the production function is called by a wrapper",
+        benign=passed_on,
+        benign_does="the production function is called by a wrapper",
     )
 
 
@@ -87,8 +87,8 @@ register(
     description="the limits of the signals are quantiles of the expected values of the test rows",
     expected=("predictions_follow_from_the_stored_model",),
     leak=_thresholds_of_test,
-    twin=lambda original, keys, p_raw, calibrator, config: original(keys.copy(), p_raw, calibrator, config),
-    twin_does="the keys are copied first",
+    benign=lambda original, keys, p_raw, calibrator, config: original(keys.copy(), p_raw, calibrator, config),
+    benign_does="the keys are copied first",
 )
 
 
@@ -113,9 +113,9 @@ register(
     description="the expected value is a mean of the announced and the realised one",
     expected=("predictions_follow_from_the_stored_model",),
     leak=informed(TABLE, _realised),
-    twin=informed(TABLE, uninformed(passed_on)),
-    twin_does="the production function is called by a wrapper that knows of the outcomes",
-    plants=True,
+    benign=informed(TABLE, uninformed(passed_on)),
+    benign_does="the production function is called by a wrapper that knows of the outcomes",
+    patches=True,
 )
 
 
@@ -140,9 +140,9 @@ register(
     description="the report is computed on the rows the model was trained on",
     expected=_REPORT,
     leak=informed(SCORE, _on_train_rows),
-    twin=informed(SCORE, uninformed(passed_on)),
-    twin_does="the production function is called by a wrapper that knows the train rows",
-    plants=True,
+    benign=informed(SCORE, uninformed(passed_on)),
+    benign_does="the production function is called by a wrapper that knows the train rows",
+    patches=True,
 )
 
 
@@ -184,6 +184,6 @@ for _name, _leak, _what in (
         description=_what,
         expected=_REPORT,
         leak=_leak,
-        twin=lambda original, predictions, *rest: original(predictions.copy(), *rest),
-        twin_does="the predictions are copied first",
+        benign=lambda original, predictions, *rest: original(predictions.copy(), *rest),
+        benign_does="the predictions are copied first",
     )

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from k4_pipeline.sequences.dataset import SequenceDataset
-from k4_pipeline_tests.mutations.registry import Plant, Wrapper, replaced
+from k4_pipeline_tests.mutations.registry import Patch, Wrapper, replaced
 
 
 @dataclass
@@ -62,7 +62,7 @@ class Seen:
 
 
 @contextmanager
-def spying(seen: Seen) -> Iterator[None]:
+def recording(seen: Seen) -> Iterator[None]:
     """Keep `seen` up to date while the pipeline runs."""
 
     def split(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -89,24 +89,24 @@ def spying(seen: Seen) -> Iterator[None]:
         yield
 
 
-def informed(where: str, wrapper: Callable[..., Any]) -> Plant:
-    """A plant whose wrapper gets `Seen` as its first argument: `wrapper(seen, original, *args, **kwargs)`."""
+def informed(where: str, wrapper: Callable[..., Any]) -> Patch:
+    """A patch whose wrapper gets `Seen` as its first argument: `wrapper(seen, original, *args, **kwargs)`."""
 
     @contextmanager
-    def plant() -> Iterator[None]:
+    def patch() -> Iterator[None]:
         seen = Seen()
 
         def instead(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
             return wrapper(seen, original, *args, **kwargs)
 
-        with spying(seen), replaced(where, instead):
+        with recording(seen), replaced(where, instead):
             yield
 
-    return plant
+    return patch
 
 
 def uninformed(wrapper: Wrapper) -> Callable[..., Any]:
-    """A wrapper for `informed` that ignores what was seen: the twin listens as well, and uses nothing of it."""
+    """A wrapper for `informed` that ignores what was seen: the benign mutant records as well, and uses nothing."""
     return lambda seen, original, *args, **kwargs: wrapper(original, *args, **kwargs)
 
 

@@ -1,7 +1,8 @@
-"""What a planted leak is, the registry of all of them, and the one way in which they are planted.
+"""What a mutation is, the registry of all of them, and the one way in which they are applied.
 
 A leak replaces one production function for the time of a `with` block, everywhere the package knows that function:
-the effect is that of an edit of its source. `Spy` only listens, for leaks that need to know what passed before.
+the effect is that of an edit of its source. The recorder (recorder.py) only listens, for leaks
+that need to know what passed before.
 """
 
 from __future__ import annotations
@@ -18,15 +19,15 @@ PACKAGE = "k4_pipeline"
 STAGES = ("bars", "features", "patterns", "labels", "sequences", "split", "fit", "predictions", "audit")
 
 Wrapper = Callable[..., Any]  # (original, *args, **kwargs) -> what the function returns instead
-Plant = Callable[[], AbstractContextManager[None]]
+Patch = Callable[[], AbstractContextManager[None]]
 
 
 @dataclass(frozen=True)
-class PlantedLeak:
-    """One mutation of the pipeline and its clean twin.
+class Mutation:
+    """A leak planted in the pipeline, and its benign mutant.
 
     `where`: dotted name, below the package, of what is replaced. `expected_checks`: who is expected to notice, for
-    readers and for the order of a quick run; any blocking check may detect it. `plant` leaks; `clean_twin` intervenes
+    readers and for the order of a quick run; any blocking check may detect it. `patch` leaks; `benign` intervenes
     at the same place as deeply, but causally.
     """
 
@@ -35,9 +36,9 @@ class PlantedLeak:
     stage: str
     where: str
     expected_checks: tuple[str, ...]
-    plant: Plant
-    clean_twin: Plant
-    twin: str
+    patch: Patch
+    benign: Patch
+    benign_does: str
 
     @property
     def needs_model(self) -> bool:
@@ -45,7 +46,7 @@ class PlantedLeak:
         return self.stage in ("fit", "predictions", "audit")
 
 
-PLANTED: dict[str, PlantedLeak] = {}
+MUTATIONS: dict[str, Mutation] = {}
 
 
 def resolve(where: str) -> tuple[Any, str]:
@@ -63,11 +64,11 @@ def resolve(where: str) -> tuple[Any, str]:
 
 
 def _holders(holder: Any, name: str, original: Any, everywhere: bool) -> list[tuple[Any, str]]:
-    """Every (module, name) below the package under which `original` is known; the planted leaks themselves excepted."""
+    """Every (module, name) below the package under which `original` is known."""
     found = [(holder, name)]
     if everywhere:
         for module_name, module in list(sys.modules.items()):
-            if not module_name.startswith(PACKAGE + ".") or module_name.startswith(f"{PACKAGE}.leakage.planted"):
+            if not module_name.startswith(PACKAGE + "."):
                 continue
             found += [(module, k) for k, v in list(vars(module).items()) if v is original and module is not holder]
     return found
@@ -91,8 +92,8 @@ def replaced(where: str, wrapper: Wrapper, *, everywhere: bool = True) -> Iterat
         yield
 
 
-def planting(where: str, wrapper: Wrapper, *, everywhere: bool = True) -> Plant:
-    """A plant that replaces one function by a wrapper without memory."""
+def patching(where: str, wrapper: Wrapper, *, everywhere: bool = True) -> Patch:
+    """A patch that replaces one function by a wrapper without memory."""
     return lambda: replaced(where, wrapper, everywhere=everywhere)
 
 
@@ -103,34 +104,15 @@ def register(
     where: str,
     description: str,
     expected: tuple[str, ...],
-    leak: Wrapper | Plant,
-    twin: Wrapper | Plant,
-    twin_does: str,
+    leak: Wrapper | Patch,
+    benign: Wrapper | Patch,
+    benign_does: str,
     everywhere: bool = True,
-    plants: bool = False,
+    patches: bool = False,
 ) -> None:
-    """Add a leak. `leak` and `twin` are wrappers of `where`, or with `plants=True` plants of their own."""
-    if name in PLANTED or stage not in STAGES:
+    """Add a leak. `leak` and `benign` are wrappers of `where`, or with `patches=True` patches of their own."""
+    if name in MUTATIONS or stage not in STAGES:
         raise ValueError(f"planted leak {name!r} is duplicated, or its stage {stage!r} is not one of {STAGES}")
-    plant: Plant = leak if plants else planting(where, leak, everywhere=everywhere)
-    clean: Plant = twin if plants else planting(where, twin, everywhere=everywhere)
-    PLANTED[name] = PlantedLeak(name, description, stage, where, expected, plant, clean, twin_does)
-
-
-def load_planted() -> dict[str, PlantedLeak]:
-    """The registry with every file of leaks imported, in the order of the pipeline."""
-    from k4_pipeline_tests.mutations import (  # noqa: F401
-        audit_leaks,
-        bar_leaks,
-        feature_leaks,
-        fit_leaks,
-        hindsight_leaks,
-        label_leaks,
-        pattern_leaks,
-        prediction_leaks,
-        sequence_leaks,
-        split_leaks,
-    )
-
-    order = {stage: i for i, stage in enumerate(STAGES)}
-    return dict(sorted(PLANTED.items(), key=lambda item: order[item[1].stage]))
+    patch: Patch = leak if patches else patching(where, leak, everywhere=everywhere)
+    clean: Patch = benign if patches else patching(where, benign, everywhere=everywhere)
+    MUTATIONS[name] = Mutation(name, description, stage, where, expected, patch, clean, benign_does)

@@ -1,9 +1,9 @@
-"""Runs the audit on every planted leak, on its clean twin and on clean universes, and counts what was noticed.
+"""Runs the audit on every planted leak, on its benign mutant and on clean universes, and counts what was noticed.
 
 A leak is detected when at least one check of the audit fails while it is planted, and holds on the same universe
-without it (the baseline); a false alarm is a clean run, a baseline or a twin in which a check fails. A `quick` run
-looks at everything, quick checks before the exhaustive replays, and stops at the first that fires; the published table
-runs every check once, on a sample of the tickers.
+without it (the baseline); a false alarm is a clean run, a baseline or a benign mutant in which a check fails. A `quick`
+run looks at everything, quick checks before the exhaustive replays, and stops at the first that fires; the published
+table runs every check once, on a sample of the tickers.
 """
 
 from __future__ import annotations
@@ -19,7 +19,8 @@ from typing import Any
 
 from k4_pipeline.errors import ConfigError
 from k4_pipeline.leakage.engine.audit import AuditSample
-from k4_pipeline_tests.mutations.registry import PlantedLeak, load_planted
+from k4_pipeline_tests.mutations.all_mutations import load_mutations
+from k4_pipeline_tests.mutations.registry import Mutation
 from k4_pipeline_tests.mutations.universe import KINDS, available_kinds, make_universe
 
 Progress = Callable[[int, int], None]
@@ -39,7 +40,7 @@ TELLING = (
     "labels_are_those_of_an_independent_race",
 )
 
-# Clean runs, twins and the table run every check, on a sample: three tickers, each cut at some of its bars and
+# Clean runs, benign mutants and the table run every check, on a sample: three tickers, each cut at some of its bars and
 # snapshots, and the universe cut at two dates.
 LIGHT = AuditSample(
     tickers=3, cell_cuts=100, snapshot_cuts=12, cut_dates=2, corrupted_dates=1, input_rows=40, tensor_rows=150
@@ -48,8 +49,8 @@ LIGHT = AuditSample(
 
 @dataclass(frozen=True)
 class Task:
-    """One run: a leak ("planted"), its clean twin ("twin"), the unmodified pipeline on the same universe ("baseline")
-    or on one of another make ("clean")."""
+    """One run: a leak ("planted"), its benign mutant ("benign"), the unmodified pipeline on the same universe
+    ("baseline") or on one of another make ("clean")."""
 
     what: str
     leak: str
@@ -80,17 +81,17 @@ class Outcome:
         return asdict(self)
 
 
-def _rounds(leak: PlantedLeak | None, task: Task, names: list[str]) -> list[tuple[str | None, list[str]]]:
+def _rounds(leak: Mutation | None, task: Task, names: list[str]) -> list[tuple[str | None, list[str]]]:
     """What is run, one round after the other until something fires: with or without a model, and which checks.
 
     A quick run asks on the tables alone first, which needs no training, then with a model. In each round come the
-    expected checks, then the others, and the exhaustive replays only if all of those are silent. Twins of leaks that
-    come before the model are run without one.
+    expected checks, then the others, and the exhaustive replays only if all of those are silent. Benign mutants of
+    leaks that come before the model are run without one.
     """
     if leak is None:
         return [("train", [n for n in names if n != SELF_TEST or task.what == "baseline"])]
     others = [n for n in names if n not in SELF_TESTS or leak.stage == "audit"]
-    if task.what == "twin" and not leak.needs_model:
+    if task.what == "benign" and not leak.needs_model:
         return [(None, [n for n in others if n != FITS_AGAIN])]
     if not task.quick:
         return [("train", others)]
@@ -108,17 +109,17 @@ def in_order(expected: list[str], names: list[str]) -> list[str]:
 
 
 def run_task(task: Task) -> Outcome:
-    """Plant, run the path and the audit on it, and report. Never raises for what the pipeline does."""
+    """Patch, run the path and the audit on it, and report. Never raises for what the pipeline does."""
     from k4_pipeline.leakage.engine import audit
 
     begin = time.process_time()
     # Before anything is planted: a module first imported while a function is replaced would keep the replacement.
     checks = list(audit.load_checks())
     universe = make_universe(task.kind, task.seed, task.varied)
-    leak = load_planted()[task.leak] if task.leak else None
+    leak = load_mutations()[task.leak] if task.leak else None
     planted: Any = contextlib.nullcontext
     if leak is not None:
-        planted = leak.plant if task.what == "planted" else leak.clean_twin
+        planted = leak.patch if task.what == "planted" else leak.benign
     exhaustive = task.quick or task.what == "baseline"
     sample = audit.AuditSample.named("small") if exhaustive and (leak is None or leak.stage != "audit") else LIGHT
     outcome = Outcome(task, [], {})
@@ -155,12 +156,12 @@ def _start_worker() -> None:
     torch.set_num_threads(1)
     pd.set_option("mode.string_storage", "python")
     audit.load_checks()
-    load_planted()
+    load_mutations()
 
 
 def _weight(task: Task) -> tuple[bool, bool]:
     """Longest first, so that no process ends alone: the check of the checks, then whole runs, then quick ones."""
-    audits_itself = task.what == "baseline" or (task.leak != "" and load_planted()[task.leak].stage == "audit")
+    audits_itself = task.what == "baseline" or (task.leak != "" and load_mutations()[task.leak].stage == "audit")
     return not audits_itself, task.quick
 
 
@@ -215,7 +216,7 @@ def choose(names: list[str], sample: int | None) -> list[str]:
         return names
     if sample < 1:
         raise ConfigError(f"a sample of {sample} leaks proves nothing; ask for one or more")
-    registry = load_planted()
+    registry = load_mutations()
     queues: dict[str, list[str]] = {}
     for name in names:
         queues.setdefault(registry[name].stage, []).append(name)
@@ -228,13 +229,13 @@ def choose(names: list[str], sample: int | None) -> list[str]:
 
 
 def suite_tasks(
-    names: list[str], kinds: tuple[str, ...], seeds: list[int], *, clean_runs: int, twins: bool, table: bool
+    names: list[str], kinds: tuple[str, ...], seeds: list[int], *, clean_runs: int, benign: bool, table: bool
 ) -> list[Task]:
     """All runs of a suite.
 
     Leaks in the audit itself do not depend on the bars: they are planted on the first kind of universe only.
     """
-    registry, tasks = load_planted(), []
+    registry, tasks = load_mutations(), []
     for kind in kinds:
         for seed in seeds:
             tasks.append(Task("baseline", "", kind, seed, quick=False))
@@ -242,26 +243,26 @@ def suite_tasks(
             tasks += [Task("planted", name, kind, seed, quick=True) for name in mine]
     for i in range(max(0, clean_runs - len(kinds) * len(seeds))):
         tasks.append(Task("clean", "", kinds[i % len(kinds)], 1000 + i // len(kinds), quick=False))
-    if twins:
-        tasks += [Task("twin", name, kind, seeds[0], quick=False) for kind in kinds for name in names]
+    if benign:
+        tasks += [Task("benign", name, kind, seeds[0], quick=False) for kind in kinds for name in names]
     if table:
         tasks += [Task("planted", name, kinds[0], seeds[0], quick=False) for name in names]
     return tasks
 
 
-def run_planted(
+def run_mutations(
     seeds: int | Iterable[int] = 3,
     universes: tuple[str, ...] = KINDS,
     sample: int | None = None,
     *,
     leaks: Iterable[str] | None = None,
     clean_runs: int = 200,
-    twins: bool = True,
+    benign: bool = True,
     table: bool = True,
     jobs: int = 1,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Every leak (or a `sample`, or those named) on every seed and universe, twins on the first seed, and clean runs.
+    """Every leak (or a `sample`, or those named) on every seed and universe, benign mutants on the first, clean runs.
 
     `table`: on the first seed of the first universe every check is run on every leak, for the table by mutation and
     check; the other runs stop at the first check that fires. Universes that cannot be made here (no real bars) are left
@@ -272,13 +273,13 @@ def run_planted(
     kinds = available_kinds(tuple(universes))
     if not seed_list or not kinds:
         raise ConfigError("planting needs at least one seed and one universe that can be made here")
-    known = load_planted()
+    known = load_mutations()
     names = list(known) if leaks is None else list(leaks)
     unknown = [n for n in names if n not in known]
     if unknown:
         raise ConfigError(f"no such planted leak: {', '.join(unknown)}; there are {', '.join(known)}")
     names = choose(names, sample)
-    tasks = suite_tasks(names, kinds, seed_list, clean_runs=clean_runs, twins=twins, table=table)
+    tasks = suite_tasks(names, kinds, seed_list, clean_runs=clean_runs, benign=benign, table=table)
     outcomes = run_tasks(tasks, jobs=jobs, progress=progress)
     left_out = tuple(k for k in universes if k not in kinds)
     seconds, cpu_seconds = time.perf_counter() - begin, processor_seconds() - cpu_begin
@@ -294,11 +295,11 @@ def summarise(outcomes: list[Outcome], left_out: tuple[str, ...], seconds: float
     """Counts and tables of a suite.
 
     `planted`: leaks tried; `detected`: leaks detected in every run; `planted_runs`, `detected_runs`: counted by run;
-    `clean_runs`, `false_alarms`: unmodified runs, and those in which a check fired; `twin_runs`, `twin_alarms` alike;
-    `not_detected`, `alarms`: which, with findings; `by_mutation`: one row per leak, with the checks that fired;
+    `clean_runs`, `false_alarms`: unmodified runs, and those in which a check fired; `benign_runs`, `benign_alarms`
+    alike; `not_detected`, `alarms`: which, with findings; `by_mutation`: one row per leak, with the checks that fired;
     `seconds_per_check`: mean; `cpu_seconds_by_kind`: of the runs of each kind, without starting the processes.
     """
-    registry = load_planted()
+    registry = load_mutations()
     alarmed = {(o.task.kind, o.task.seed): set(o.fired) for o in outcomes if o.task.what == "baseline"}
     planted = [o for o in outcomes if o.task.what == "planted"]
     noticed = {id(o): [c for c in o.fired if c not in alarmed.get((o.task.kind, o.task.seed), set())] for o in planted}
@@ -314,7 +315,7 @@ def summarise(outcomes: list[Outcome], left_out: tuple[str, ...], seconds: float
                 "stage": registry[name].stage,
                 "where": registry[name].where,
                 "description": registry[name].description,
-                "twin": registry[name].twin,
+                "benign": registry[name].benign_does,
                 "runs": len(quick),
                 "detected": sum(bool(noticed[id(o)]) for o in quick),
                 "fired": fired,
@@ -329,7 +330,7 @@ def summarise(outcomes: list[Outcome], left_out: tuple[str, ...], seconds: float
             per_check.setdefault(check, []).append(spent)
     clean = [o for o in outcomes if o.task.what in ("clean", "baseline")]
     quick_runs = [o for o in planted if o.task.quick]
-    twin = [o for o in outcomes if o.task.what == "twin"]
+    benign = [o for o in outcomes if o.task.what == "benign"]
     return {
         "planted": len(rows),
         "detected": sum(r["detected"] == r["runs"] for r in rows),
@@ -337,8 +338,8 @@ def summarise(outcomes: list[Outcome], left_out: tuple[str, ...], seconds: float
         "detected_runs": sum(bool(noticed[id(o)]) for o in quick_runs),
         "clean_runs": len(clean),
         "false_alarms": sum(bool(o.fired) for o in clean),
-        "twin_runs": len(twin),
-        "twin_alarms": sum(bool(o.fired) for o in twin),
+        "benign_runs": len(benign),
+        "benign_alarms": sum(bool(o.fired) for o in benign),
         "not_detected": [f"{o.task.leak} ({o.task.kind} {o.task.seed})" for o in quick_runs if not noticed[id(o)]],
         "alarms": [
             {
@@ -347,7 +348,7 @@ def summarise(outcomes: list[Outcome], left_out: tuple[str, ...], seconds: float
                 "universe": f"{o.task.kind} {o.task.seed}",
                 "findings": o.findings,
             }
-            for o in (*clean, *twin)
+            for o in (*clean, *benign)
             if o.fired
         ],
         "universes": sorted({o.task.kind for o in outcomes}),

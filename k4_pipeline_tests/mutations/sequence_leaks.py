@@ -34,7 +34,7 @@ def _in_reverse(
     return original(bars, snapshots.iloc[::-1], **kwargs).iloc[::-1].reset_index(drop=True)
 
 
-_TWIN: dict[str, Any] = {"twin": _in_reverse, "twin_does": "the snapshots are indexed in reverse order"}
+_BENIGN: dict[str, Any] = {"benign": _in_reverse, "benign_does": "the snapshots are indexed in reverse order"}
 
 
 def _last_rows(frame: pd.DataFrame, bars: Bars) -> np.ndarray:
@@ -52,7 +52,7 @@ register(
     description="the fifty bars end with the bar after the snapshot",
     expected=_REPLAY,
     leak=_indexed(lambda frame, bars: frame.assign(end_row=_next_row(frame, bars))),
-    **_TWIN,
+    **_BENIGN,
 )
 register(
     "mask_shifted_by_one",
@@ -61,7 +61,7 @@ register(
     description="the mask is shifted: one bar less counts as valid, and the first of the window is taken for padding",
     expected=("model_inputs_equal_an_independent_computation", "every_snapshot_is_reproduced_as_the_last_bar"),
     leak=_indexed(lambda frame, bars: frame.assign(n_valid=np.maximum(frame["n_valid"] - 1, 1))),
-    **_TWIN,
+    **_BENIGN,
 )
 
 
@@ -76,7 +76,7 @@ register(
     description="the price level of the model input is measured against the close after the snapshot",
     expected=_REPLAY,
     leak=_indexed(_price_of_the_next_bar),
-    **_TWIN,
+    **_BENIGN,
 )
 
 
@@ -92,7 +92,7 @@ register(
     description=f"volumes are measured against the mean of the whole history, not of the last {MEAN_VOLUME_BARS} bars",
     expected=_REPLAY,
     leak=_indexed(_volume_of_all_years),
-    **_TWIN,
+    **_BENIGN,
 )
 
 
@@ -110,7 +110,7 @@ register(
     description="the narrowing of the channel is measured against the range of the bars that follow",
     expected=_REPLAY,
     leak=_indexed(_width_after),
-    **_TWIN,
+    **_BENIGN,
 )
 
 
@@ -137,7 +137,7 @@ register(
     description="the outcome class stands in the place of the range before the pattern",
     expected=_REPLAY,
     leak=_with_labels(lambda frame, outcome: frame.assign(prior_width=outcome + 1.0)),
-    **_TWIN,
+    **_BENIGN,
 )
 
 
@@ -153,7 +153,7 @@ register(
     description="target encoding: a geometry column carries the mean outcome of the ticker over all years",
     expected=_REPLAY,
     leak=_with_labels(_encoded),
-    **_TWIN,
+    **_BENIGN,
 )
 
 
@@ -181,8 +181,8 @@ register(
     description="model inputs are standardised with the statistics of their own batch",
     expected=("predictions_do_not_depend_on_their_batch", "every_snapshot_is_reproduced_as_the_last_bar"),
     leak=_as_batch(_standardised),
-    twin=_as_batch(lambda x, mask: x * np.float32(1.0)),
-    twin_does="model inputs are multiplied by one",
+    benign=_as_batch(lambda x, mask: x * np.float32(1.0)),
+    benign_does="model inputs are multiplied by one",
 )
 
 
@@ -202,8 +202,8 @@ register(
     description="price channels keep the back-adjusted level, which later splits have set",
     expected=("the_unit_of_prices_does_not_matter", "model_inputs_equal_an_independent_computation"),
     leak=_absolute_levels,
-    twin=_as_batch(lambda x, mask: x + np.float32(0.0)),
-    twin_does="zero is added to the model inputs",
+    benign=_as_batch(lambda x, mask: x + np.float32(0.0)),
+    benign_does="zero is added to the model inputs",
 )
 
 
@@ -223,6 +223,6 @@ register(
     description="padding, and with it the oldest bar of the window, holds the newest bars of the next sequence",
     expected=("predictions_do_not_depend_on_their_batch", "model_inputs_equal_an_independent_computation"),
     leak=_padded_from_the_next,
-    twin=_as_batch(lambda x, mask: x * mask[:, :, None]),
-    twin_does="the padding is multiplied by its mask once more",
+    benign=_as_batch(lambda x, mask: x * mask[:, :, None]),
+    benign_does="the padding is multiplied by its mask once more",
 )

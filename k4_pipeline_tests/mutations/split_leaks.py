@@ -29,7 +29,7 @@ def _in_reverse(original: Callable[..., Membership], labeled: pd.DataFrame, boun
     return names[::-1], reasons[::-1]
 
 
-_TWIN: dict[str, Any] = {"twin": _in_reverse, "twin_does": "membership is decided in reverse order of the rows"}
+_BENIGN: dict[str, Any] = {"benign": _in_reverse, "benign_does": "membership is decided in reverse order of the rows"}
 
 
 def _with_bounds(change: Callable[[SplitBoundaries], SplitBoundaries]) -> Wrapper:
@@ -54,7 +54,7 @@ register(
     description="train and validation end where the next member starts, whatever their labels still wait for",
     expected=_PURGE,
     leak=_no_purge,
-    **_TWIN,
+    **_BENIGN,
 )
 
 
@@ -74,7 +74,7 @@ register(
     description="the last five rows of each member are purged instead of those whose label is not known",
     expected=_PURGE,
     leak=_purge_by_rows,
-    **_TWIN,
+    **_BENIGN,
 )
 register(
     "purge_half_open",
@@ -83,7 +83,7 @@ register(
     description="a label that becomes known on the boundary day itself counts as known before it (<= instead of <)",
     expected=_PURGE,
     leak=_with_bounds(lambda b: dataclasses.replace(b, train_end=b.train_end + 1)),
-    **_TWIN,
+    **_BENIGN,
 )
 register(
     "embargo_on_the_wrong_side",
@@ -92,7 +92,7 @@ register(
     description="the embargo is added to the train span instead of taken from it",
     expected=_PURGE,
     leak=_with_bounds(lambda b: dataclasses.replace(b, train_end=2 * b.validation_start - b.train_end)),
-    **_TWIN,
+    **_BENIGN,
 )
 register(
     "embargo_forgotten",
@@ -101,7 +101,7 @@ register(
     description="no embargo between train and validation",
     expected=_PURGE,
     leak=_with_bounds(lambda b: dataclasses.replace(b, train_end=b.validation_start)),
-    **_TWIN,
+    **_BENIGN,
 )
 
 
@@ -130,7 +130,7 @@ for _name, _key, _what in (
         description=f"{_what} are assigned to train, validation and test at random, whatever their dates",
         expected=_APART,
         leak=_at_random(_key),
-        **_TWIN,
+        **_BENIGN,
     )
 
 
@@ -147,7 +147,7 @@ register(
     description="snapshots of one pattern are dealt to validation and test alike",
     expected=_APART,
     leak=_patterns_cut,
-    **_TWIN,
+    **_BENIGN,
 )
 
 
@@ -167,7 +167,7 @@ register(
     description="five rows of the test span are called train",
     expected=_PURGE,
     leak=_late_rows_trained,
-    **_TWIN,
+    **_BENIGN,
 )
 
 
@@ -188,11 +188,11 @@ register(
     description="validation rows whose race is still open at the as-of date are kept, with the outcome of later",
     expected=_PURGE,
     leak=_unlabelled_trained,
-    **_TWIN,
+    **_BENIGN,
 )
 
 
-def _twins_of(edit: Callable[[Bars], Bars]) -> Wrapper:
+def _copies_of(edit: Callable[[Bars], Bars]) -> Wrapper:
     def wrapper(original: Callable[..., Any], raw: Any, config: Any, **kwargs: Any) -> Any:
         result = original(raw, config, **kwargs)
         return dataclasses.replace(result, bars=edit(result.bars))
@@ -217,9 +217,9 @@ register(
     where="market.cleaning.clean_bars",
     description="a second listing of one company stands in the universe under another name, at another price level",
     expected=("no_ticker_is_tested_under_another_name",),
-    leak=_twins_of(lambda bars: _with_a_copy(bars, _renamed)),
-    twin=_twins_of(lambda bars: Bars.from_frame(bars.to_frame())),
-    twin_does="the bars pass through a table",
+    leak=_copies_of(lambda bars: _with_a_copy(bars, _renamed)),
+    benign=_copies_of(lambda bars: Bars.from_frame(bars.to_frame())),
+    benign_does="the bars pass through a table",
 )
 
 
@@ -248,6 +248,6 @@ for _name, _leak, _what in (
         description=_what,
         expected=("membership_follows_from_dates_alone", "nothing_lies_in_two_members"),
         leak=_leak,
-        twin=lambda original, labeled, as_of, config: original(labeled.copy(), as_of, config),
-        twin_does="the labelled snapshots are copied first",
+        benign=lambda original, labeled, as_of, config: original(labeled.copy(), as_of, config),
+        benign_does="the labelled snapshots are copied first",
     )

@@ -1,4 +1,4 @@
-"""The result of a suite of planted leaks as Markdown and in one line. Numbers come from the dict of `run_planted`."""
+"""The result of a suite of planted leaks as Markdown and in one line. Numbers come from the dict of `run_mutations`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def headline(result: dict[str, Any]) -> str:
         f"{result['detected']} of {result['planted']} planted leaks detected in every run "
         f"({result['detected_runs']} of {result['planted_runs']} runs; seeds {result['seeds']}; universes "
         f"{', '.join(result['universes'])}); {result['false_alarms']} false alarms in {result['clean_runs']} clean "
-        f"runs and {result['twin_alarms']} in {result['twin_runs']} runs of clean twins; {result['seconds']:.0f} s"
+        f"runs and {result['benign_alarms']} in {result['benign_runs']} runs of benign mutants; "
+        f"{result['seconds']:.0f} s"
     )
     if "cpu_seconds" in result:
         text += f" in {result['workers']} processes, {result['cpu_seconds']:.0f} s of processor time"

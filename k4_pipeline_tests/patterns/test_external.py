@@ -96,10 +96,10 @@ def test_boundaries_computed_from_bars_never_see_a_bar_after_activation(tmp_path
     frame = original_form(labeled)[["ticker", "start_date", "snapshot_date"]].iloc[[5]]
     found = read(tmp_path, frame, bars).snapshots
     ticker, activation = found["ticker"].iloc[0], found["activation_date"].iloc[0]
-    spoiled = bars.to_frame()
-    later = (spoiled["ticker"] == ticker) & (spoiled["date"] > activation)
-    spoiled.loc[later, ["open", "high", "low", "close"]] *= 1e6
-    again = read(tmp_path, frame, Bars.from_frame(spoiled)).snapshots
+    corrupted = bars.to_frame()
+    later = (corrupted["ticker"] == ticker) & (corrupted["date"] > activation)
+    corrupted.loc[later, ["open", "high", "low", "close"]] *= 1e6
+    again = read(tmp_path, frame, Bars.from_frame(corrupted)).snapshots
     assert_frame_equal(found, again, check_exact=True)
 
 

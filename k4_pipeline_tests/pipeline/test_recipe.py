@@ -148,14 +148,14 @@ def test_the_audit_of_an_ensemble_holds(audited):
     assert not report.not_applicable
 
 
-@pytest.mark.parametrize("spoil", ["context", "windows", "member"])
-def test_the_audit_notices_spoilt_context_windows_and_members(audited, spoil):
+@pytest.mark.parametrize("corrupt", ["context", "windows", "member"])
+def test_the_audit_notices_corrupted_context_windows_and_members(audited, corrupt):
     full = audited.full
-    if spoil == "context":
+    if corrupt == "context":
         values = np.array(full.context)
         values[full.bars.date < full.bars.last_day - 400] += 0.5
         changed, names = {"context": values}, ["everything_is_reproduced_from_bars_cut_at_a_date"]
-    elif spoil == "windows":
+    elif corrupt == "windows":
         table = full.windows.copy()
         table["outcome_class"] = (5 - table["outcome_class"]).astype("Int8")
         changed, names = {"windows": table}, ["everything_is_reproduced_from_bars_cut_at_a_date"]

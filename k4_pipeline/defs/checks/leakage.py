@@ -120,7 +120,7 @@ LABEL_PROOF = Proposition(
 SEQUENCE_PROOF = Proposition(
     "sequences_do_not_depend_on_later_bars",
     _sequences,
-    description="Windows, masks and geometry of sampled tickers are reproduced when later bars are cut or spoilt.",
+    description="Windows, masks and geometry of sampled tickers are reproduced when later bars are cut or corrupted.",
 )
 SPLIT_PROOF = Proposition(
     "membership_follows_from_dates_and_bars",

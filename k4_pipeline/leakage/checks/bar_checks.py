@@ -54,7 +54,7 @@ def _filled(context: AuditContext) -> AuditContext:
     "and kept and refused rows add up to what was sent. Nothing is filled, averaged, shifted or invented.",
     misses="What the vendor itself revised; dates in formats other than year-month-day (counted in `unreadable`).",
     needs=("raw",),
-    tampers=(_a_day_later, _filled),
+    corruptions=(_a_day_later, _filled),
 )
 def every_bar_is_a_row_as_sent(context: AuditContext) -> Verdict:
     """Look every kept bar up among the raw rows, by ticker and written date."""
@@ -210,7 +210,7 @@ def _keep_the_last(context: AuditContext) -> AuditContext:
     "gap from the "
     "next day, and dates a bar by the calendar day of its own stamp.",
     misses="Traps that are not among the crafted ones.",
-    tampers=(_keep_the_last,),
+    corruptions=(_keep_the_last,),
 )
 def cleaning_passes_a_test_of_known_traps(context: AuditContext) -> Verdict:
     """Clean crafted rows whose right answer is known."""

@@ -68,7 +68,7 @@ def _unlabelled_span_into_validation(context: AuditContext) -> AuditContext:
     "known before the as-of date, whatever it is used for.",
     misses="Forbidden rows that are read from a copy of the panel, past the function that assembles model inputs.",
     needs=("split",),
-    tampers=(_test_row_into_train, _unlabelled_span_into_validation),
+    corruptions=(_test_row_into_train, _unlabelled_span_into_validation),
 )
 def fitting_reads_only_rows_known_at_as_of(context: AuditContext) -> Verdict:
     """Listen at the one place that makes model inputs while the path is fitted once more."""
@@ -97,7 +97,7 @@ def fitting_reads_only_rows_known_at_as_of(context: AuditContext) -> Verdict:
     return Verdict.of("fitting_reads_only_rows_known_at_as_of", len(read), findings, permitted=len(permitted))
 
 
-def _spoilt(table: pd.DataFrame, row: int, **values: Any) -> pd.DataFrame:
+def _corrupted(table: pd.DataFrame, row: int, **values: Any) -> pd.DataFrame:
     out = table.copy()
     for column, value in values.items():
         out.loc[out.index[row], column] = value
@@ -112,18 +112,18 @@ def stored_table_trials(full: PipelineRun) -> dict[str, Callable[[], bool]]:
     test = int(np.flatnonzero((split["split"] == "test").to_numpy())[0])
     train = int(np.flatnonzero((split["split"] == "train").to_numpy())[0])
     pattern = split["pattern_id"].iloc[train]
-    moved, torn = _spoilt(split, test, split="train", reason=""), _spoilt(split, test, pattern_id=pattern)
-    late = _spoilt(full.sequences, 0, end_row=int(full.sequences["end_row"].iloc[0]) + 1)
-    wide = _spoilt(full.snapshots, 0, upper=float(full.snapshots["upper"].iloc[0]) * 1.01)
+    moved, torn = _corrupted(split, test, split="train", reason=""), _corrupted(split, test, pattern_id=pattern)
+    late = _corrupted(full.sequences, 0, end_row=int(full.sequences["end_row"].iloc[0]) + 1)
+    wide = _corrupted(full.snapshots, 0, upper=float(full.snapshots["upper"].iloc[0]) * 1.01)
     known = int(np.flatnonzero(full.labeled["label_end_date"].notna().to_numpy())[0])
-    early = _spoilt(full.labeled, known, label_end_date=full.labeled["snapshot_date"].iloc[known])
+    early = _corrupted(full.labeled, known, label_end_date=full.labeled["snapshot_date"].iloc[known])
     exchange = config.cleaning.default_exchange
     # One of the tables in the way that blocking checks of a run see them: several checks as one verdict.
     member_check = ["nothing_lies_in_two_members"]
     twice = AuditContext(dataclasses.replace(full, split=torn, _cache={}))
     panel = np.array(full.panel)
     panel[len(panel) // 2 :, 0] = np.nextafter(panel[len(panel) // 2 :, 0], np.float32(np.inf))
-    spoilt = SimpleNamespace(values=panel)
+    corrupted = SimpleNamespace(values=panel)
     return {
         "combined accepts a check that fails": lambda: stage_checks.combined("x", twice, member_check).holds,
         "combined accepts a check that does not apply": (
@@ -131,7 +131,7 @@ def stored_table_trials(full: PipelineRun) -> dict[str, Callable[[], bool]]:
         ),
         **{
             f"prove accepts another panel ({name})": (
-                lambda name=name: feature_proofs.prove(name, full.bars, spoilt, tickers=8, cuts=3).holds  # type: ignore[arg-type]
+                lambda name=name: feature_proofs.prove(name, full.bars, corrupted, tickers=8, cuts=3).holds  # type: ignore[arg-type]
             )
             for name in feature_proofs.WITH_CUTS - {feature_proofs.WARM_UP}
         },
@@ -158,16 +158,16 @@ def stored_table_trials(full: PipelineRun) -> dict[str, Callable[[], bool]]:
 
 
 def _sound_tables_only(context: AuditContext) -> AuditContext:
-    return context.with_full(split=None)  # nothing to spoil: no evidence
+    return context.with_full(split=None)  # nothing to corrupt: no evidence
 
 
 @check(
     "self-test",
-    proves="The checks that stand beside the stored tables (split verifier, propositions) refuse tables spoilt on "
+    proves="The checks that stand beside the stored tables (split verifier, propositions) refuse tables corrupted on "
     "purpose, so that none of them has been weakened to pass always.",
     misses="A check that refuses these tables and no others.",
     needs=("split",),
-    tampers=(_sound_tables_only,),
+    corruptions=(_sound_tables_only,),
 )
 def checks_of_stored_tables_can_fail(context: AuditContext) -> Verdict:
     """Hand each of them a table that it must refuse."""

@@ -103,11 +103,11 @@ def _other_best_epoch(context: AuditContext) -> AuditContext:
     "fitted",
     proves="Scaler, weights, every number of the history, best epoch and calibrator are reproduced to the bit "
     "with nothing "
-    "there but train and validation rows, and NaN for all bars from as_of on (test rows poisoned or absent).",
+    "there but train and validation rows, and NaN for all bars from as_of on (test rows corrupted or absent).",
     misses="Train and validation rows that are wrong themselves; other machines or thread counts (bits may "
     "differ there).",
     needs=("split", "fitted", "refit"),
-    tampers=(_nudged_scaler, _nudged_calibrator, _other_certificate),
+    corruptions=(_nudged_scaler, _nudged_calibrator, _other_certificate),
 )
 def everything_fitted_comes_from_the_permitted_rows_alone(context: AuditContext) -> Verdict:
     """Fit again on the permitted rows."""
@@ -130,7 +130,7 @@ def everything_fitted_comes_from_the_permitted_rows_alone(context: AuditContext)
     "outside their windows.",
     misses="Train rows that are wrong themselves.",
     needs=("split", "fitted"),
-    tampers=(_nudged_scaler,),
+    corruptions=(_nudged_scaler,),
 )
 def the_scaler_comes_from_train_rows_alone(context: AuditContext) -> Verdict:
     """Refit the scaler where nothing else exists."""
@@ -179,7 +179,7 @@ def monitor_order(name: str) -> tuple[str, ...]:
     "weights score the validation rows: it was chosen on validation, not on test.",
     misses="Choices between runs (model size, settings), which are not made in this pipeline.",
     needs=("split", "fitted"),
-    tampers=(_other_best_epoch,),
+    corruptions=(_other_best_epoch,),
 )
 def the_best_epoch_was_chosen_on_validation_rows(context: AuditContext) -> Verdict:
     """Choose the epoch of every network again, and measure it again."""
@@ -242,7 +242,7 @@ def _measured_again(full: PipelineRun, fitted: Fitted, i: int, kept: dict[str, A
     proves="The calibrator is reproduced from the stored weights' scores of the validation rows and their labels.",
     misses="Validation rows that are wrong themselves.",
     needs=("split", "fitted"),
-    tampers=(_nudged_calibrator,),
+    corruptions=(_nudged_calibrator,),
 )
 def the_calibrator_comes_from_validation_rows_alone(context: AuditContext) -> Verdict:
     """Score the validation rows and fit again."""
@@ -296,7 +296,7 @@ def _wrong_counts(context: AuditContext) -> AuditContext:
     "validation rows of the split, each once, and every label among them was known before as_of.",
     misses="A record that lies consistently; the refits look at what was really used.",
     needs=("split", "fitted"),
-    tampers=(_wrong_record, _wrong_counts),
+    corruptions=(_wrong_record, _wrong_counts),
 )
 def what_was_seen_is_what_was_permitted(context: AuditContext) -> Verdict:
     """Compare every record of seen rows with the split."""

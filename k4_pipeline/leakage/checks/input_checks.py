@@ -9,7 +9,7 @@ from k4_pipeline.config import KEYS
 from k4_pipeline.features.spec import FEATURE_NAMES
 from k4_pipeline.leakage.engine.audit import AuditContext, check
 from k4_pipeline.leakage.engine.compare import Comparison, key_text, shown
-from k4_pipeline.leakage.engine.corruptions import spoil_snapshot
+from k4_pipeline.leakage.engine.corruptions import corrupt_snapshot
 from k4_pipeline.leakage.oracles.inputs import InputOracle
 from k4_pipeline.market.bars import to_days
 from k4_pipeline.verdict import Verdict
@@ -44,7 +44,7 @@ def _other_mean_volume(context: AuditContext) -> AuditContext:
     "in them.",
     misses="What is wrong in the panel or in the snapshots themselves (the replays look at those).",
     needs=("fitted",),
-    tampers=(_window_one_bar_late, _mask_one_bar_short, _other_mean_volume),
+    corruptions=(_window_one_bar_late, _mask_one_bar_short, _other_mean_volume),
 )
 def model_inputs_equal_an_independent_computation(context: AuditContext) -> Verdict:
     """Assemble sampled rows as production does and as the oracle does."""
@@ -115,7 +115,7 @@ def _earlier_activation(context: AuditContext) -> AuditContext:
     "recomputed "
     "from bars; the history behind the activation bar is long enough without counting any later bar.",
     misses="Which patterns exist at all; the replays look at that.",
-    tampers=(spoil_snapshot, _box_of_all_bars, _earlier_activation),
+    corruptions=(corrupt_snapshot, _box_of_all_bars, _earlier_activation),
 )
 def every_snapshot_follows_from_its_qualifying_bars(context: AuditContext) -> Verdict:
     """Recompute geometry and age from the bars start..activation."""

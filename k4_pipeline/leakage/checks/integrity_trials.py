@@ -145,7 +145,7 @@ def _without_limits(context: AuditContext) -> AuditContext:
     proves="Each of the five integrity tests of the report refuses a crafted result that it must refuse (a broken "
     "order, a half unlike the other, no edge, too much of one, another class mix, too few rows) and passes a good one.",
     misses="A test that refuses these results and no others.",
-    tampers=(_without_limits,),
+    corruptions=(_without_limits,),
 )
 def the_integrity_tests_can_fail_and_pass(context: AuditContext) -> Verdict:
     """Run the five tests on crafted results."""
@@ -153,8 +153,8 @@ def the_integrity_tests_can_fail_and_pass(context: AuditContext) -> Verdict:
     good = honest(config)
     findings = [f"{name} refuses a result that is in order" for name, ok in verdicts(good, config).items() if not ok]
     cases = len(TESTS)
-    for what, (spoil, names) in TRIALS.items():
-        made = verdicts(spoil(good), config)
+    for what, (corrupt, names) in TRIALS.items():
+        made = verdicts(corrupt(good), config)
         for name in names:
             cases += 1
             if made.get(name, True):

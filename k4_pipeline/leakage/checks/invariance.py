@@ -16,7 +16,7 @@ from k4_pipeline.leakage.checks.replay_at_cutoffs import LABELS, compare_paths
 from k4_pipeline.leakage.checks.replay_per_bar import CHANNELS, scoped
 from k4_pipeline.leakage.engine.audit import AuditContext, check
 from k4_pipeline.leakage.engine.compare import Comparison, compare_arrays, compare_tables
-from k4_pipeline.leakage.engine.corruptions import drop_snapshot, spoil_label, spoil_panel, spoil_snapshot
+from k4_pipeline.leakage.engine.corruptions import corrupt_label, corrupt_panel, corrupt_snapshot, drop_snapshot
 from k4_pipeline.market.bars import PRICE_COLUMNS, Bars, to_dates
 from k4_pipeline.pipeline import stages as production
 from k4_pipeline.pipeline.stages import PipelineRun
@@ -33,7 +33,7 @@ def part_of(full: PipelineRun, tickers: list[str]) -> PipelineRun:
     return out
 
 
-def with_stranger(bars: Bars, ticker: str, factor: float, name: str) -> Bars:
+def with_another_ticker(bars: Bars, ticker: str, factor: float, name: str) -> Bars:
     """The universe with a rescaled copy of `ticker` in front, under a name that sorts first."""
     rows = bars.ticker_slice(ticker)
     n = rows.stop - rows.start
@@ -60,12 +60,12 @@ def _other_membership(context: AuditContext) -> AuditContext:
     "isolation",
     proves="What is known of a ticker (features, snapshots, labels, sequences, inputs, membership) has the same "
     "bits when "
-    "half of the other tickers are missing, and when a stranger stands before it.",
+    "half of the other tickers are missing, and when another ticker is put before it.",
     misses="A dependence on tickers that are in both halves.",
-    tampers=(spoil_panel, spoil_snapshot, spoil_label, _other_membership),
+    corruptions=(corrupt_panel, corrupt_snapshot, corrupt_label, _other_membership),
 )
 def nothing_depends_on_other_tickers(context: AuditContext) -> Verdict:
-    """Run the path on halves of the universe and on one with a stranger in front."""
+    """Run the path on halves of the universe and on one with another ticker in front."""
     name = "nothing_depends_on_other_tickers"
     full, out, rng = context.full, Comparison(), context.rng(11)
     names = [str(t) for t in full.bars.tickers]
@@ -84,11 +84,11 @@ def nothing_depends_on_other_tickers(context: AuditContext) -> Verdict:
         out.merge(_same_membership(context, known, again))
         runs += 1
     if context.sample.tickers is None:
-        again = production.build_again(full, with_stranger(full.bars, order[0], 4.0, "!STRANGER"))
+        again = production.build_again(full, with_another_ticker(full.bars, order[0], 4.0, "!OTHER"))
         again = own_context(scoped(again, names))
         out.merge(
             compare_paths(
-                own_context(full), again, day, when="with a stranger in front", rows_after=True, tensor_rows=size
+                own_context(full), again, day, when="with another ticker in front", rows_after=True, tensor_rows=size
             )
         )
         runs += 1
@@ -146,7 +146,7 @@ def _level_as_width(context: AuditContext) -> AuditContext:
     "a date as a later split does: the same snapshots, labels and masks, and model inputs of the same bits.",
     misses="Factors that are no powers of two, where rounding moves (features/proofs.py bounds those).",
     needs=("fitted", "scanned"),
-    tampers=(spoil_snapshot, spoil_label, _level_as_width),
+    corruptions=(corrupt_snapshot, corrupt_label, _level_as_width),
 )
 def the_unit_of_prices_does_not_matter(context: AuditContext) -> Verdict:
     """Rescale every ticker by its own power of two, for the whole history and before a date."""
@@ -203,7 +203,7 @@ def _from_proof(name: str, result: ProofResult) -> Verdict:
     "bits when "
     "the ticker stands alone or beside others (features/proofs.py).",
     misses="Pattern channels, which the rescaling of the whole path covers.",
-    tampers=(spoil_panel,),
+    corruptions=(corrupt_panel,),
 )
 def channels_react_to_scale_and_company_as_declared(context: AuditContext) -> Verdict:
     """The rescale and isolation proofs of the features on the stored panel."""
@@ -242,7 +242,7 @@ def _older_history(context: AuditContext) -> AuditContext:
     "channels, not a "
     "bit for the others (features/proofs.py).",
     misses="Tickers shorter than the warm-up.",
-    tampers=(_older_history,),
+    corruptions=(_older_history,),
 )
 def channels_forget_what_lies_before_their_warm_up(context: AuditContext) -> Verdict:
     """The warm-up proof of the features on the stored panel."""

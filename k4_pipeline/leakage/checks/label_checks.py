@@ -9,7 +9,7 @@ from k4_pipeline.config import KEYS
 from k4_pipeline.leakage.checks.replay_at_cutoffs import LABELS
 from k4_pipeline.leakage.engine.audit import AuditContext, check, day_text
 from k4_pipeline.leakage.engine.compare import Comparison, compare_tables, key_text, shown
-from k4_pipeline.leakage.engine.corruptions import spoil_label
+from k4_pipeline.leakage.engine.corruptions import corrupt_label
 from k4_pipeline.leakage.oracles.labels import oracle_labels
 from k4_pipeline.market.bars import to_dates, to_days
 from k4_pipeline.pipeline import stages as production
@@ -36,7 +36,7 @@ def _one_bar_more(context: AuditContext) -> AuditContext:
     "the race starts after the snapshot bar, a bar that reaches both counts as the stop, no label is known too early.",
     misses="A mistake shared by both readings of docs/patterns.md, or in the exchange calendar.",
     needs=("raced",),
-    tampers=(spoil_label, _known_a_day_early, _one_bar_more),
+    corruptions=(corrupt_label, _known_a_day_early, _one_bar_more),
 )
 def labels_are_those_of_an_independent_race(context: AuditContext) -> Verdict:
     """Race the sampled snapshots again in plain Python."""
@@ -95,7 +95,7 @@ def labels_are_those_of_an_independent_race(context: AuditContext) -> Verdict:
     proves="A label appears on its label_end_date, not a session before, with its class, on bars cut at those dates.",
     misses="Labels whose end lies on none of the sampled dates (the oracle covers those).",
     needs=("raced",),
-    tampers=(spoil_label, _known_a_day_early),
+    corruptions=(corrupt_label, _known_a_day_early),
 )
 def every_label_is_known_on_its_date_and_not_before(context: AuditContext) -> Verdict:
     """Label the snapshots again on bars cut at sampled label ends and at the sessions before them."""

@@ -56,7 +56,7 @@ def _upper_bound_as_value(context: AuditContext) -> AuditContext:
     "title.",
     misses="Plots, and the arrangement of the HTML page, which is made of the same tables.",
     needs=("stored", "metrics"),
-    tampers=(_upper_bound_as_value,),
+    corruptions=(_upper_bound_as_value,),
 )
 def the_page_prints_the_numbers_of_the_report(context: AuditContext) -> Verdict:
     """Read the tables of the Markdown page and look each number up."""

@@ -59,13 +59,13 @@ def _other_signal(context: AuditContext) -> AuditContext:
 def _nudged(column: str, amount: float) -> Callable[[AuditContext], AuditContext]:
     """One number of one row changed by little more than is tolerated."""
 
-    def spoil(context: AuditContext) -> AuditContext:
+    def corrupt(context: AuditContext) -> AuditContext:
         made = context.full.predictions.copy()  # type: ignore[union-attr]
         made.loc[made.index[-1], column] += amount
         return context.with_full(predictions=made)
 
-    spoil.__name__ = f"{column}_by_{amount:g}"
-    return spoil
+    corrupt.__name__ = f"{column}_by_{amount:g}"
+    return corrupt
 
 
 def sampled_rows(context: AuditContext) -> np.ndarray:
@@ -94,7 +94,7 @@ def _other_model(context: AuditContext) -> AuditContext:
     "validation labels all end before as_of.",
     misses="What the scores are (the other prediction checks).",
     needs=("split", "fitted", "predictions"),
-    tampers=(_one_missing, _model_of_tomorrow),
+    corruptions=(_one_missing, _model_of_tomorrow),
 )
 def predictions_are_for_later_rows_only(context: AuditContext) -> Verdict:
     """Rows, dates and the age of the model."""
@@ -140,7 +140,7 @@ def predictions_are_for_later_rows_only(context: AuditContext) -> Verdict:
     proves="A row's prediction has the same bits alone, in reverse order and among other rows.",
     misses="A dependence on the batch during training, which is how training works.",
     needs=("split", "fitted", "predictions"),
-    tampers=(_other_values, _one_other_row),
+    corruptions=(_other_values, _one_other_row),
 )
 def predictions_do_not_depend_on_their_batch(context: AuditContext) -> Verdict:
     """Score sampled test rows in other company."""
@@ -166,10 +166,8 @@ def predictions_do_not_depend_on_their_batch(context: AuditContext) -> Verdict:
             )
         )
     # In company: the sampled rows come last, behind rows of other members.
-    strangers = full.sequences.iloc[company][["ticker", "pattern_id", "start_date", "snapshot_date"]].assign(
-        split="test"
-    )
-    mixed = pd.concat([strangers, everyone.iloc[some[:60]]], ignore_index=True)
+    others = full.sequences.iloc[company][["ticker", "pattern_id", "start_date", "snapshot_date"]].assign(split="test")
+    mixed = pd.concat([others, everyone.iloc[some[:60]]], ignore_index=True)
     made = production.predict(full, mixed, np.concatenate([company, rows[some[:60]]]), fitted).iloc[len(company) :]
     out.merge(
         compare_tables(
@@ -194,7 +192,7 @@ def predictions_do_not_depend_on_their_batch(context: AuditContext) -> Verdict:
     "expected value and signal follows from its row's own probabilities and the settings.",
     misses="Weights that know the future (the refit checks).",
     needs=("split", "fitted", "predictions"),
-    tampers=(
+    corruptions=(
         _other_values,
         _other_signal,
         _other_model,

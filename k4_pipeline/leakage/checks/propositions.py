@@ -91,7 +91,7 @@ def every_label_window_starts_after_its_snapshot(
     for row in chosen.itertuples():
         one = bars.subset([row.ticker])
         upto = one.date <= to_day(row.snapshot_date)
-        spoiled = Bars(
+        corrupted = Bars(
             tickers=one.tickers,
             offsets=one.offsets,
             date=one.date,
@@ -102,7 +102,7 @@ def every_label_window_starts_after_its_snapshot(
             volume=one.volume,
         )
         again = label_snapshots(
-            spoiled, labeled.loc[[row.Index]], config, default_exchange=default_exchange, data_end=bars.last_day
+            corrupted, labeled.loc[[row.Index]], config, default_exchange=default_exchange, data_end=bars.last_day
         )
         got = again["outcome_class"].iloc[0]
         if pd.isna(got) != pd.isna(row.outcome_class) or (not pd.isna(got) and got != row.outcome_class):

@@ -35,7 +35,7 @@ def _no_record(context: AuditContext) -> AuditContext:
     "made from the recorded state of its sources by the recorded code.",
     misses="A leak that was there when the record was taken.",
     needs=("provenance",),
-    tampers=(_other_panel, _other_label, _no_record),
+    corruptions=(_other_panel, _other_label, _no_record),
 )
 def the_chain_from_bars_to_metrics_is_unbroken(context: AuditContext) -> Verdict:
     """Fingerprints recomputed from the things in hand equal those recorded, link by link."""

@@ -21,12 +21,12 @@ from k4_pipeline.leakage.checks.replay_at_cutoffs import LABELS
 from k4_pipeline.leakage.engine.audit import AuditContext, check, verdict_of
 from k4_pipeline.leakage.engine.compare import Comparison, compare_arrays, compare_tables
 from k4_pipeline.leakage.engine.corruptions import (
+    corrupt_label,
+    corrupt_panel,
+    corrupt_prediction,
+    corrupt_sequence,
+    corrupt_snapshot,
     drop_snapshot,
-    spoil_label,
-    spoil_panel,
-    spoil_prediction,
-    spoil_sequence,
-    spoil_snapshot,
 )
 from k4_pipeline.patterns import snapshots
 from k4_pipeline.pipeline import baselines
@@ -57,7 +57,15 @@ def _table(name: str, stored: pd.DataFrame, again: pd.DataFrame) -> Comparison:
     "row, from the stored tables they name and the settings asked for.",
     misses="What the stages themselves do (replays and oracles).",
     needs=("split", "fitted", "predictions"),
-    tampers=(spoil_panel, spoil_snapshot, drop_snapshot, spoil_label, spoil_sequence, spoil_prediction, _other_weight),
+    corruptions=(
+        corrupt_panel,
+        corrupt_snapshot,
+        drop_snapshot,
+        corrupt_label,
+        corrupt_sequence,
+        corrupt_prediction,
+        _other_weight,
+    ),
 )
 def stored_tables_are_those_the_stages_make(context: AuditContext) -> Verdict:
     """Run every stage on the stored inputs of its asset."""
@@ -163,7 +171,7 @@ def _other_share(context: AuditContext) -> AuditContext:
     "digit from the stored tables.",
     misses="The arithmetic of the metrics (a second implementation recomputes those).",
     needs=("stored", "split", "fitted", "predictions", "metrics"),
-    tampers=(_other_number, _other_share),
+    corruptions=(_other_number, _other_share),
 )
 def every_number_of_the_report_comes_from_the_stored_tables(context: AuditContext) -> Verdict:
     """Compute the report again and compare leaf by leaf."""

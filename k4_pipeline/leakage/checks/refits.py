@@ -1,4 +1,4 @@
-"""The worlds in which a fit is made again: on the eve of the as-of date, or of stored rows, later bars spoilt."""
+"""The worlds in which a fit is made again: on the eve of the as-of date, or of stored rows, later bars corrupted."""
 
 from __future__ import annotations
 

@@ -62,7 +62,7 @@ def _refuse_a_last_bar(context: AuditContext) -> AuditContext:
     "with its day: no bar was taken out because of what followed it.",
     misses="Refusals that other days than the sampled ones would show; the detail counts both.",
     needs=("raw",),
-    tampers=(_refuse_a_last_bar,),
+    corruptions=(_refuse_a_last_bar,),
 )
 def no_row_is_refused_in_hindsight(context: AuditContext) -> Verdict:
     """Clean the rows sent up to the day of a refusal; that day's refused bars may not be there."""

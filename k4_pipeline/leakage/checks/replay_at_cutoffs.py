@@ -1,7 +1,7 @@
 """As-of replay of the whole universe: cut the bars at a date, run the path again, compare what is dated by then.
 
-Also with the bars after the date spoilt instead of cut, which keeps tables as long as they were. Everything is compared
-by key, both ways: a row that only exists with the future is a finding, and so is one that the future removed.
+Also with the bars after the date corrupted instead of cut, which keeps tables as long as they were. Everything is
+compared by key, both ways: a row that only exists with the future is a finding, and so is one that the future removed.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from k4_pipeline.leakage.engine.compare import (
     relative,
 )
 from k4_pipeline.leakage.engine.corruptions import (
-    SPOILERS,
+    BAR_CORRUPTIONS,
+    corrupt_after,
+    corrupt_label,
+    corrupt_panel,
+    corrupt_prediction,
+    corrupt_sequence,
+    corrupt_snapshot,
     drop_snapshot,
-    spoil_after,
-    spoil_label,
-    spoil_panel,
-    spoil_prediction,
-    spoil_sequence,
-    spoil_snapshot,
 )
 from k4_pipeline.market.bars import PRICE_COLUMNS, to_dates, to_days
 from k4_pipeline.pipeline import stages as production
@@ -42,7 +42,7 @@ from k4_pipeline.verdict import Verdict
 
 LABELS = ("outcome_class", "label_end_date", "censored", "label_bars")
 MAX_PREDICTED = 512
-SPOILT = (spoil_panel, spoil_snapshot, drop_snapshot, spoil_label, spoil_sequence)
+CORRUPTED = (corrupt_panel, corrupt_snapshot, drop_snapshot, corrupt_label, corrupt_sequence)
 
 
 def compare_bars(known: PipelineRun, again: PipelineRun, day: int, *, when: str) -> tuple[Comparison, bool]:
@@ -109,7 +109,7 @@ def compare_paths(
 ) -> Comparison:
     """Everything of `known` dated up to `day` against `again`, a run that did not know the bars after `day`.
 
-    `rows_after`: `again` holds later rows (spoilt, not cut), whose dates say nothing about what was known.
+    `rows_after`: `again` holds later rows (corrupted, not cut), whose dates say nothing about what was known.
     `tensor_rows`: so many sequences, the latest, are assembled and compared.
     """
     out, same_bars = compare_bars(known, again, day, when=when)
@@ -264,7 +264,7 @@ def rebuilt_at(context: AuditContext, day: int) -> PipelineRun:
     "bits when the raw bars after it never existed.",
     misses="A use of the future that leaves every value dated up to the sampled cut-offs unchanged (the cells and "
     "snapshots of single dates are covered by the exhaustive replays).",
-    tampers=SPOILT,
+    corruptions=CORRUPTED,
 )
 def everything_is_reproduced_from_bars_cut_at_a_date(context: AuditContext) -> Verdict:
     """Cut the raw bars of the whole universe at sampled dates and run the path again."""
@@ -288,7 +288,7 @@ def everything_is_reproduced_from_bars_cut_at_a_date(context: AuditContext) -> V
     proves="Stored predictions are reproduced, to the bit, from the stored model on bars cut at sampled dates.",
     misses="A model whose weights themselves know the future (the refit checks look at that).",
     needs=("fitted", "predictions"),
-    tampers=(spoil_prediction,),
+    corruptions=(corrupt_prediction,),
 )
 def predictions_are_reproduced_from_bars_cut_at_a_date(context: AuditContext) -> Verdict:
     """Score the sequences of cut bars with the stored model."""
@@ -307,19 +307,21 @@ def predictions_are_reproduced_from_bars_cut_at_a_date(context: AuditContext) ->
     "replay",
     proves="What the bars after a date hold (shuffled, reversed, a million fold, noise) changes nothing before it.",
     misses="A dependence on dates and lengths alone; the cut replays see those.",
-    tampers=SPOILT,
+    corruptions=CORRUPTED,
 )
-def nothing_changes_when_later_bars_are_spoilt(context: AuditContext) -> Verdict:
-    """Spoil all bars after sampled dates, each way, and run the path again."""
-    name = "nothing_changes_when_later_bars_are_spoilt"
+def nothing_changes_when_later_bars_are_corrupted(context: AuditContext) -> Verdict:
+    """Corrupt all bars after sampled dates, each way, and run the path again."""
+    name = "nothing_changes_when_later_bars_are_corrupted"
     out, rng = Comparison(), context.rng(2)
     days = context.cut_days(context.sample.corrupted_dates, 2)
     runs = 0
     for i, day in enumerate(days):
-        for how in list(SPOILERS)[i % 2 :: 2] if len(days) > 1 else SPOILERS:
+        for how in list(BAR_CORRUPTIONS)[i % 2 :: 2] if len(days) > 1 else BAR_CORRUPTIONS:
             if out.full:
                 break
-            again = production.build_again(context.full, spoil_after(context.full.bars, int(day), SPOILERS[how], rng))
+            again = production.build_again(
+                context.full, corrupt_after(context.full.bars, int(day), BAR_CORRUPTIONS[how], rng)
+            )
             when = f"bars after {day_text(day)} {how}"
             size = context.sample.tensor_rows
             out.merge(compare_paths(context.full, again, int(day), when=when, rows_after=True, tensor_rows=size))
@@ -334,7 +336,7 @@ def nothing_changes_when_later_bars_are_spoilt(context: AuditContext) -> Verdict
     proves="Train and validation rows, their labels and weights at as_of T are those that bars cut before T give.",
     misses="Membership of test rows, which exist only later; the split oracle recomputes those from dates.",
     needs=("split",),
-    tampers=(lambda context: _move_to_train(context),),
+    corruptions=(lambda context: _move_to_train(context),),
 )
 def membership_is_reproduced_from_bars_cut_before_as_of(context: AuditContext) -> Verdict:
     """Split again at T on bars that end before T."""

@@ -27,7 +27,7 @@ from k4_pipeline.leakage.engine.compare import (
     differ,
     relative,
 )
-from k4_pipeline.leakage.engine.corruptions import drop_snapshot, spoil_panel, spoil_sequence, spoil_snapshot
+from k4_pipeline.leakage.engine.corruptions import corrupt_panel, corrupt_sequence, corrupt_snapshot, drop_snapshot
 from k4_pipeline.market.bars import Bars, to_dates, to_days
 from k4_pipeline.patterns import snapshots
 from k4_pipeline.pipeline.stages import PipelineRun
@@ -53,7 +53,7 @@ def batches(pieces: list[Piece]) -> Iterator[tuple[int, int]]:
             first, total = i + 1, 0
 
 
-def _spoil_one_late_cell(context: AuditContext) -> AuditContext:
+def _corrupt_one_late_cell(context: AuditContext) -> AuditContext:
     """One channel of one bar in the middle of the history, as a leak of a single cell would."""
     panel = np.array(context.full.panel)
     first, last = context.full.bars.offsets[-2:]
@@ -65,7 +65,7 @@ def _spoil_one_late_cell(context: AuditContext) -> AuditContext:
     "replay",
     proves="Every market channel of every bar (of the sampled tickers) has the same bits when it is the last bar.",
     misses="What enters after the panel; the replay of every snapshot looks at that.",
-    tampers=(spoil_panel, _spoil_one_late_cell),
+    corruptions=(corrupt_panel, _corrupt_one_late_cell),
 )
 def every_bar_is_reproduced_as_the_last_one(context: AuditContext) -> Verdict:
     """Cut at every single bar; a leak in one cell of one day has nowhere to hide."""
@@ -186,7 +186,7 @@ def scoped(full: PipelineRun, tickers: list[str]) -> PipelineRun:
     "to the bit, when its bar is the last one of the history; and no snapshot is missing because of later bars.",
     misses="A snapshot that later bars removed, when none of the cuts falls between it and those bars.",
     needs=("scanned",),
-    tampers=(spoil_snapshot, drop_snapshot, spoil_sequence),
+    corruptions=(corrupt_snapshot, drop_snapshot, corrupt_sequence),
 )
 def every_snapshot_is_reproduced_as_the_last_bar(context: AuditContext) -> Verdict:
     """Cut every ticker at each of its snapshots in turn and build snapshots, sequences and inputs again."""

@@ -46,14 +46,14 @@ def _changed(context: AuditContext, part: str, name: str, **values: float) -> Au
 def nudged_metric(part: str, name: str, side: str, amount: float) -> Callable[[AuditContext], AuditContext]:
     """One number of the report changed by little more than is tolerated; one that is undefined becomes defined."""
 
-    def spoil(context: AuditContext) -> AuditContext:
+    def corrupt(context: AuditContext) -> AuditContext:
         metrics: Any = context.full.metrics
         old = metrics[part][name][side]
         defined = isinstance(old, float) and old == old
         return _changed(context, part, name, **{side: old + amount if defined else 0.5})
 
-    spoil.__name__ = f"{part}_{name}_{side}_by_{amount:g}"
-    return spoil
+    corrupt.__name__ = f"{part}_{name}_{side}_by_{amount:g}"
+    return corrupt
 
 
 VALUES = (
@@ -80,7 +80,7 @@ def _more_rows(context: AuditContext) -> AuditContext:
     "the labels of the labelled snapshots: the right rows, the right truth, the right arithmetic.",
     misses="The bootstrap intervals, whose draws are not repeated here.",
     needs=("split", "predictions", "metrics"),
-    tampers=(_more_rows, *(nudged_metric("model", name, "value", 1e-7) for name in VALUES)),
+    corruptions=(_more_rows, *(nudged_metric("model", name, "value", 1e-7) for name in VALUES)),
 )
 def the_report_follows_from_the_stored_rows(context: AuditContext) -> Verdict:
     """Recompute counts, AUC, average precision, recall, EV correlation and log loss."""
@@ -195,7 +195,7 @@ def drawn_intervals(rows: pd.DataFrame, draws: int, confidence: float, seed: int
 def _worse_baseline(name: str) -> Callable[[AuditContext], AuditContext]:
     """A number of the baseline changed by little more than is tolerated."""
 
-    def spoil(context: AuditContext) -> AuditContext:
+    def corrupt(context: AuditContext) -> AuditContext:
         metrics: Any = context.full.metrics
         baselines = metrics["baselines"]
         old = baselines[BASELINE][name]["value"]
@@ -203,8 +203,8 @@ def _worse_baseline(name: str) -> Callable[[AuditContext], AuditContext]:
         worse = {**baselines[BASELINE], name: {**baselines[BASELINE][name], **other}}
         return context.with_full(metrics={**metrics, "baselines": {**baselines, BASELINE: worse}})
 
-    spoil.__name__ = f"worse_{name}_of_the_baseline"
-    return spoil
+    corrupt.__name__ = f"worse_{name}_of_the_baseline"
+    return corrupt
 
 
 INTERVALS = ("k4_auc", "ev_correlation_pearson")
@@ -216,7 +216,7 @@ INTERVALS = ("k4_auc", "ev_correlation_pearson")
     "correlation from the documented draws of whole tickers and months, by a second implementation.",
     misses="The intervals of the other metrics.",
     needs=("split", "predictions", "metrics"),
-    tampers=(
+    corruptions=(
         *(_worse_baseline(name) for name in ("k4_auc", "k4_average_precision")),
         *(nudged_metric("model", name, side, 1e-5) for name in INTERVALS for side in ("low", "high")),
     ),

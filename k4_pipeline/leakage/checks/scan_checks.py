@@ -43,7 +43,7 @@ def scanned_again(bars: Bars, tickers: list[str], config: PatternConfig) -> pd.D
     "draw: none is missing because of what followed it, none was added.",
     misses="A mistake shared by both readings of docs/patterns.md.",
     needs=("scanned",),
-    tampers=(drop_snapshot, _drop_the_last_of_a_pattern),
+    corruptions=(drop_snapshot, _drop_the_last_of_a_pattern),
 )
 def snapshots_are_those_of_an_independent_scan(context: AuditContext) -> Verdict:
     """Scan the sampled tickers again in plain Python."""

@@ -14,7 +14,7 @@ from k4_pipeline.leakage.checks.replay_at_cutoffs import compare_paths
 from k4_pipeline.leakage.checks.replay_per_bar import scoped
 from k4_pipeline.leakage.engine.audit import AuditContext, check, day_text, verdict_of
 from k4_pipeline.leakage.engine.compare import Comparison, compare_arrays, compare_tables
-from k4_pipeline.leakage.engine.corruptions import spoil_label, spoil_panel, spoil_sequence, spoil_snapshot
+from k4_pipeline.leakage.engine.corruptions import corrupt_label, corrupt_panel, corrupt_sequence, corrupt_snapshot
 from k4_pipeline.leakage.engine.sealed import SealBrokenError, disguised, sealed
 from k4_pipeline.market.bars import Bars, to_days
 from k4_pipeline.patterns import snapshots
@@ -53,7 +53,7 @@ def _memory(context: AuditContext) -> AuditContext:
     "names, whole weeks earlier.",
     misses="A side channel that knows neither names, dates nor files (memory of the same process; every check "
     "has its own).",
-    tampers=(spoil_panel, _memory, spoil_sequence),
+    corruptions=(corrupt_panel, _memory, corrupt_sequence),
 )
 def nothing_is_read_but_the_bars(context: AuditContext) -> Verdict:
     """Disguise, seal, compute, compare."""
@@ -142,7 +142,7 @@ def _dead(context: AuditContext) -> tuple[list[str], np.ndarray]:
 MAX_DEAD = 24
 
 
-def _dead_spoilt(context: AuditContext) -> AuditContext:
+def _dead_corrupted(context: AuditContext) -> AuditContext:
     """The last snapshot of a ticker that died, moved by one unit in the last place."""
     names, _ = _dead(context)
     made = context.full.snapshots.copy()
@@ -159,7 +159,7 @@ def _dead_spoilt(context: AuditContext) -> AuditContext:
     "know that they would: the universe cut at the last bar of each of them, and some sessions later.",
     misses="Dead tickers beyond the first two dozen with most snapshots.",
     needs=("scanned",),
-    tampers=(_dead_spoilt, spoil_snapshot, spoil_label),
+    corruptions=(_dead_corrupted, corrupt_snapshot, corrupt_label),
 )
 def the_dead_look_as_they_did_alive(context: AuditContext) -> Verdict:
     """Cut at the end of each dead ticker, and after it, the dead and a few of the living."""

@@ -1,7 +1,7 @@
 """The check of the checks: each must fire on inputs that are known to be bad.
 
-Every registered check carries ways to spoil a context. A check that passes on a spoilt one has been weakened (or was
-never able to fail) and its silence elsewhere proves nothing.
+Every registered check carries ways to corrupt a context. A check that passes on a corrupted one has been weakened
+(or was never able to fail) and its silence elsewhere proves nothing.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _TICKERS = 4
 
 
 def few_tickers(context: AuditContext) -> AuditContext:
-    """The context of the busiest tickers and that of the earliest snapshot, for spoiling one of their cells."""
+    """The context of the busiest tickers and that of the earliest snapshot, for corrupting one of their cells."""
     made = context.full.snapshots
     if made["ticker"].nunique() <= _TICKERS:
         return context
@@ -79,32 +79,34 @@ def guard_findings() -> list[str]:
 
 
 def failures_to_fail(item: Check, context: AuditContext, few: AuditContext | None = None) -> tuple[int, list[str]]:
-    """How many spoilt contexts were tried on a check, and a finding for each on which it did not fire."""
+    """How many corrupted contexts were tried on a check, and a finding for each on which it did not fire."""
     small = (few or few_tickers(context)) if item.stage in _SMALL_SCOPE and item.needs <= _SMALL_NEEDS else context
     findings = []
-    for spoil in item.tampers:
-        name = getattr(spoil, "__name__", "spoil").strip("_")
+    for corrupt in item.corruptions:
+        name = getattr(corrupt, "__name__", "corrupt").strip("_")
         try:
-            spoilt = spoil(small)
+            corrupted = corrupt(small)
         except Exception as error:
             findings.append(f"{item.name}: its self-test {name} could not be prepared: {type(error).__name__}: {error}")
             continue
-        if accepts(item, spoilt):
-            findings.append(f"{item.name} passes on inputs spoilt by {name}: it has been weakened and proves nothing")
-    if not item.tampers:
+        if accepts(item, corrupted):
+            findings.append(
+                f"{item.name} passes on inputs corrupted by {name}: it has been weakened and proves nothing"
+            )
+    if not item.corruptions:
         findings.append(f"{item.name} has no self-test: nothing shows that it can fail")
-    return len(item.tampers), findings
+    return len(item.corruptions), findings
 
 
 @check(
     "self-test",
-    proves="Every check of this audit fires on inputs spoilt on purpose, so that a check weakened to always pass "
+    proves="Every check of this audit fires on inputs corrupted on purpose, so that a check weakened to always pass "
     "is found.",
     misses="A check that is blind to the leak at hand but not to its own self-test.",
-    tampers=(lambda context: dataclasses.replace(context, extra={**context.extra, "weakened": True}),),
+    corruptions=(lambda context: dataclasses.replace(context, extra={**context.extra, "weakened": True}),),
 )
 def every_check_can_fail(context: AuditContext) -> Verdict:
-    """Feed spoilt contexts to every other check that applies here."""
+    """Feed corrupted contexts to every other check that applies here."""
     if context.extra.get("weakened"):  # its own self-test: one check that always passes stands among the others
         blind = dataclasses.replace(
             CHECKS["nothing_lies_in_two_members"], function=lambda _: Verdict.of("blind", 1, []), name="blind"

@@ -40,10 +40,10 @@ ORACLE_TOLERANCE = 2e-3  # of probabilities from inputs computed in another orde
 
 def _signals(context: AuditContext) -> pd.DataFrame:
     """The stored signals (or those of a self-test)."""
-    spoilt = context.extra.get("signals")
+    corrupted = context.extra.get("signals")
     return (
-        spoilt
-        if spoilt is not None
+        corrupted
+        if corrupted is not None
         else read_parquet(context.extra["store"].current("signals").path("signals.parquet"))
     )
 
@@ -84,7 +84,7 @@ def open_by_scan(context: AuditContext) -> pd.DataFrame:
     "signal and order follow.",
     misses="Whether the champion deserves to serve (the check of the champion).",
     needs=("stored", "signals"),
-    tampers=(_one_signal_less,),
+    corruptions=(_one_signal_less,),
 )
 def signals_are_those_of_the_champion_one_by_one(context: AuditContext) -> Verdict:
     """Find the open patterns again and score them one at a time."""
@@ -181,7 +181,7 @@ def _no_champion(context: AuditContext) -> AuditContext:
     "it names are those that failed.",
     misses="Candidates whose artifacts are gone by now.",
     needs=("stored", "champion"),
-    tampers=(_no_champion,),
+    corruptions=(_no_champion,),
 )
 def the_champion_was_chosen_by_its_rule(context: AuditContext) -> Verdict:
     """Read the candidates again and choose a second time."""
@@ -262,7 +262,7 @@ WALK_FORWARD = {
     proves="The walk-forward table has one row for every report that was promoted, with the numbers of that report.",
     misses="Columns that no metric of a report is named after.",
     needs=("stored", "walk forward"),
-    tampers=(_other_row,),
+    corruptions=(_other_row,),
 )
 def the_walk_forward_table_is_that_of_its_reports(context: AuditContext) -> Verdict:
     """Read every report and compare number by number."""
@@ -318,11 +318,11 @@ def _stored_for_export(context: AuditContext, name: str) -> pd.DataFrame:
     store, partitioned = context.extra["store"], asset in ("dataset_split", "predictions")
     ref = store.current(asset, context.full.as_of if partitioned else None)
     table = pq.read_table(ref.path(f"{name}.parquet")).to_pandas()
-    return table if name != context.extra.get("spoilt_export") else table.iloc[1:]
+    return table if name != context.extra.get("corrupted_export") else table.iloc[1:]
 
 
 def _one_row_less(context: AuditContext) -> AuditContext:
-    return dataclasses.replace(context, extra={**context.extra, "spoilt_export": "predictions"})
+    return dataclasses.replace(context, extra={**context.extra, "corrupted_export": "predictions"})
 
 
 @check(
@@ -332,7 +332,7 @@ def _one_row_less(context: AuditContext) -> AuditContext:
     "and classes of the stored ones.",
     misses="Formats other than Parquet.",
     needs=("stored", "exports", "split"),
-    tampers=(_one_row_less,),
+    corruptions=(_one_row_less,),
 )
 def exported_files_are_the_stored_tables(context: AuditContext) -> Verdict:
     """Export, read the file plainly, compare."""

@@ -112,7 +112,7 @@ def _another_seed(context: AuditContext) -> AuditContext:
     "asset was made, and what was asked for follows from the options as typed and the declared defaults.",
     misses="Settings that a preset of the recipe filled in, or that a person chose after looking at the outcomes.",
     needs=("stored", "facts"),
-    tampers=(_another_embargo, _another_seed),
+    corruptions=(_another_embargo, _another_seed),
 )
 def recorded_settings_are_those_requested(context: AuditContext) -> Verdict:
     """Compare every recorded section with the request of the run that made the artifact."""
@@ -172,7 +172,7 @@ def _later_as_of(context: AuditContext) -> AuditContext:
     "a second time from dates alone: no class of an outcome can have moved it.",
     misses="A date that a person chose after looking at the outcomes.",
     needs=("stored", "facts", "split"),
-    tampers=(_later_as_of,),
+    corruptions=(_later_as_of,),
 )
 def the_as_of_date_was_not_chosen_by_outcome(context: AuditContext) -> Verdict:
     """Find the date again without the classes."""

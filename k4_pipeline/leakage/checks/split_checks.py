@@ -82,7 +82,7 @@ def _row_twice(context: AuditContext) -> AuditContext:
     "row stands in the split once, with its own class and label_end_date.",
     misses="Labels that are wrong themselves (the label checks look at those).",
     needs=("split",),
-    tampers=(_train_row_into_test, _late_row_into_train, _row_twice),
+    corruptions=(_train_row_into_test, _late_row_into_train, _row_twice),
 )
 def membership_follows_from_dates_alone(context: AuditContext) -> Verdict:
     """Assign every row again, by key."""
@@ -113,7 +113,7 @@ def membership_follows_from_dates_alone(context: AuditContext) -> Verdict:
     "as_of, no window of a member reaches a later member's snapshot of the same ticker (closed intervals).",
     misses="Windows of two tickers that are the same company under unlike prices.",
     needs=("split",),
-    tampers=(_train_row_into_test, _late_row_into_train),
+    corruptions=(_train_row_into_test, _late_row_into_train),
 )
 def purge_margins_hold_when_recomputed_from_bars(context: AuditContext) -> Verdict:
     """Recompute the label end of every fitted row from bars and measure the margins."""
@@ -197,7 +197,7 @@ def _unlabelled_into_train(context: AuditContext) -> AuditContext:
     "train and validation row has a known label.",
     misses="One company under two tickers; the duplicate check looks at that.",
     needs=("split",),
-    tampers=(_pattern_into_two, _unlabelled_into_train, _row_twice),
+    corruptions=(_pattern_into_two, _unlabelled_into_train, _row_twice),
 )
 def nothing_lies_in_two_members(context: AuditContext) -> Verdict:
     """Patterns, rows and unknown labels."""
@@ -261,7 +261,7 @@ def _copied_ticker(context: AuditContext) -> AuditContext:
     "correlated above the limit over 60 common bars or more): renamed listings, share classes, copies.",
     misses="Companies that are the same but trade differently.",
     needs=("split",),
-    tampers=(_copied_ticker,),
+    corruptions=(_copied_ticker,),
 )
 def no_ticker_is_tested_under_another_name(context: AuditContext) -> Verdict:
     """Correlate the daily returns of all pairs across members."""

@@ -93,7 +93,7 @@ def snapshots_do_not_depend_on_later_bars(
 ) -> Verdict:
     """Stored snapshots of a few tickers are reproduced at every one of their dates as the last bar."""
     name = "snapshots_do_not_depend_on_later_bars"
-    checks = ["everything_is_reproduced_from_bars_cut_at_a_date", "nothing_changes_when_later_bars_are_spoilt"]
+    checks = ["everything_is_reproduced_from_bars_cut_at_a_date", "nothing_changes_when_later_bars_are_corrupted"]
     if not of_file:
         checks += ["every_snapshot_is_reproduced_as_the_last_bar", "every_snapshot_follows_from_its_qualifying_bars"]
     return combined(name, data_context(bars, snapshots, config, of_file=of_file), checks)
@@ -102,9 +102,9 @@ def snapshots_do_not_depend_on_later_bars(
 def sequences_do_not_depend_on_later_bars(
     bars: Bars, snapshots: pd.DataFrame, sequences: pd.DataFrame, config: PipelineConfig, *, of_file: bool = False
 ) -> Verdict:
-    """Stored windows, masks and geometry of a few tickers are reproduced when later bars are cut or spoilt."""
+    """Stored windows, masks and geometry of a few tickers are reproduced when later bars are cut or corrupted."""
     name = "sequences_do_not_depend_on_later_bars"
-    checks = ["everything_is_reproduced_from_bars_cut_at_a_date", "nothing_changes_when_later_bars_are_spoilt"]
+    checks = ["everything_is_reproduced_from_bars_cut_at_a_date", "nothing_changes_when_later_bars_are_corrupted"]
     if not of_file:
         checks.append("every_snapshot_is_reproduced_as_the_last_bar")
     return combined(name, data_context(bars, snapshots, config, sequences=sequences, of_file=of_file), checks)

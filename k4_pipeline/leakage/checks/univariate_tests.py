@@ -58,7 +58,7 @@ def _class_copy(context: AuditContext) -> AuditContext:
     "and none is a copy of the class.",
     misses="Weak leaks, and leaks spread over several channels or bars.",
     needs=("fitted",),
-    tampers=(_next_return, _class_copy),
+    corruptions=(_next_return, _class_copy),
 )
 def no_channel_knows_the_outcome(context: AuditContext) -> Verdict:
     """Rank correlations with later returns, AUC for K4, and copies of the class, channel by channel."""

@@ -1,7 +1,7 @@
 """What validation rows may move: the choice of the epoch and the calibrator, never a weight.
 
-The refits of fitted_checks.py have test rows gone or destroyed. Here the validation rows are poisoned: half of them are
-left out and the classes of the others are permuted. Every epoch that both fits ran must be the same epoch.
+The refits of fitted_checks.py have test rows gone or destroyed. Here the validation rows are corrupted: half of them
+are left out and the classes of the others are permuted. Every epoch that both fits ran must be the same epoch.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from k4_pipeline.pipeline.stages import Fitted, PipelineRun
 from k4_pipeline.verdict import Verdict
 
 
-def poisoned_validation(full: PipelineRun, rng: np.random.Generator) -> PipelineRun:
+def corrupted_validation(full: PipelineRun, rng: np.random.Generator) -> PipelineRun:
     """The path with every second validation row excluded and the classes of the others permuted."""
     assert full.split is not None
     split = full.split.copy()
@@ -47,7 +47,7 @@ def compare_training(stored: Fitted, again: Fitted) -> Comparison:
 
     def expect(what: str, a: Any, b: Any) -> None:
         same = a == b
-        out.add(1, int(not same), [f"{what} is {a}, with validation rows poisoned {b}; {cause}"] * (not same))
+        out.add(1, int(not same), [f"{what} is {a}, with validation rows corrupted {b}; {cause}"] * (not same))
 
     expect("scaler: hash", stored.scaler.hash(), again.scaler.hash())
     expect("model: classes of the train rows", list(stored.class_counts), list(again.class_counts))
@@ -76,12 +76,12 @@ def _other_train_loss(context: AuditContext) -> AuditContext:
     "and training losses of every epoch keep their bits: validation rows choose the epoch and calibrate, no more.",
     misses="A use of validation rows that changes neither a training loss nor the kept weights.",
     needs=("split", "fitted", "refit"),
-    tampers=(_other_train_loss,),
+    corruptions=(_other_train_loss,),
 )
 def validation_rows_move_no_weight(context: AuditContext) -> Verdict:
-    """Fit again with poisoned validation rows."""
+    """Fit again with corrupted validation rows."""
     full = context.full
-    again = fitted_again(context, "poisoned", lambda: poisoned_validation(full, context.rng(13)))
+    again = fitted_again(context, "validation_corrupted", lambda: corrupted_validation(full, context.rng(13)))
     out = compare_training(full.need_fitted(), again)
     return Verdict.of(
         "validation_rows_move_no_weight",

@@ -1,4 +1,4 @@
-"""How a negative control is scored: a within-date permutation for dealt labels, an honest reference for the others.
+"""How a negative control is scored: a within-date permutation for permuted labels, an honest reference for the others.
 
 Labels permuted within a date have an exact base rate: the same scores against every other permutation.
 Elsewhere something may be learned honestly, since volatility persists in either direction of time and beyond any
@@ -49,9 +49,9 @@ def usable_classes(y: np.ndarray, tickers: np.ndarray) -> list[int]:
 def within_date(
     y: np.ndarray, p: np.ndarray, stratum: np.ndarray, classes: list[int], level: float, draws: int, seed: int
 ) -> Score:
-    """Mean AUC of `p` (n, 6) for `y` (n,), pairs of one `stratum` (n,) alone, against labels dealt anew within it.
+    """Mean AUC of `p` (n, 6) for `y` (n,), pairs of one `stratum` (n,) alone, against labels permuted again within it.
 
-    `low` and `high` hold the base rate in 1 - 2 `level` of the deals; `p_value` is one-sided and exact.
+    `low` and `high` hold the base rate in 1 - 2 `level` of the permutations; `p_value` is one-sided and exact.
     """
     rng = np.random.default_rng(seed)
     parts = [np.flatnonzero(stratum == s) for s in np.unique(stratum)]
@@ -72,14 +72,14 @@ def within_date(
         return float(((sums - offset)[able] / pairs[able]).mean()) if able.any() else float("nan")
 
     value = mean_auc(y)
-    dealt = np.empty(draws)
+    permuted = np.empty(draws)
     for i in range(draws):
         labels = y.copy()
         for rows in parts:
             labels[rows] = y[rng.permutation(rows)]
-        dealt[i] = mean_auc(labels)
-    low, high = np.quantile(dealt, [level, 1.0 - level])
-    p_value = float((1 + (dealt >= value - 1e-12).sum()) / (draws + 1))
+        permuted[i] = mean_auc(labels)
+    low, high = np.quantile(permuted, [level, 1.0 - level])
+    p_value = float((1 + (permuted >= value - 1e-12).sum()) / (draws + 1))
     return Score(value, 0.5, float(low), float(high), p_value, int(able.sum()))
 
 

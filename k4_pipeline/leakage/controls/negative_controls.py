@@ -52,11 +52,11 @@ def shuffled_within_date(labeled: pd.DataFrame, rng: np.random.Generator) -> pd.
     known = out["outcome_class"].notna()
     month = out.loc[known, "snapshot_date"].dt.to_period("M")
     classes = out.loc[known, "outcome_class"].to_numpy(dtype=np.int64)
-    dealt = np.empty_like(classes)
+    permuted = np.empty_like(classes)
     for _, at in pd.Series(np.arange(len(classes))).groupby(month.to_numpy()):
         rows = at.to_numpy()
-        dealt[rows] = classes[rng.permutation(rows)]
-    out.loc[known, "outcome_class"] = pd.array(dealt, dtype="Int8")
+        permuted[rows] = classes[rng.permutation(rows)]
+    out.loc[known, "outcome_class"] = pd.array(permuted, dtype="Int8")
     return out
 
 
@@ -97,11 +97,11 @@ def time_reversed(bars: Bars) -> Bars:
 
 @dataclasses.dataclass(frozen=True)
 class Control:
-    """One control: its data made from the user's path, and whether its labels are dealt (else a reference is the
+    """One control: its data made from the user's path, and whether its labels are permuted (else a reference is the
     base rate). `make` gives a path up to the sequences and the as-of date to split it at."""
 
     make: Callable[[PipelineRun, np.random.Generator], PipelineRun]
-    dealt: bool
+    permuted: bool
     removes: str
     fixed_as_of: str = ""
 
@@ -193,7 +193,7 @@ def references(path: PipelineRun, seed: int) -> list[np.ndarray]:
     ]
 
 
-def score_control(path: PipelineRun, *, dealt: bool, seed: int) -> dict[str, Score]:
+def score_control(path: PipelineRun, *, permuted: bool, seed: int) -> dict[str, Score]:
     """The score of each reader of a trained control with its base rate; empty when no class has enough rows."""
     scored, settings = path.scored, path.config.controls
     if scored is None or scored.empty:
@@ -205,7 +205,7 @@ def score_control(path: PipelineRun, *, dealt: bool, seed: int) -> dict[str, Sco
         return {}
     read = readings(path, seed)
     level = settings.false_alarm_rate / (len(CONTROLS) * len(read))
-    if dealt:
+    if permuted:
         month = dates.astype("datetime64[M]").astype(np.int64)
         return {
             name: control_score.within_date(y, p, month, classes, level, settings.draws, seed)
@@ -218,9 +218,9 @@ def score_control(path: PipelineRun, *, dealt: bool, seed: int) -> dict[str, Sco
     }
 
 
-def judge(name: str, path: PipelineRun, *, dealt: bool, seed: int = 0) -> Verdict:
+def judge(name: str, path: PipelineRun, *, permuted: bool, seed: int = 0) -> Verdict:
     """Whether a trained control scores at its base rate, on enough rows to notice a strong leak."""
-    settings, scores = path.config.controls, score_control(path, dealt=dealt, seed=seed)
+    settings, scores = path.config.controls, score_control(path, permuted=permuted, seed=seed)
     scored = path.scored if path.scored is not None else pd.DataFrame(columns=["ticker", "outcome_class"])
     n, tickers = len(scored), int(scored["ticker"].nunique())
     sizes: dict[str, Any] = {
@@ -232,17 +232,17 @@ def judge(name: str, path: PipelineRun, *, dealt: bool, seed: int = 0) -> Verdic
     if not scores or not np.isfinite([[s.low, s.high] for s in scores.values()]).all():
         text = f"{TOO_LITTLE}: {n} labelled test rows of {tickers} tickers, and no class with enough of them"
         return Verdict(name, False, n, (text,), {"evidence": False, **sizes})
-    margin = 0.0 if dealt else settings.margin
+    margin = 0.0 if permuted else settings.margin
     alarms, blind = [], []
     for reader, s in scores.items():
         # The smallest score that would have raised an alarm: what lies below passes unnoticed.
-        noticed = s.high if dealt else s.base_rate + margin + (s.value - s.low)
+        noticed = s.high if permuted else s.base_rate + margin + (s.value - s.low)
         values = {"score": s.value, "base_rate": s.base_rate, "low": s.low, "high": s.high, "p_value": s.p_value}
         sizes |= {f"{reader}_{key}": float(value) for key, value in {**values, "noticed_from": noticed}.items()}
-        if s.value > s.high if dealt else s.low > s.base_rate + margin:
+        if s.value > s.high if permuted else s.low > s.base_rate + margin:
             against = (
-                f"other deals of the same labels score up to {s.high:.3f}"
-                if dealt
+                f"other permutations of the same labels score up to {s.high:.3f}"
+                if permuted
                 else f"interval from {s.low:.3f}, while the bars up to the snapshot tell {s.base_rate:.3f}"
             )
             alarms.append(
@@ -285,7 +285,7 @@ def _trial(name: str, path: PipelineRun, as_of: str, seed: int) -> Verdict:
         trained = train_control(control.make(path, rng), control.fixed_as_of or as_of, seed)
     except BadInputError as error:
         return Verdict(name, False, 0, (f"{TOO_LITTLE}: {error}",), {"evidence": False})
-    return judge(name, trained, dealt=control.dealt, seed=seed)
+    return judge(name, trained, permuted=control.permuted, seed=seed)
 
 
 def blocks(verdict: Verdict) -> bool:

@@ -1,7 +1,7 @@
 """The audit: a list of checks run on one path (pipeline/stages.py) or on stored artifacts, each giving a `Verdict`.
 
 Checks register themselves with `@check`; each is general (it knows the rule, not a particular mistake) and carries its
-own self-test: ways to spoil a context after which it must fail. What is not in the registry cannot pass, what raises
+own self-test: ways to corrupt a context after which it must fail. What is not in the registry cannot pass, what raises
 has failed, what finds no case has failed.
 """
 
@@ -38,7 +38,7 @@ class AuditSample:
     cell_cuts: int | None = None  # bars of each of them that are made the last one
     snapshot_cuts: int | None = None  # snapshots of each of them whose bar is made the last one
     cut_dates: int = 6  # dates at which the whole universe is cut and rebuilt
-    corrupted_dates: int = 2  # dates after which the bars are spoilt, each in several ways
+    corrupted_dates: int = 2  # dates after which the bars are corrupted, each in several ways
     label_rows: int | None = None  # labels raced again by the oracle
     input_rows: int | None = 150  # model inputs recomputed by the oracle
     tensor_rows: int = 4000  # sequences, the latest, whose tensors are compared at each cut of the universe
@@ -123,12 +123,12 @@ class AuditContext:
 
 
 CheckFunction = Callable[[AuditContext], Verdict]
-Tamper = Callable[[AuditContext], AuditContext]
+Corruption = Callable[[AuditContext], AuditContext]
 
 
 @dataclass(frozen=True)
 class Check:
-    """One check of the audit: `needs` names what the context must hold, each of `tampers` must make it fail."""
+    """One check of the audit: `needs` names what the context must hold, each of `corruptions` must make it fail."""
 
     name: str
     function: CheckFunction
@@ -136,7 +136,7 @@ class Check:
     proves: str
     misses: str
     needs: frozenset[str] = frozenset()
-    tampers: tuple[Tamper, ...] = ()
+    corruptions: tuple[Corruption, ...] = ()
 
     def __call__(self, context: AuditContext) -> Verdict:
         return self.function(context)
@@ -146,7 +146,7 @@ CHECKS: dict[str, Check] = {}
 
 
 def check(
-    stage: str, *, proves: str, misses: str, needs: Iterable[str] = (), tampers: Iterable[Tamper] = ()
+    stage: str, *, proves: str, misses: str, needs: Iterable[str] = (), corruptions: Iterable[Corruption] = ()
 ) -> Callable[[CheckFunction], CheckFunction]:
     """Register a check under its function's name."""
 
@@ -157,7 +157,7 @@ def check(
         def named(context: AuditContext) -> Verdict:
             return replace(function(context), name=name)
 
-        CHECKS[name] = Check(name, named, stage, proves, misses, frozenset(needs), tuple(tampers))
+        CHECKS[name] = Check(name, named, stage, proves, misses, frozenset(needs), tuple(corruptions))
         return named
 
     return register

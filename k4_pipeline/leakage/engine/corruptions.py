@@ -1,4 +1,4 @@
-"""Ways to spoil bars after a date, and to spoil one cell of a stored table: what replays and self-tests work with."""
+"""Corruptions of the bars after a date, and of one cell of a stored table: what replays and self-tests work with."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from k4_pipeline.config import N_CLASSES
 from k4_pipeline.leakage.engine.audit import AuditContext
 from k4_pipeline.market.bars import PRICE_COLUMNS, Bars
 
-Spoil = Callable[[dict[str, np.ndarray], np.random.Generator], None]
+BarCorruption = Callable[[dict[str, np.ndarray], np.random.Generator], None]
 
 
 def _shuffled(columns: dict[str, np.ndarray], rng: np.random.Generator) -> None:
@@ -38,7 +38,7 @@ def _noise(columns: dict[str, np.ndarray], rng: np.random.Generator) -> None:
     columns["volume"][:] = np.floor(np.exp(rng.normal(10.0, 3.0, n)))
 
 
-SPOILERS: dict[str, Spoil] = {
+BAR_CORRUPTIONS: dict[str, BarCorruption] = {
     "shuffled": _shuffled,
     "a million fold": _million_fold,
     "reversed": _reversed,
@@ -46,7 +46,7 @@ SPOILERS: dict[str, Spoil] = {
 }
 
 
-def spoil_after(bars: Bars, day: int, how: Spoil, rng: np.random.Generator) -> Bars:
+def corrupt_after(bars: Bars, day: int, how: BarCorruption, rng: np.random.Generator) -> Bars:
     """Bars dated after `day` changed by `how`, ticker by ticker; all stay valid bars, so that cleaning keeps them."""
     columns = {c: getattr(bars, c).copy() for c in (*PRICE_COLUMNS, "volume")}
     for a, b in zip(bars.offsets[:-1], bars.offsets[1:]):
@@ -61,7 +61,7 @@ def _early_row(context: AuditContext) -> int:
     return int(context.full.snapshots["snapshot_date"].to_numpy().argmin())
 
 
-def spoil_panel(context: AuditContext) -> AuditContext:
+def corrupt_panel(context: AuditContext) -> AuditContext:
     """The last finite market channel on the bar of an early snapshot, by one unit in the last place."""
     panel = np.array(context.full.panel)
     row = int(context.full.sequences["end_row"].iloc[_early_row(context)])
@@ -69,7 +69,7 @@ def spoil_panel(context: AuditContext) -> AuditContext:
     return context.with_full(panel=panel)
 
 
-def spoil_snapshot(context: AuditContext) -> AuditContext:
+def corrupt_snapshot(context: AuditContext) -> AuditContext:
     """A snapshot boundary, by one unit in the last place."""
     made = context.full.snapshots.copy()
     at = made.index[_early_row(context)]
@@ -83,7 +83,7 @@ def drop_snapshot(context: AuditContext) -> AuditContext:
     return context.with_full(snapshots=made.reset_index(drop=True))
 
 
-def spoil_label(context: AuditContext) -> AuditContext:
+def corrupt_label(context: AuditContext) -> AuditContext:
     """A class changed on the earliest known label."""
     labeled = context.full.labeled.copy()
     at = labeled["label_end_date"].idxmin()
@@ -91,14 +91,14 @@ def spoil_label(context: AuditContext) -> AuditContext:
     return context.with_full(labeled=labeled)
 
 
-def spoil_sequence(context: AuditContext) -> AuditContext:
+def corrupt_sequence(context: AuditContext) -> AuditContext:
     """The mean volume of an early sequence."""
     sequences = context.full.sequences.copy()
     sequences.loc[sequences.index[_early_row(context)], "mean_volume"] *= 1.01
     return context.with_full(sequences=sequences)
 
 
-def spoil_prediction(context: AuditContext) -> AuditContext:
+def corrupt_prediction(context: AuditContext) -> AuditContext:
     """The raw K4 probability of the earliest prediction, by a billionth."""
     made = context.full.predictions.copy()  # type: ignore[union-attr]
     made.loc[made["snapshot_date"].idxmin(), "p_raw_4"] += 1e-9

@@ -29,9 +29,9 @@ def test_an_honest_fit_reads_train_and_validation_rows_and_no_others(context):
 
 
 @pytest.mark.parametrize("name", ["fitting_reads_only_rows_known_at_as_of", "checks_of_stored_tables_can_fail"])
-def test_the_check_fires_on_its_own_spoilt_inputs(context, name):
-    for spoil in CHECKS[name].tampers:
-        assert not CHECKS[name](spoil(context)).passed
+def test_the_check_fires_on_its_own_corrupted_inputs(context, name):
+    for corrupt in CHECKS[name].corruptions:
+        assert not CHECKS[name](corrupt(context)).passed
 
 
 def test_a_row_read_behind_the_back_of_the_training_code_is_named(context):

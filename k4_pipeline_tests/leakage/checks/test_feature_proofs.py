@@ -1,4 +1,4 @@
-"""The proofs of a stored panel: all pass on what production stored, all fire on a tampered panel."""
+"""The proofs of a stored panel: all pass on what production stored, all fire on a corrupted panel."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The checks a red team asked for: an independent scan, refusals, poisoned validation rows, baseline and intervals."""
+"""The checks a red team asked for: an independent scan, refusals, corrupted validation rows, baseline and intervals."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from k4_pipeline.leakage.checks import integrity_trials, report_checks
 from k4_pipeline.leakage.checks.rejection_checks import chosen_days, refused_days
 from k4_pipeline.leakage.checks.scan_checks import scanned_again
 from k4_pipeline.leakage.checks.self_test import guard_findings
-from k4_pipeline.leakage.checks.validation_independence import compare_training, poisoned_validation
+from k4_pipeline.leakage.checks.validation_independence import compare_training, corrupted_validation
 from k4_pipeline.leakage.engine import audit
 from k4_pipeline.market.cleaning import clean_bars
 from k4_pipeline.market.sources import read_bars
@@ -52,13 +52,13 @@ def test_a_refused_bar_is_asked_for_on_its_own_day_and_every_reason_has_its_turn
     assert len(days) == 2
 
 
-def test_poisoned_validation_rows_leave_every_number_of_training(context):
+def test_corrupted_validation_rows_leave_every_number_of_training(context):
     from k4_pipeline.pipeline import stages as production
 
-    poisoned = poisoned_validation(context.full, np.random.default_rng(1))
+    corrupted = corrupted_validation(context.full, np.random.default_rng(1))
     before = (context.full.split["split"] == "validation").sum()
-    assert (poisoned.split["split"] == "validation").sum() == (before + 1) // 2
-    again = production.fit(poisoned)
+    assert (corrupted.split["split"] == "validation").sum() == (before + 1) // 2
+    again = production.fit(corrupted)
     out = compare_training(context.full.need_fitted(), again)
     assert out.cases > 5
     assert out.differing == 0, out.findings
@@ -103,11 +103,11 @@ def test_a_correlation_of_equal_values_is_not_defined():
 
 @pytest.mark.parametrize("what", integrity_trials.TRIALS)
 def test_an_integrity_test_refuses_what_it_must_and_no_other_test_does_for_it(what):
-    spoil, names = integrity_trials.TRIALS[what]
+    corrupt, names = integrity_trials.TRIALS[what]
     config = IntegrityConfig(bootstrap_draws=50)
     good = integrity_trials.honest(config)
     assert all(integrity_trials.verdicts(good, config).values())
-    made = integrity_trials.verdicts(spoil(good), config)
+    made = integrity_trials.verdicts(corrupt(good), config)
     assert not any(made[name] for name in names)
 
 

@@ -27,7 +27,7 @@ def test_the_rows_of_the_split_are_permitted(context):
 
 
 @pytest.mark.parametrize(
-    "spoil, words",
+    "corrupt, words",
     [
         (lambda s: s.iloc[1:], "was not seen"),
         (lambda s: pd.concat([s, s.head(1)]), "seen twice"),
@@ -35,7 +35,7 @@ def test_the_rows_of_the_split_are_permitted(context):
         (lambda s: s.assign(label_end_date=s["label_end_date"] + pd.Timedelta(days=400)), "not known before as_of"),
     ],
 )
-def test_a_row_more_less_twice_elsewhere_or_too_late_is_found(context, spoil, words):
-    verdict = _judge(context, spoil(_seen(context.full.split)))
+def test_a_row_more_less_twice_elsewhere_or_too_late_is_found(context, corrupt, words):
+    verdict = _judge(context, corrupt(_seen(context.full.split)))
     assert not verdict.passed
     assert any(words in finding for finding in verdict.findings)

@@ -1,4 +1,4 @@
-"""The checks that block assets hold on clean tables and fire on spoilt ones."""
+"""The checks that block assets hold on clean tables and fire on corrupted ones."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def test_dates_of_a_files_labels_are_checked_and_their_classes_are_not(full):
 
 def test_a_calibrator_of_other_rows_blocks_the_model(full):
     other = dataclasses.replace(full.fitted.calibrator, bias=full.fitted.calibrator.bias + 1e-9)
-    spoilt = dataclasses.replace(full, fitted=dataclasses.replace(full.fitted, calibrator=other))
-    assert not stage_checks.model_was_fitted_on_permitted_rows(spoilt).passed
+    corrupted = dataclasses.replace(full, fitted=dataclasses.replace(full.fitted, calibrator=other))
+    assert not stage_checks.model_was_fitted_on_permitted_rows(corrupted).passed
 
 
 def test_a_check_that_does_not_apply_is_a_failure_here(full):

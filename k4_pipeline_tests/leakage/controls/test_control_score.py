@@ -1,4 +1,4 @@
-"""Scores of the controls: exact against other deals, and against a reference that no leak in the pipeline can lift."""
+"""Scores of the controls: exact against permutations, and against a reference no leak in the pipeline can lift."""
 
 from __future__ import annotations
 

@@ -21,15 +21,15 @@ def honest() -> production.PipelineRun:
 
 
 def test_the_random_split_has_members_of_the_same_size_and_mixes_patterns(honest):
-    dealt = demo.random_split(honest, seed=0)
-    known = dealt["outcome_class"].notna()
+    random = demo.random_split(honest, seed=0)
+    known = random["outcome_class"].notna()
     for name in ("train", "validation", "test"):
         of_member = (honest.split["split"] == name) & honest.split["outcome_class"].notna()
-        assert ((dealt["split"] == name) & known).sum() == of_member.sum()
-    members = dealt[dealt["split"] != "excluded"].groupby("pattern_id")["split"].nunique()
+        assert ((random["split"] == name) & known).sum() == of_member.sum()
+    members = random[random["split"] != "excluded"].groupby("pattern_id")["split"].nunique()
     assert (members > 1).any()  # what the honest split never has
     assert honest.split[honest.split["split"] != "excluded"].groupby("pattern_id")["split"].nunique().max() == 1
-    assert demo.random_split(honest, seed=0).equals(dealt)
+    assert demo.random_split(honest, seed=0).equals(random)
 
 
 def test_both_trainings_stand_side_by_side_with_their_intervals(honest):

@@ -14,21 +14,22 @@ from k4_pipeline.leakage.engine.small import SMALL_AS_OF, small_config
 from k4_pipeline.market.sources import read_bars
 from k4_pipeline.pipeline import stages as production
 from k4_pipeline.verdict import Verdict
-from k4_pipeline_tests.mutations.registry import load_planted, replaced
+from k4_pipeline_tests.mutations.all_mutations import load_mutations
+from k4_pipeline_tests.mutations.registry import replaced
 
 QUICK = ControlsConfig(max_rows=800, epochs=1, draws=1600, test_rows=300)
 
 
 def test_shuffling_keeps_the_class_mix_of_every_month(context):
     labeled = context.full.labeled
-    dealt = controls.shuffled_within_date(labeled, np.random.default_rng(0))
+    permuted = controls.shuffled_within_date(labeled, np.random.default_rng(0))
     month = labeled["snapshot_date"].dt.to_period("M")
     for part, rows in labeled.groupby(month):
-        before, after = rows["outcome_class"].value_counts(), dealt.loc[rows.index, "outcome_class"].value_counts()
+        before, after = rows["outcome_class"].value_counts(), permuted.loc[rows.index, "outcome_class"].value_counts()
         assert before.sort_index().equals(after.sort_index()), part
     known = labeled["outcome_class"].notna()
-    assert (dealt.loc[known, "outcome_class"] != labeled.loc[known, "outcome_class"]).mean() > 0.3
-    assert dealt["label_end_date"].equals(labeled["label_end_date"])
+    assert (permuted.loc[known, "outcome_class"] != labeled.loc[known, "outcome_class"]).mean() > 0.3
+    assert permuted["label_end_date"].equals(labeled["label_end_date"])
 
 
 def test_shifted_labels_are_of_a_race_that_begins_where_the_own_one_ends(context):
@@ -56,7 +57,7 @@ def test_too_little_evidence_is_a_failure_that_does_not_block(context):
     path = dataclasses.replace(context.full, config=dataclasses.replace(context.config, controls=QUICK))
     few = dataclasses.replace(path, scored=path.scored.head(40), _cache={})
     for case in (few, dataclasses.replace(path, scored=None, _cache={})):
-        verdict = controls.judge("x", case, dealt=True)
+        verdict = controls.judge("x", case, permuted=True)
         assert not verdict.passed
         assert controls.TOO_LITTLE in verdict.findings[0]
         assert not controls.blocks(verdict)
@@ -152,7 +153,7 @@ def test_a_label_in_the_input_raises_the_alarm_of_the_controls_that_build_their_
 @pytest.mark.slow
 def test_a_report_on_train_rows_raises_the_alarm_of_the_shuffled_labels():
     path = _universe()
-    with load_planted()["report_on_train_rows"].plant():
+    with load_mutations()["report_on_train_rows"].patch():
         verdict = controls.run_control("shuffled_labels_teach_nothing", path, SMALL_AS_OF)
-    assert "other deals of the same labels score up to" in verdict.findings[0]
+    assert "other permutations of the same labels score up to" in verdict.findings[0]
     assert controls.blocks(verdict)

@@ -1,4 +1,4 @@
-"""The audit passes on the clean path, fires on spoilt contexts, and never takes silence for proof."""
+"""The audit passes on the clean path, fires on corrupted contexts, and never takes silence for proof."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_every_check_holds_on_another_universe():
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_check_fires_on_each_context_that_was_spoilt_for_it(name, context):
+def test_a_check_fires_on_each_context_that_was_corrupted_for_it(name, context):
     tried, findings = failures_to_fail(CHECKS[name], context)
     assert tried >= 1
     assert findings == []
@@ -56,12 +56,12 @@ def test_a_check_fires_on_each_context_that_was_spoilt_for_it(name, context):
 def test_a_check_that_always_passes_is_discovered(context, monkeypatch):
     weakened = dataclasses.replace(CHECKS["nothing_lies_in_two_members"], function=lambda _: Verdict.of("x", 1, []))
     _, findings = failures_to_fail(weakened, context)
-    assert len(findings) == len(weakened.tampers)
+    assert len(findings) == len(weakened.corruptions)
     assert all("weakened" in f for f in findings)
 
 
 def test_a_check_without_a_self_test_is_discovered(context):
-    bare = dataclasses.replace(CHECKS["nothing_lies_in_two_members"], tampers=())
+    bare = dataclasses.replace(CHECKS["nothing_lies_in_two_members"], corruptions=())
     assert failures_to_fail(bare, context)[1] == [
         "nothing_lies_in_two_members has no self-test: nothing shows that it can fail"
     ]
@@ -71,7 +71,7 @@ def test_every_check_says_what_it_proves_and_what_it_misses():
     for item in load_checks().values():
         assert len(item.proves) > 30, item.name
         assert item.misses, item.name
-        assert item.tampers, item.name
+        assert item.corruptions, item.name
 
 
 def test_a_path_that_raises_is_a_failed_audit():

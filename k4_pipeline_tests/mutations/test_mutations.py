@@ -15,7 +15,8 @@ from k4_pipeline.features import compute
 from k4_pipeline.leakage.engine.audit import STORED_NEEDS, AuditContext, AuditSample, load_checks
 from k4_pipeline.patterns import snapshots
 from k4_pipeline.pipeline import stages as production
-from k4_pipeline_tests.mutations.registry import STAGES, load_planted, replaced, resolve
+from k4_pipeline_tests.mutations.all_mutations import load_mutations
+from k4_pipeline_tests.mutations.registry import STAGES, replaced, resolve
 from k4_pipeline_tests.mutations.runner import (
     EXHAUSTIVE,
     Outcome,
@@ -23,7 +24,7 @@ from k4_pipeline_tests.mutations.runner import (
     choose,
     in_order,
     processor_seconds,
-    run_planted,
+    run_mutations,
     run_task,
     suite_tasks,
     summarise,
@@ -91,7 +92,7 @@ NAMED = {
 
 
 def test_every_named_mutation_is_in_the_registry_and_says_where_it_enters():
-    registry = load_planted()
+    registry = load_mutations()
     assert len(registry) >= 40
     assert not set(NAMED.values()) - set(registry)
     assert {leak.stage for leak in registry.values()} == set(STAGES)
@@ -99,22 +100,22 @@ def test_every_named_mutation_is_in_the_registry_and_says_where_it_enters():
         holder, name = resolve(leak.where)
         assert hasattr(holder, name), leak.where
         assert leak.description
-        assert leak.twin
+        assert leak.benign_does
 
 
 def test_every_expected_check_exists():
     known = set(load_checks())
-    for leak in load_planted().values():
+    for leak in load_mutations().values():
         assert leak.expected_checks
         assert set(leak.expected_checks) <= known, (leak.name, set(leak.expected_checks) - known)
 
 
 def test_a_plant_acts_under_every_name_and_leaves_nothing_behind():
     before, known_as = compute.compute_market_features, snapshots.find_patterns
-    for leak in load_planted().values():
-        with leak.plant():
+    for leak in load_mutations().values():
+        with leak.patch():
             pass
-        with leak.clean_twin():
+        with leak.benign():
             pass
     assert compute.compute_market_features is before
     assert snapshots.find_patterns is known_as
@@ -125,7 +126,7 @@ def test_a_plant_acts_under_every_name_and_leaves_nothing_behind():
 
 def test_a_failure_inside_a_plant_still_takes_it_away():
     before = compute.compute_market_features
-    with contextlib.suppress(ZeroDivisionError), load_planted()["centred_window"].plant():
+    with contextlib.suppress(ZeroDivisionError), load_mutations()["centred_window"].patch():
         assert compute.compute_market_features is not before
         raise ZeroDivisionError
     assert compute.compute_market_features is before
@@ -146,7 +147,7 @@ def test_a_universe_is_a_function_of_its_seed_and_gives_every_leak_something_to_
 
 
 def test_a_sample_touches_every_stage():
-    registry = load_planted()
+    registry = load_mutations()
     chosen = choose(list(registry), len(STAGES))
     assert {registry[name].stage for name in chosen} == set(STAGES)
     with pytest.raises(ConfigError):
@@ -155,9 +156,9 @@ def test_a_sample_touches_every_stage():
 
 def test_unknown_leaks_and_empty_suites_are_refused():
     with pytest.raises(ConfigError, match="no such planted leak"):
-        run_planted(1, ("simulated",), leaks=["nothing"], clean_runs=0)
+        run_mutations(1, ("simulated",), leaks=["nothing"], clean_runs=0)
     with pytest.raises(ConfigError, match="at least one seed"):
-        run_planted(0, ("simulated",), clean_runs=0)
+        run_mutations(0, ("simulated",), clean_runs=0)
 
 
 def test_a_quick_run_asks_everything_and_the_exhaustive_replays_last():
@@ -176,13 +177,13 @@ def test_a_clean_run_asks_every_check_that_applies():
     assert made.cpu_seconds > 0
 
 
-def test_a_suite_holds_every_leak_on_every_universe_and_its_twin():
-    names = list(load_planted())
-    tasks = suite_tasks(names, ("simulated", "real"), [0, 1, 2], clean_runs=200, twins=True, table=True)
-    audits = sum(leak.stage == "audit" for leak in load_planted().values())
+def test_a_suite_holds_every_leak_on_every_universe_and_its_benign_mutant():
+    names = list(load_mutations())
+    tasks = suite_tasks(names, ("simulated", "real"), [0, 1, 2], clean_runs=200, benign=True, table=True)
+    audits = sum(leak.stage == "audit" for leak in load_mutations().values())
     assert sum(t.what == "planted" and t.quick for t in tasks) == 6 * len(names) - 3 * audits
     assert sum(t.what in ("clean", "baseline") for t in tasks) == 200
-    assert sum(t.what == "twin" for t in tasks) == 2 * len(names)
+    assert sum(t.what == "benign" for t in tasks) == 2 * len(names)
     assert sum(t.what == "planted" and not t.quick for t in tasks) == len(names)
     assert len(set(tasks)) == len(tasks)
 
@@ -202,13 +203,13 @@ def test_a_check_that_also_fires_without_the_leak_detects_nothing():
         outcome("planted", "centred_window", ["noisy"]),
         outcome("planted", "filled_backward", ["noisy", "sharp"]),
         outcome("clean", "", []),
-        outcome("twin", "centred_window", ["noisy"]),
+        outcome("benign", "centred_window", ["noisy"]),
     ]
     result = summarise(made, (), 1.0)
     assert (result["planted"], result["detected"]) == (2, 1)
     assert result["not_detected"] == ["centred_window (simulated 0)"]
     assert (result["clean_runs"], result["false_alarms"]) == (2, 1)
-    assert result["twin_alarms"] == 1
+    assert result["benign_alarms"] == 1
     assert "**none**" in to_markdown(result)
 
 
@@ -225,7 +226,7 @@ def test_a_sample_of_leaks_of_every_stage_is_noticed_and_clean_runs_raise_no_ala
         "stopped_early_on_test_rows",
         "report_on_train_rows",
     ]
-    result = run_planted(1, ("simulated",), leaks=leaks, clean_runs=5, twins=False, table=False, jobs=2)
+    result = run_mutations(1, ("simulated",), leaks=leaks, clean_runs=5, benign=False, table=False, jobs=2)
     assert result["planted"] == len(leaks)
     assert result["detected"] == len(leaks), result["not_detected"]
     assert result["clean_runs"] == 5
@@ -250,7 +251,7 @@ def test_the_published_list_of_checks_is_that_of_the_registry():
 
 def test_every_planted_leak_stands_in_the_published_table():
     document = (Path(k4_pipeline.__file__).parents[1] / "docs" / "leakage-planted.md").read_text()
-    absent = [name for name in load_planted() if f"`{name}`" not in document]
+    absent = [name for name in load_mutations() if f"`{name}`" not in document]
     assert not absent, "measure again: k4 audit --planted --json, then python -m k4_pipeline_tests.mutations.publish"
 
 
