@@ -182,7 +182,7 @@ def fit(
     plan = ensemble.planned(config)
     turns = iter(ensemble.shares(progress, len(plan) * (1 + recipe.refit)))
     device = resolve_device(config.training.device)
-    panel = None if device.type == "cpu" else torch.from_numpy(np.asarray(tables.panel)).to(device)
+    panel = None if device.type == "cpu" else torch.tensor(np.asarray(tables.panel), device=device)
     handed = {"train": train_table, "validation": validation_table}
     bounds = SplitBoundaries.of(tables.as_of, config.split) if recipe.pretrain_epochs or recipe.refit else None
     windows, taken = ({}, None) if bounds is None else _windows(tables, fitted_scaler, config, bounds.train_end, bounds)
@@ -253,9 +253,10 @@ def fit(
     model.eval()
     held = calibration_rows(validation_table, recipe.stopping_frac)
     held_rows, held_table = rows[held], validation_table[held].reset_index(drop=True)
-    p_raw = prediction.predict_probabilities(
-        model.validated(), rows_for(tables, held_rows, held_table, fitted_scaler, **use).source("", device, panel)
-    )
+    held_set = rows_for(tables, held_rows, held_table, fitted_scaler, **use).sequences()
+    # on the CPU, as predictions are made every night and as the audit fits the calibrator again, bit for bit
+    p_raw = prediction.predict_probabilities(model.validated(), held_set, device="cpu")
+    model.to(device)
     y = held_table["outcome_class"].to_numpy(dtype=np.int64)
     calibrator = calibration.fit_calibrator(p_raw, y, keys=held_table[KEYS], method=recipe.calibration)
     columns = {f"p_raw_{i}": p_raw[:, i].astype(np.float64) for i in range(N_CLASSES)}
