@@ -47,6 +47,7 @@ REASONS = (
     *(f"{column} is infinite" for column in (*PRICE_COLUMNS, "volume")),
     *(f"{column} is zero or negative" for column in PRICE_COLUMNS),
     "volume is negative",
+    "volume is beyond any market",
     "high is below low",
     "open lies outside the range of the bar",
     "close lies outside the range of the bar",
@@ -57,6 +58,7 @@ REASONS = (
     *SERIES_REASONS,
 )
 _CODE = {reason: np.uint8(code) for code, reason in enumerate(REASONS)}
+_MOST_VOLUME = 1e16  # the largest signed integer and its like stand for "unknown"
 _FIRST_DAY = to_day("1900-01-01")
 _BAD_NAME = frozenset("/\\") | {chr(c) for c in range(32)} | {"\x7f"}
 
@@ -181,6 +183,7 @@ def _judge_rows(
     for column in PRICE_COLUMNS:
         refuse(values[column] <= 0.0, f"{column} is zero or negative")
     refuse(values["volume"] < 0.0, "volume is negative")
+    refuse(values["volume"] >= _MOST_VOLUME, "volume is beyond any market")
     high, low = values["high"], values["low"]
     refuse(high < low, "high is below low")
     lowest, highest = low * (1.0 - config.range_tolerance), high * (1.0 + config.range_tolerance)

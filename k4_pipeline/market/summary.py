@@ -83,7 +83,8 @@ def summarise(
     twice = duplicate_series(bars)
     same = [f"{len(twice)} tickers hold the bars of another, e.g. {twice[0]}"] if twice else []
     common = refused_rows_have_something_in_common(result.rejects, bars)
-    said = [*raw.problems, *result.warnings, *loss, *common, *same, *([stale] if stale else [])]
+    jumped = jumps(result.listings["suspicious_jumps"])
+    said = [*raw.problems, *result.warnings, *loss, *common, *same, *jumped, *([stale] if stale else [])]
     return {
         **_empty(),
         "rows_read": int(counts["read"]),
@@ -140,6 +141,18 @@ def refusals(rejects: pd.DataFrame) -> dict[str, dict[str, Any]]:
             "example": str(row["value"] or row["row"]),
         }
     return out
+
+
+def jumps(table: pd.DataFrame) -> list[str]:
+    """A sentence about closes that jump from one bar to the next, as split and unit of money changes do; else none."""
+    if not len(table):
+        return []
+    first = table.iloc[0]
+    return [
+        f"{len(table)} closes of {table['ticker'].nunique()} tickers jump (a split not applied, another unit of money, "
+        f"a new company?), e.g. {first['ticker']} from {first['previous_close']:g} to {first['close']:g} on "
+        f"{first['date']:%Y-%m-%d}"
+    ]
 
 
 def staleness(bars: Bars, now: dt.datetime, default_exchange: str) -> str:

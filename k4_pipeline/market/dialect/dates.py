@@ -1,6 +1,6 @@
 """What one written date can mean: a day, two days (day or month first), or an instant. Nothing is decided here.
 
-Read: ISO, YYYYMMDD, YYYY/MM/DD, DD.MM.YYYY, month names of eleven languages, 2015年3月2日, D/M/YYYY against M/D/YYYY, Excel's
+Read: ISO, YYYYMMDD, YYYY/MM/DD, DD.MM.YYYY, month names of eighteen languages, 2015年3月2日, D/M/YYYY against M/D/YYYY, Excel's
 day numbers, and seconds to nanoseconds since 1970; each with or without a time and a zone. Years of two digits are not.
 """
 
@@ -17,40 +17,47 @@ _EPOCH = dt.date(1970, 1, 1).toordinal()
 _EXCEL_ZERO = dt.date(1899, 12, 30).toordinal() - _EPOCH
 
 _MONTHS = """
-jan january januar janvier janv enero ene gennaio gen janeiro januari sty stycznia oca ocak
-feb february februar fevrier fevr febrero febbraio fevereiro fev februari lut lutego sub subat
-mar march marz mrz mars marzo marco maart mrt marca mart
-apr april avril avr abril abr aprile kwi kwietnia nis nisan
-may mai mayo maggio mag maio mei maj maja mayis
-jun june juni juin junio giugno giu junho cze czerwca haz haziran
-jul july juli juillet juil julio luglio lug julho lip lipca tem temmuz
-aug august aout aou agosto ago augustus augusti sie sierpnia agu agustos
-sep sept september septembre septiembre set settembre setembro wrz wrzesnia eyl eylul
-oct october oktober okt octobre octubre ottobre ott outubro out paz pazdziernika eki ekim
-nov november novembre noviembre novembro lis listopada kas kasim
-dec december dezember dez decembre diciembre dic dicembre dezembro des desember gru grudnia ara aralik
+jan january januar janvier janv enero ene gennaio gen janeiro januari sty stycznia oca ocak ian gener sij led tammikuuta янв января ιαν
+feb february februar fevrier fevr febrero febbraio fevereiro fev februari lut lutego sub subat febr velj uno helmikuuta фев февр февраля φεβ
+mar march marz mrz mars marzo marco maart mrt marca mart marc ozu bre maaliskuuta мар марта μαρ
+apr april avril avr abril abr aprile kwi kwietnia nis nisan tra dub huhtikuuta апр апреля απρ
+may mai mayo maggio mag maio mei maj maja mayis maig svi kve toukokuuta мая маи μαι
+jun june juni juin junio giugno giu junho cze czerwca haz haziran iun juny cvn kesakuuta июн июня ιουν
+jul july juli juillet juil julio luglio lug julho lipca tem temmuz iul cvc heinakuuta июл июля ιουλ
+aug august aout aou agosto ago augustus augusti sie sierpnia agu agustos ag kol srpna elokuuta авг августа αυγ
+sep sept september septembre septiembre set settembre setembro wrz wrzesnia eyl eylul szept ruj zar syyskuuta сен сент сентября σεπ
+oct october oktober okt octobre octubre ottobre ott outubro out paz pazdziernika eki ekim rij lokakuuta окт октября οκτ
+nov november novembre noviembre novembro kas kasim stu marraskuuta ноя нояб ноября νοε
+dec december dezember dez decembre diciembre dic dicembre dezembro des desember gru grudnia ara aralik pro joulukuuta дек декабря δεκ
 """
 _MONTH_OF = {word: i + 1 for i, line in enumerate(_MONTHS.strip().splitlines()) for word in line.split()}
+# Words that name one month in some languages and another in others; the other months of a file tell which.
+_SHARED = re.compile(r"(?<![^\W\d_])(lip|lis|listopada|srp)(?![^\W\d_])", re.IGNORECASE)
+_TELLING = (
+    ("sij velj ozu svi kol ruj stu", {"lip": "jun", "lis": "oct", "listopada": "oct", "srp": "jul"}),
+    ("led uno bre dub kve cvn cvc zar rij", {"lis": "nov", "srp": "aug"}),
+    ("sty lut kwi cze sie wrz paz gru", {"lip": "jul", "lis": "nov", "listopada": "nov"}),
+)
 _ZONES = {"Z": 0, "UTC": 0, "GMT": 0, "EST": -300, "EDT": -240, "CET": 60, "CEST": 120, "JST": 540, "HKT": 480}
 _TAIL = (
     r"(?:(?:[T ]\s*|,\s*)(?P<h>\d{1,2}):?(?P<m>\d{2})(?::?(?P<s>\d{2})(?:[.,](?P<f>\d+))?)?\s*(?P<ap>[AaPp]\.?[Mm]\.?)?)?"
     r"\s*(?P<zone>Z|UTC|GMT|E[SD]T|CES?T|JST|HKT|(?:UTC|GMT)?[+-]\d{2}:?\d{2}|[+-]\d{2})?(?:\[[\w/]+\])?$"
 )
 _WEEKDAY = r"^(?:[^\W\d_]{2,12}\.?,?\s+)?"
-_MONTH = r"[^\W\d_]{3,12}"
+_MONTH = r"[^\W\d_]{2,12}"
 _YMD = re.compile(r"^(\d{4})([-/.])\s?(\d{1,2})\2\s?(\d{1,2})\.?" + _TAIL, re.IGNORECASE)
 _COMPACT = re.compile(r"^((?:1[89]|2[01])\d{2})(\d{2})(\d{2})(?:\.0+)?" + _TAIL, re.IGNORECASE)
 _NUMERIC = re.compile(_WEEKDAY + r"(\d{1,2})([-/.])\s?(\d{1,2})\2\s?(\d{4})" + _TAIL, re.IGNORECASE)
 _DMY = re.compile(
     _WEEKDAY
-    + rf"(\d{{1,2}})(?:st|nd|rd|th|er|º)?[\s\-/.]*(?:de\s+|of\s+)?({_MONTH})\.?[\s\-/.,]*(?:de[l]?\s+)?(\d{{4}})"
+    + rf"(\d{{1,2}})(?:st|nd|rd|th|er|º)?[\s\-/.]*(?:de\s+|of\s+)?({_MONTH})\.?[\s\-/.,]*(?:de[l]?\s+)?(\d{{4}})\.?(?:\s*г\.?)?"
     + _TAIL,
     re.IGNORECASE,
 )
 _MDY = re.compile(
     _WEEKDAY + rf"({_MONTH})\.?[\s\-/.]*(\d{{1,2}})(?:st|nd|rd|th)?[\s\-/.,]+(\d{{4}})" + _TAIL, re.IGNORECASE
 )
-_YMON = re.compile(rf"^(\d{{4}})[\s\-/.]+({_MONTH})\.?[\s\-/.]+(\d{{1,2}})" + _TAIL, re.IGNORECASE)
+_YMON = re.compile(rf"^(\d{{4}})[\s\-/.]+({_MONTH})\.?[\s\-/.]+(\d{{1,2}})\.?" + _TAIL, re.IGNORECASE)
 _CJK = re.compile(r"^(\d{4})\s*[年년]\s*(\d{1,2})\s*[月월]\s*(\d{1,2})\s*[日일]?" + _TAIL)
 _NUMBER = re.compile(r"^(\d+)(?:\.(\d+))?$")
 _SHORT = re.compile(r"^\d{1,2}[-/. ]+(?:\d{1,2}|[^\W\d_]{3,9})\.?[-/. ]+\d{2}(?:\D|$)|^\d{2}[-/.]\d{1,2}[-/.]\d{1,2}$")
@@ -81,6 +88,23 @@ def day_number(year: int, month: int, day: int) -> int:
         return NO_DAY
 
 
+def _folded(text: str) -> str:
+    plain = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c))
+    return plain.replace("ł", "l").replace("ı", "i")
+
+
+def in_one_language(texts: list[str]) -> list[str]:
+    """The texts of a file, with months that are another one elsewhere (`lis`) in English where the file tells which."""
+    if not any(_SHARED.search(text or "") for text in texts):
+        return texts
+    words = {w.lower()[:4] for text in texts for w in re.findall(r"[^\W\d_]+", _folded(text or ""))}
+    words |= {w[:3] for w in words}
+    fitting = [months for telling, months in _TELLING if words & set(telling.split())]
+    if len(fitting) != 1:
+        return texts
+    return [_SHARED.sub(lambda m: fitting[0].get(m[1].lower(), m[1]), text or "") for text in texts]
+
+
 @lru_cache(maxsize=200_000)
 def read_date(raw: str) -> Written:
     """Every reading of one text."""
@@ -97,8 +121,7 @@ def read_date(raw: str) -> Written:
         return Written(day_first.first, day_number(year, a, b), True, day_first.wall, day_first.offset)
     if match := _NUMBER.match(text):
         return _from_number(match[1], match[2] or "")
-    folded = "".join(c for c in unicodedata.normalize("NFKD", text) if not unicodedata.combining(c)).replace("ł", "l")
-    folded = folded.replace("ı", "i")
+    folded = _folded(text)
     for pattern, order in ((_DMY, "dmy"), (_MDY, "mdy"), (_YMON, "ymd")):
         if match := pattern.match(folded):
             part = dict(zip(order, match.groups()[:3]))

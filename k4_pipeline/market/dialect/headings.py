@@ -19,45 +19,49 @@ _RANKS: dict[str, tuple[str, ...]] = {
     "ticker": (
         "ticker",
         "symbol",
-        "sym code instrument ric tic permticker stock tickersymbol stockcode 銘柄 代码 股票代码",
+        "sym code instrument ric tic permticker stock tickersymbol stockcode tscode secid tckrsymb isin 銘柄 代码 股票代码",
     ),
     "date": (
         "date",
         "datum fecha data 日付 日期 交易日期 日時 날짜 일자 дата tarih tradedate tradingday tradingdate sessiondate asofdate "
         "pricedate",
-        "datetime timestamp dateandtime opentime windowstart",
+        "datetime timestamp dateandtime opentime windowstart gmttime localtime",
         "day dt time t",
         "index indexlevel0 unnamed0",
         " ",
     ),
     "open": (
         "open",
-        "o openprice pxopen opening openingprice eroffnung eroffnungskurs erster ouv ouverture apertura abertura "
+        "o openprice openprc prcod opnpric pxopen opening openingprice eroffnung eroffnungskurs eroffn erster ouv ouverture apertura abertura "
         "otwarcie otevreni 始値 开盘 开盘价 開盤 開盤價 시가 открытие",
     ),
     "high": (
         "high",
-        "h highprice pxhigh dayhigh hoch hochst tageshoch haut plushaut maximo massimo maxima najwyzszy hoog 高値 最高 "
+        "h highprice high1 askhi prchd hghpric pxhigh dayhigh hoch hochst tageshoch haut plushaut maximo massimo maxima najwyzszy hoog 高値 最高 "
         "最高价 最高價 고가 максимум",
         "max",
     ),
     "low": (
         "low",
-        "l lowprice pxlow daylow tief tiefst tagestief bas plusbas minimo minimum minima najnizszy laag 安値 最低 最低价 "
+        "l lowprice low1 bidlo prcld lwpric pxlow daylow tief tiefst tagestief bas plusbas minimo minimum minima najnizszy laag 安値 最低 最低价 "
         "最低價 저가 минимум",
         "min",
     ),
     "close": (
         "close",
-        "c closeprice closingprice pxlast closelast schluss schlusskurs cloture cierre chiusura fechamento zamkniecie "
+        "c closeprice closingprice prc prccd trdprc1 clspric pxlast closelast schluss schlusskurs cloture clot cierre chiusura fechamento zamkniecie "
         "slot slotkoers 終値 收盘 收盘价 收盤 收盤價 종가 закрытие цена",
-        "last price lastprice letzter dernier ultimo",
+        "last price lastprice letzter zuletzt dernier ultimo",
     ),
     "volume": (
+        "stuck stuecke stk",  # the number of shares; a volume beside it is money
         "volume",
-        "vol v pxvolume sharevolume tradedvolume totalvolume volumen wolumen volym volumeshares tottrdqty 出来高 成交量 거래량 объем объём",
-        "shares stuck sharestraded",
+        "vol v cshtrd acvoluns ttltradgvol pxvolume sharevolume tradedvolume totalvolume volumen wolumen volym volumeshares tottrdqty 出来高 成交量 거래량 объем объём",
+        "shares sharestraded",
     ),
+    "period": ("per period interval timeframe frequency",),
+    "currency": ("currency ccy devise wahrung moneda valuta",),
+    "exchange": ("exchange mic market exch primaryexchange boardid",),
     "tickvol": ("tickvol tickvolume",),
     "split": ("splitfactor stocksplits splitratio splitcoefficient",),
     "adj_open": ("adjopen adjustedopen openadj",),
@@ -73,9 +77,21 @@ for _field, _ranks in _RANKS.items():
             _RANK_OF.setdefault(_word, []).append((_field, _rank))
 
 
+KNOWN_HEADINGS = frozenset(word for word in _RANK_OF if len(word) > 2)
+_MONEY = re.compile(
+    r"vol\w*\.?\s*[\[(]\s*(?:in\s+)?(?:usd|eur|gbp|jpy|chf|cny|hkd|inr|krw|rub|[$€£¥₹₩])[^)\]]*[)\]]", re.IGNORECASE
+)
+
+
 def plain(heading: object) -> str:
-    """Lower case, without accents, signs, spaces and a unit in brackets; digits stay: `Volume20` is no volume."""
+    """Lower case, without accents, signs, spaces and a unit in brackets; digits stay: `Volume20` is no volume.
+
+    Nor is `Volume (EUR)`, which counts money.
+    """
     text = unicodedata.normalize("NFKD", str(heading)).lower()
+    if _MONEY.search(text):
+        return text
+    text = re.sub(r"^\s*\d{1,2}\.\s+(?=\w)", "", text)  # `1. open`
     text = re.sub(r"(?<=\w)\s*[\(\[][^)\]]*[\)\]]\s*", "", text)
     text = "".join(c for c in text if not unicodedata.combining(c)).replace("ł", "l")
     return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", text))
@@ -154,15 +170,17 @@ def wide_date(names: Sequence[str]) -> int:
 
 
 _UNIT = re.compile(
-    r"[(\[]\s*(?:in |of )?(?:shares in )?(?:'?(?P<k>000s?|k|thousands?|tsd\.?|千)|(?P<m>mn|mln|mio\.?|m|millions?|百万))\b[^)\]]*[)\]]"
+    r"[(\[]\s*(?:in |of )?(?:shares in )?(?:'?(?P<k>000s?|k|thousands?|tsd\.?|千)|(?P<m>mn|mln|mio\.?|m|millions?|百万)|(?P<lot>手))\b[^)\]]*[)\]]"
     r"|\b(?:in )(?:(?P<k2>thousands)|(?P<m2>millions))\b",
     re.IGNORECASE,
 )
 
 
 def unit_of(heading: str) -> float:
-    """What a heading says its numbers are counted in: 1,000 of `Volume (000s)`, 1,000,000 of `Volume [mn]`, else 1."""
+    """What a heading says its numbers are counted in: 1,000 of `Volume (000s)`, 1,000,000 of `Volume [mn]`, 100 of `成交量(手)`, else 1."""
     match = _UNIT.search(heading)
     if match is None:
         return 1.0
+    if match["lot"]:
+        return 100.0
     return 1e3 if match["k"] or match["k2"] else 1e6

@@ -90,6 +90,12 @@ def decide(columns: dict[str, pa.Array], delimiter: str) -> NumberFormat:
     if unclear:
         example = next(filter(None, (_first(c, _pattern(_OPEN, decimal)) for c in volume)), "")
         return NumberFormat(decimal, other, False, True, _both(example, "volume"))
+    # Prices of three places throughout, and a volume alone that says which sign groups: `20.450` beside `1.234.567`.
+    if not sum(_count(c, _pattern(_EVIDENCE, decimal)) for c in prices):
+        unclear = sum(_count(c, _pattern(_OPEN, other)) for c in prices)
+        if unclear and unclear == sum(len(c) - c.null_count for c in prices):
+            example = next(filter(None, (_first(c, _pattern(_OPEN, other)) for c in prices)), "")
+            return NumberFormat(decimal, other, True, False, _both(example, "price"))
     return NumberFormat(decimal, other)
 
 

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.types as kinds
 
 from k4_pipeline.market.dialect import numbers
-from k4_pipeline.market.dialect.dates import NO_DAY, Written, read_date
+from k4_pipeline.market.dialect.dates import NO_DAY, Written, in_one_language, read_date
 from k4_pipeline.market.files.table import Days
 
 _EPOCH = dt.date(1970, 1, 1).toordinal()
@@ -49,6 +49,9 @@ def ticker_column(column: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, list[
         column = column.unify_dictionaries().combine_chunks()
         if isinstance(column, pa.ChunkedArray):
             column = column.chunk(0)
+    if kinds.is_floating(column.type):
+        with contextlib.suppress(pa.ArrowInvalid):
+            column = pc.cast(column, pa.int64())  # 700.0 is ticker 700
     if not kinds.is_dictionary(column.type) or not kinds.is_string(column.type.value_type):
         column = as_array(column).dictionary_encode()
     codes = column.indices.cast(pa.int32())
@@ -101,7 +104,7 @@ def _whole_days(column: pa.Array) -> np.ndarray:
 def _from_words(column: pa.Array) -> Days:
     coded = column.dictionary_encode()
     codes = pc.fill_null(coded.indices.cast(pa.int64()), len(coded.dictionary)).to_numpy(zero_copy_only=False)
-    read = [read_date(text) for text in coded.dictionary.to_pylist()]
+    read = [read_date(text) for text in in_one_language(coded.dictionary.to_pylist())]
     first = np.array([*(w.first for w in read), NO_DAY], dtype=np.int32)[codes]
     days = Days(first)
     if any(w.numeric for w in read):

@@ -12,9 +12,19 @@ from k4_pipeline.market.dialect import Dialect
 from k4_pipeline.market.dialect.headings import VALUES, unit_of, wide_date
 from k4_pipeline.market.dialect.numbers import NumberFormat
 from k4_pipeline.market.dialect.structure import cells_of
+from k4_pipeline.market.files.beside import refuse_other_series
 from k4_pipeline.market.files.columns import as_array, as_text, day_column, ticker_column, value_columns
 from k4_pipeline.market.files.opening import TEXT_SUFFIXES, Entry, read_bytes
-from k4_pipeline.market.files.table import CUT_SHORT, OPEN_NUMBER, SENT_COLUMNS, SURPLUS, SWAPPED, Days, FileBars
+from k4_pipeline.market.files.table import (
+    CUT_SHORT,
+    OPEN_NUMBER,
+    OTHER_COLUMNS,
+    SENT_COLUMNS,
+    SURPLUS,
+    SWAPPED,
+    Days,
+    FileBars,
+)
 from k4_pipeline.market.files.text import read_text
 from k4_pipeline.market.files.typed import check_rows, read_typed
 
@@ -47,6 +57,12 @@ def read_entry(
             notes.append(
                 f"{entry.label}: {len(read.surplus)} rows have more cells than the header and are refused, first: "
                 f"{read.surplus[0]!r}"
+            )
+        if read.other_columns:
+            unread += [(text, OTHER_COLUMNS) for text in read.other_columns]
+            notes.append(
+                f"{entry.label}: a second header differs from the first; the {len(read.other_columns)} rows below it "
+                f"are refused, first: {read.other_columns[0]!r}"
             )
         if read.cut_row:
             unread.append((read.cut_row, CUT_SHORT))
@@ -133,6 +149,7 @@ def _interpret(
     _counted_in(bars, dialect.columns.get("volume", ""))
     _tick_volume(bars, fields, dialect)
     _adjusted(bars, fields, dialect)
+    refuse_other_series(bars, fields)
     rows = np.flatnonzero(bars.refused() | (days.numeric if days.numeric is not None else False))
     if len(rows):
         take = pa.array(rows)

@@ -17,8 +17,11 @@ FAULTS = (
     "date is ambiguous: day first or month first?",
     "dates rewritten by a spreadsheet stand among others: day and month may be swapped",
     "the file ends inside this row",
+    "row of another period than a day",
+    "row in another currency than most of its ticker",
+    "columns change inside the file: a second header differs from the first",
 )
-SURPLUS, OPEN_NUMBER, OPEN_DATE, SWAPPED, CUT_SHORT = range(1, 6)
+SURPLUS, OPEN_NUMBER, OPEN_DATE, SWAPPED, CUT_SHORT, OTHER_PERIOD, OTHER_CURRENCY, OTHER_COLUMNS = range(1, 9)
 SENT_COLUMNS = ("ticker", "date", "open", "high", "low", "close", "volume")
 
 

@@ -11,9 +11,10 @@ import pyarrow.csv as csv
 from k4_pipeline.errors import BadInputError
 from k4_pipeline.market.dialect import Dialect
 from k4_pipeline.market.dialect.encoding import to_utf8
-from k4_pipeline.market.dialect.headings import match_columns
+from k4_pipeline.market.dialect.headings import FIELDS, match_columns
 from k4_pipeline.market.dialect.structure import DELIMITERS, Structure, cells_of, find_structure
 from k4_pipeline.market.files.last_row import split_cut_row
+from k4_pipeline.market.files.odd_rows import refuse_open_quotes, sort_out
 
 _HEAD, _PIECE = 1 << 15, 1 << 12
 _known: dict[tuple[object, ...], Structure] = {}
@@ -22,13 +23,13 @@ _lock = threading.Lock()
 
 @dataclass
 class TextTable:
-    """Columns by the file's own (unique) headings, the structure, and the rows that did not fit its width."""
+    """Columns by the file's own (unique) headings, the structure, and the rows that did not fit it, as sent."""
 
     table: pa.Table
     structure: Structure
     encoding: str
-    short: list[str] = field(default_factory=list)
     surplus: list[str] = field(default_factory=list)
+    other_columns: list[str] = field(default_factory=list)  # rows below a header that differs from the first
     cut_row: str = ""  # the row inside which the file ends
     open_end: bool = False  # no line break behind a last row that looks whole
 
@@ -63,7 +64,7 @@ def read_text(data: bytes, where: str, *, need_ticker: bool, prices: str, given:
         ]
     wanted = list(dict.fromkeys(wanted))
     open_end = not data.endswith((b"\n", b"\r"))
-    data, cut_row = split_cut_row(data, structure, [names.index(name) for name in wanted])
+    data, cut_row = split_cut_row(data, structure, _read_places(names, structure, wanted))
     try:
         table = csv.read_csv(
             pa.BufferReader(data),
@@ -81,23 +82,16 @@ def read_text(data: bytes, where: str, *, need_ticker: bool, prices: str, given:
                 problem
             )
         table = pa.table({name: pa.array([], pa.string()) for name in wanted})
-    out = TextTable(table.combine_chunks(), structure, encoding, cut_row=cut_row, open_end=open_end and not cut_row)
-    extra = []
-    for row in odd:
-        text = row.text.rstrip("\r\n")
-        cells = cells_of(text, structure.delimiter)
-        if not "".join(cells).strip():
-            continue
-        if len(cells) > width and not "".join(cells[width:]).strip():
-            extra.append(cells[:width])
-        else:
-            (out.surplus if len(cells) > width else out.short).append(text)
-    for cells in [*extra, *(cells_of(text, structure.delimiter) for text in out.short)]:
-        padded = dict(zip(structure.names, [*cells, *[""] * width]))
-        out.table = pa.concat_tables([out.table, pa.table({n: pa.array([padded[n]], pa.string()) for n in wanted})])
-    if out.short or extra:
-        out.table = out.table.combine_chunks()
-    return out
+    refuse_open_quotes(data, table.num_rows + len(odd), where)
+    texts = [row.text.rstrip("\r\n") for row in odd]
+    table, surplus, other_columns = sort_out(table.combine_chunks(), texts, structure, wanted)
+    return TextTable(table, structure, encoding, surplus, other_columns, cut_row, open_end and not cut_row)
+
+
+def _read_places(names: list[str], structure: Structure, wanted: list[str]) -> list[int]:
+    """The numbers of the columns that bars are made of."""
+    beside = {own for field, own in structure.columns.items() if field not in FIELDS}
+    return [names.index(name) for name in wanted if name not in beside]
 
 
 def _structure(lines: list[str], where: str, need_ticker: bool, prices: str, delimiter: str | None) -> Structure:

@@ -76,10 +76,11 @@ def _read_database(
         ) from problem
     try:
         with duckdb.connect(str(path), read_only=True) as base:
-            tables = [r[0] for r in base.execute("select table_name from information_schema.tables").fetchall()]
+            found_tables = base.execute("select table_schema, table_name from information_schema.tables").fetchall()
+            tables = [f'"{schema}"."{name}"' for schema, name in found_tables]
             fitting: dict[str, dict[str, str]] = {}
             for name in tables:
-                names = [r[0] for r in base.execute(f'describe "{name}"').fetchall()]
+                names = [r[0] for r in base.execute(f"describe {name}").fetchall()]
                 try:
                     fitting[name] = match_columns(
                         names, where=f"{path}, table {name}", need_ticker=need_ticker, prices=prices
@@ -90,10 +91,10 @@ def _read_database(
                 found = f"{len(fitting)} tables of bars ({', '.join(fitting)})" if fitting else "no table of bars"
                 raise BadInputError(f"{path} holds {found} among {', '.join(tables) or 'none'}; it must hold one")
             ((name, columns),) = fitting.items()
-            count = base.execute(f'select count(*) from "{name}"').fetchone()
+            count = base.execute(f"select count(*) from {name}").fetchone()
             check_rows(count[0] if count else 0, max_rows, f"{path}, table {name}")
             wanted = ", ".join(f'"{c}"' for c in dict.fromkeys(columns.values()))
-            table = base.execute(f'select {wanted} from "{name}"').to_arrow_table()
+            table = base.execute(f"select {wanted} from {name}").to_arrow_table()
     except duckdb.Error as problem:
         raise BadInputError(f"{path} cannot be read: {' '.join(str(problem).split())[:200]}") from problem
     return table, columns, {}

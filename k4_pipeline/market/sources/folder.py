@@ -17,13 +17,14 @@ import numpy as np
 from k4_pipeline.config import SourceConfig
 from k4_pipeline.errors import BadInputError
 from k4_pipeline.market.dialect import given_dialect
+from k4_pipeline.market.dialect.dates import NO_DAY
 from k4_pipeline.market.files.assemble import assemble
 from k4_pipeline.market.files.interpret import read_entry
 from k4_pipeline.market.files.opening import Entry, is_bar_file, zip_entries
 from k4_pipeline.market.files.table import FileBars
 from k4_pipeline.market.files.typed import check_rows
 from k4_pipeline.market.sources.base import RawBars
-from k4_pipeline.market.sources.names import is_generic, is_part, stem_of, tickers_of
+from k4_pipeline.market.sources.names import is_generic, is_part, original_of, stem_of, tickers_of
 from k4_pipeline.progress import Progress
 
 
@@ -99,7 +100,8 @@ def read_folder(
     names, notes = tickers_of(found)
     chosen: dict[str, Entry] = {}
     parts: list[tuple[str, Entry]] = []
-    for ticker, entry in zip(names, found):
+    copies = [stem_of(e.relative) != original_of(stem_of(e.relative)) for e in found]
+    for _, ticker, entry in sorted(zip(copies, names, found), key=lambda item: item[0]):
         if is_part(entry.relative):
             parts.append((ticker, entry))  # parts of one ticker, or of a long table
         elif tickers and ticker not in tickers:
@@ -166,7 +168,8 @@ def named_file(file: FileBars, ticker: str, entry: Entry) -> FileBars:
 
     A wide file, and a file whose name says nothing, keep the tickers they hold.
     """
-    own = [file.names[i] for i in np.unique(file.ticker[file.ticker >= 0]) if file.names[i]]
+    dated = (file.ticker >= 0) & (file.days.first != NO_DAY)  # a footer names no ticker
+    own = [file.names[i] for i in np.unique(file.ticker[dated]) if file.names[i]]
     anonymous = is_generic(stem_of(entry.relative)) and not any("=" in p for p in entry.relative.parts[:-1])
     if len(own) > 1 or (own and anonymous):
         if file.dialect.layout == "wide" or is_part(entry.relative):

@@ -27,6 +27,14 @@ _GENERIC = re.compile(
 _STOOQ = re.compile(r"^([a-z0-9\-^]+(?:\.[a-z])?)[._]([a-z]{2})(?:_[dwm])?$")
 _TAIL = re.compile(r"[ _-](?:daily|1d|eod|history|historical|prices?|data|ohlcv?)$", re.IGNORECASE)
 _FRONT = re.compile(r"^(?:(?:daily|adjusted|eod|history|prices?|ohlcv?)[ _-])+(?=\S)", re.IGNORECASE)
+_COPY = re.compile(
+    r"^(?:copy of |kopie von )?(.+?)(?: \(\d+\)| - (?:copy|kopie)(?: \(\d+\))?| copy(?: \d+)?)?$", re.IGNORECASE
+)
+_EXCHANGES = {
+    "nyse", "nasdaq", "amex", "arca", "bats", "otc", "cboe", "tsx", "tsxv", "lse", "xetra", "euronext", "asx", "hkex",
+    "sse", "szse", "nse", "bse", "jpx", "tse", "krx", "twse", "xnys", "xnas", "xlon", "xetr", "xpar", "xams", "xtks",
+}  # fmt: skip
+_CHART = re.compile(r", ?(?:1?D|1440)$")  # a chart exported by TradingView: `NASDAQ_AAPL, 1D`
 _DATED = re.compile(r"^(.+?)[-_ ](?:19|20)\d{2}(?:[-_]?(?:0[1-9]|1[0-2])(?:[-_]?[0-3]\d)?)?$")
 
 
@@ -42,7 +50,10 @@ def ticker_of_stem(stem: str, *, text_file: bool = False) -> tuple[str, bool]:
     """(ticker, whether the name was understood as a vendor's): `car_us_d` is CAR, `vod.uk` VOD.UK, `AAPL_daily` AAPL."""  # noqa: E501
     if (match := _STOOQ.match(stem)) and match[2].upper() in EXCHANGE_OF_SUFFIX:
         return match[1].upper() + ("" if match[2] == "us" else f".{match[2].upper()}"), True
-    short = _FRONT.sub("", _TAIL.sub("", _undated(stem)))
+    short = _FRONT.sub("", _TAIL.sub("", _undated(_CHART.sub("", original_of(stem)))))
+    exchange, _, rest = short.partition("_")
+    if rest and exchange.lower() in _EXCHANGES and exchange == exchange.upper():
+        short = rest
     if short and short != stem:
         return short, True
     if text_file and stem == stem.lower():
@@ -54,6 +65,12 @@ def is_generic(stem: str) -> bool:
     """Whether a name says nothing about a ticker: `data_0`, `part-00000`, `daily`. Numbers of four digits and more
     with a suffix (`0005.HK`, `600000`) are tickers."""
     return bool(_GENERIC.match(stem)) and not re.fullmatch(r"\d{4,6}", stem)
+
+
+def original_of(stem: str) -> str:
+    """`CAR` of `CAR (1)`, `CAR - Copy` and `Copy of CAR`."""
+    match = _COPY.match(stem)
+    return match[1] if match else stem
 
 
 def _undated(stem: str) -> str:
@@ -79,7 +96,7 @@ def tickers_of(entries: Sequence[Entry]) -> tuple[list[str], list[str]]:
     for entry, stem in zip(entries, stems):
         parts = entry.relative.parts[:-1]
         hive = [m[1] for p in parts if (m := _HIVE.match(p))]
-        folders = [p for p in parts if not is_generic(p) and "=" not in p]
+        folders = [p for p in parts if not is_generic(p) and "=" not in p and p.lower() not in _EXCHANGES]
         shared = len(homes[stem]) > 1 and all(h != Path() and inside[h] == {stem} for h in homes[stem])
         if hive:
             out.append(hive[-1])
