@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from k4_pipeline.market.dialect.headings import FIELDS
 from k4_pipeline.market.dialect.structure import find_structure
 from k4_pipeline.market.files.last_row import split_cut_row
 
@@ -11,7 +12,7 @@ HEADER = "date,open,high,low,close,volume"
 
 def used_of(text: str) -> tuple[bytes, str]:
     structure = find_structure(text.splitlines(), where="t", need_ticker=False)
-    wanted = [structure.names.index(name) for name in structure.columns.values()]
+    wanted = [structure.names.index(name) for field, name in structure.columns.items() if field in FIELDS]
     return split_cut_row(text.encode(), structure, wanted)
 
 
