@@ -74,7 +74,8 @@ def apply_options(config: PipelineConfig, options: Mapping[str, Any]) -> Pipelin
             config = dataclasses.replace(config, **{option.preset: section})
             continue
         if option.is_path and value:
-            value = str(Path(str(value)).expanduser().absolute())
+            path = Path(str(value)).expanduser().absolute()
+            value = str(path.resolve() if ".." in path.parts else path)
         config = set_field(config, option.field, value)
     return config
 

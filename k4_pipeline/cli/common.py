@@ -77,6 +77,31 @@ def as_day(text: str) -> Any:
         raise BadInputError(f"--date {text!r} is no date; write it as YYYY-MM-DD") from None
 
 
+def source_named(source: str | None, path: Path | None) -> str | None:
+    """`source`, or what `path` is: folder or table; None where neither is given."""
+    if source or path is None:
+        return source
+    return "folder" if path.is_dir() or not path.suffix else "table"
+
+
+def require_path(source: str | None, path: Path | None) -> None:
+    """Raises `BadInputError` where bars shall be read from a file or folder that is not there; names what is near."""
+    import difflib
+
+    from k4_pipeline.errors import BadInputError
+
+    if path is None or source not in ("folder", "table") or path.expanduser().exists():
+        return
+    beside = path.expanduser().absolute().parent
+    names = [p.name for p in beside.iterdir()] if beside.is_dir() else []
+    near = difflib.get_close_matches(path.name, names, n=2)
+    hint = f" (near it: {', '.join(near)})" if near else ""
+    raise BadInputError(
+        f"--path {path}: there is no such file or folder{hint}; give a folder with one CSV or Parquet file per ticker, "
+        "or one long Parquet or CSV table"
+    )
+
+
 def settings_for(home: Path | None) -> Settings:
     """Stored settings and environment, below `home`."""
     return load_settings(home)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from k4_pipeline.cli.common import HomeOption, JsonOption, explained, out_console, print_json
+from k4_pipeline.cli.common import HomeOption, JsonOption, explained, out_console, print_json, source_named
 
 app = typer.Typer(no_args_is_help=True, help="Look at a source of bars before it is used.")
 
@@ -43,7 +43,7 @@ def check(
 
     base = load_settings(home, stored=False)
     given = {
-        "source": source or ("table" if path and path.is_file() else "folder" if path else None),
+        "source": source_named(source, path),
         "path": path,
         "universe": universe,
     }
@@ -56,9 +56,11 @@ def check(
         summary["written"] = str(out)
     if json_:
         print_json(summary)
-    else:
+    elif bars is not None or summary["rows_read"]:
         _print(show(summary))
     if bars is None:
+        if not json_:
+            typer.secho(f"k4: {summary['error']}", fg="red", err=True)
         raise typer.Exit(1)
 
 

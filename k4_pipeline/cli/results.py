@@ -16,7 +16,7 @@ from k4_pipeline.settings import Settings
 from k4_pipeline.storage import ArtifactStore, read_parquet
 
 if TYPE_CHECKING:
-    from k4_pipeline.defs.run import CheckOutcome, RunOutcome
+    from k4_pipeline.defs.run import RunOutcome
 
 SIGNAL_COLUMNS = ("signal", "tier", "ticker", "snapshot_date", "ev", "p_4", "p_5", "power", "lower")
 BUYS = ("STRONG", "GOOD", "MODERATE")
@@ -33,8 +33,8 @@ def collect_result(settings: Settings, as_of: str | None, outcome: RunOutcome, l
         "errors": outcome.errors,
         "checks": {
             "passed": sum(c.passed for c in outcome.checks),
-            "failed": [f"{c.asset}: {c.check}" for c in missed if not without_evidence(c)],
-            "not_enough_evidence": [f"{c.asset}: {c.check}" for c in missed if without_evidence(c)],
+            "failed": [f"{c.asset}: {c.check}" for c in missed if not summary.lacks_evidence(c.description)],
+            "not_enough_evidence": [f"{c.asset}: {c.check}" for c in missed if summary.lacks_evidence(c.description)],
             "reasons": {f"{c.asset}: {c.check}": c.description for c in missed},
         },
         "log": str(log),
@@ -60,11 +60,6 @@ def collect_result(settings: Settings, as_of: str | None, outcome: RunOutcome, l
         "signals": read_signals(store),
         "report": str(settings.reports_dir / as_of / "report.html"),
     }
-
-
-def without_evidence(check: CheckOutcome) -> bool:
-    """The check did not fail: it had too little to look at."""
-    return check.description.lower().startswith(("not enough evidence", "no evidence", "too few", "too little"))
 
 
 def read_signals(store: ArtifactStore) -> list[dict[str, Any]]:

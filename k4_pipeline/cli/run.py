@@ -11,7 +11,17 @@ from typing import Annotated, Any
 
 import typer
 
-from k4_pipeline.cli.common import DebugOption, HomeOption, JsonOption, err_console, explained, out_console, print_json
+from k4_pipeline.cli.common import (
+    DebugOption,
+    HomeOption,
+    JsonOption,
+    err_console,
+    explained,
+    out_console,
+    print_json,
+    require_path,
+    source_named,
+)
 from k4_pipeline.config import SplitConfig
 from k4_pipeline.errors import ConfigError
 from k4_pipeline.options import apply_assignments, apply_options
@@ -105,8 +115,9 @@ def run(
     Without options it works on the embedded simulated market. The run is recorded in the home folder and shows up in
     the UI (`k4 ui`), which goes on with the same settings. Exit status 0 only when every blocking check passed.
     """
+    require_path(source_named(source, path), path)
     given = {
-        "source": source or ("table" if path and path.is_file() else "folder" if path else None),
+        "source": source_named(source, path),
         "path": path,
         "preset": preset,
         "model_preset": model_preset,

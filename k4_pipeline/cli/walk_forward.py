@@ -9,7 +9,17 @@ from typing import Annotated, Any
 
 import typer
 
-from k4_pipeline.cli.common import DebugOption, HomeOption, JsonOption, err_console, explained, out_console, print_json
+from k4_pipeline.cli.common import (
+    DebugOption,
+    HomeOption,
+    JsonOption,
+    err_console,
+    explained,
+    out_console,
+    print_json,
+    require_path,
+    source_named,
+)
 from k4_pipeline.errors import ConfigError
 from k4_pipeline.options import OPTIONS, apply_assignments, apply_options
 from k4_pipeline.settings import load_settings
@@ -70,9 +80,12 @@ def walk_forward(
     from k4_pipeline.pipeline import walk_forward as domain
     from k4_pipeline.storage.json_values import json_safe
 
+    kind = source_named(source, path[0] if path else None)
+    for one in path or []:
+        require_path(kind, one)
     paths = [str(p.expanduser().absolute()) for p in path or []]
     given: dict[str, Any] = {
-        "source": source or ("table" if paths and Path(paths[0]).is_file() else "folder" if paths else None),
+        "source": kind,
         "path": paths[0] if paths else None,
         "model_preset": model_preset,
         "preset": preset,

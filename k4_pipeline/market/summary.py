@@ -171,9 +171,11 @@ def staleness(bars: Bars, now: dt.datetime, default_exchange: str) -> str:
 
 def show(summary: dict[str, Any]) -> list[str]:
     """The summary in lines: what was read, what was refused with one value as sent, files skipped, warnings."""
+    names = {original_ticker(ticker) for ticker in summary["by_ticker"]}
+    listings = f" in {summary['tickers']:,} listings" if 0 < len(names) < summary["tickers"] else ""
     lines = [
         f"{summary['rows_read']:,} rows read, {summary['rows_kept']:,} kept, {summary['rows_refused']:,} refused; "
-        f"{summary['tickers']:,} tickers"
+        f"{len(names) if listings else summary['tickers']:,} tickers{listings}"
     ]
     for reason, about in list(summary["refusals"].items())[:5]:
         example = about["example"][:60]
@@ -182,7 +184,7 @@ def show(summary: dict[str, Any]) -> list[str]:
     lines += [f"  skipped: {text}" for text in skipped[:5]]
     if len(skipped) > 5:
         lines.append(f"  and {len(skipped) - 5} more files skipped")
-    lines += [f"  note: {text}" for text in summary["warnings"][:8]]
+    lines += [f"  note: {text}" for text in summary["warnings"][:8] if text not in skipped]
     shapes: dict[str, int] = {}
     for dialect in summary["dialects"].values():
         named = {k: v for k, v in dialect.items() if v not in (None, "", {}) and k in _SHOWN}

@@ -7,6 +7,7 @@ from typing import Any
 from k4_pipeline.report.numbers import baselines, best_possible, finite, number, titled
 
 NOT_ENOUGH, SUSPECTED = "not enough evidence", "suspected leakage"
+FEW_K4 = 20  # fewer judge, and teach, too little
 
 
 def outcomes(report: dict[str, Any]) -> dict[str, list[tuple[str, str]]]:
@@ -28,9 +29,12 @@ def verdict_kind(verdict: dict[str, Any]) -> str:
     """`failed`, or `not enough evidence` for a check that had too little to look at."""
     status = str((verdict.get("detail") or {}).get("status") or verdict.get("status") or "")
     first = (verdict.get("findings") or [""])[0]
-    if NOT_ENOUGH in (status, first[: len(NOT_ENOUGH)]) or "not enough evidence" in first or verdict["cases"] == 0:
-        return NOT_ENOUGH
-    return "failed"
+    return NOT_ENOUGH if status == NOT_ENOUGH or lacks_evidence(first) or verdict["cases"] == 0 else "failed"
+
+
+def lacks_evidence(reason: str) -> bool:
+    """The reason of a check says that there was too little to look at, which is not a failure."""
+    return reason.lower().startswith((NOT_ENOUGH, "no evidence", "too few", "too little"))
 
 
 def against_baselines(report: dict[str, Any]) -> str:
@@ -83,15 +87,22 @@ def money(report: dict[str, Any]) -> str:
     if rule is None or not rule["trades"]:
         return ""
     word = "lost money" if rule["net_return"] < 0 else "made money"
+    if rule["trades"] == 1:
+        return f"Traded as a list it {word} after costs: {rule['net_return']:+.1%} in one trade, which shows nothing."
     return (
         f"Traded as a list it {word} after costs: {rule['net_return']:+.1%} in {rule['trades']:,} trades, mean "
-        f"{rule['mean_net']:+.2%} a trade"
-        + (
-            "."
-            if finite(rule.get("low")) and rule["low"] > 0
-            else "; the interval reaches below zero, so no edge is shown."
-        )
+        f"{rule['mean_net']:+.2%} a trade{_how_surely(rule)}"
     )
+
+
+def _how_surely(rule: dict[str, Any]) -> str:
+    low, high = rule.get("low"), rule.get("high")
+    if not (finite(low) and finite(high)):
+        return "; too few for an interval, so no edge is shown."
+    span = f" ({low:+.2%} to {high:+.2%})"
+    if high < 0:
+        return f"{span}; the whole interval lies below zero: do not trade it like this."
+    return f"{span}." if low > 0 else f"{span}; the interval holds zero, so no edge is shown."
 
 
 def main_rule(report: dict[str, Any]) -> dict[str, Any] | None:
@@ -120,14 +131,28 @@ def next_steps(report: dict[str, Any]) -> list[str]:
         steps.append(f"Read the reasons of what failed ({names}) before using any signal.")
     if worse_than_class_mix(report):
         steps.append("Train on more rows (more tickers, a later --as-of) before trusting a probability.")
-    if found[NOT_ENOUGH] or metrics["n_k4"] < 20:
-        steps.append(
-            f"{metrics['n_k4']} K4 rows judge little: add tickers or years (`--source folder --path DIR`), or a longer "
-            "test span (`--test-months 24`)."
-        )
+    if found[NOT_ENOUGH] or metrics["n_k4"] < FEW_K4:
+        steps += _more_evidence(report)
     if not steps:
-        steps.append("Look at the signals (`k4 signals`), or test more dates: `k4 ui`, then a backfill over as_of.")
+        steps.append("Look at the signals (`k4 signals`); `k4 walk-forward --from YEAR --to YEAR` tests more years.")
     return steps
+
+
+def _more_evidence(report: dict[str, Any]) -> list[str]:
+    """How to get more K4 rows to learn from and to be judged by, with the source that was read."""
+    n, learnt = report["metrics"]["n_k4"], next((r["k4"] for r in report["classes"] if r["split"] == "train"), None)
+    config = report.get("config") or {}
+    source, months = config.get("source") or {}, (config.get("split") or {}).get("test_months") or 12
+    path = f" --path {source['path']}" if source.get("path") else ""
+    steps = []
+    if learnt is not None and learnt < FEW_K4:
+        steps.append(
+            f"The model had {learnt} K4 rows to learn from: add tickers or years"
+            + (f" to {source['path']}." if path else " (`k4 run --path DIR` reads your own bars).")
+        )
+    else:
+        steps.append(f"{n} K4 test rows judge little: test longer (`k4 run --again --test-months {2 * months}`).")
+    return [*steps, f"`k4 walk-forward{path} --from YEAR --to YEAR` judges several years together."]
 
 
 def headline_lines(report: dict[str, Any]) -> list[str]:

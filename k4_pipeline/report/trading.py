@@ -22,15 +22,44 @@ def result_grid(trading: dict[str, Any]) -> Grid:
             {"text": number(r["mean_net"], "{:+.2%}"), "small": span({"low": r["low"], "high": r["high"]}, "{:+.2%}")},
             number(r["hit_rate"], "{:.0%}"),
             number(r["max_drawdown"], "{:.1%}"),
-            number(r.get("sharpe"), "{:+.2f}"),
-            number(r["turnover"], "{:.1f}x"),
             number(r["break_even_cost"], "{:+.2%}"),
-            number(r["mean_cost"], "{:.2%}"),
         ]
         for r in trading["results"]
     ]
-    header = ["list", "exit", "trades", "net return", "mean per trade", "winners", "max drawdown", "Sharpe", "turnover"]
-    return Grid([*header, "break-even cost", "cost paid"], rows)
+    header = ["list", "exit", "trades", "net return", "mean per trade", "winners", "max drawdown", "break-even cost"]
+    return Grid(header, rows)
+
+
+MEASURES = {
+    "annual_return": ("return a year", "{:+.1%}"),
+    "annual_volatility": ("volatility a year", "{:.1%}"),
+    "sharpe": ("Sharpe", "{:+.2f}"),
+    "sortino": ("Sortino", "{:+.2f}"),
+    "max_drawdown": ("max drawdown", "{:.1%}"),
+    "longest_drawdown_days": ("longest drawdown, days", "{:,.0f}"),
+    "best_month": ("best month", "{:+.1%}"),
+    "worst_month": ("worst month", "{:+.1%}"),
+    "invested": ("invested on average", "{:.0%}"),
+    "turnover": ("turnover", "{:.1f}x"),
+    "hit_rate": ("winners", "{:.0%}"),
+    "payoff": ("payoff", "{:.2f}"),
+    "profit_factor": ("profit factor", "{:.2f}"),
+    "mean_cost": ("cost paid", "{:.2%}"),
+    "break_even_cost": ("break-even cost", "{:+.2%}"),
+    "skipped": ("filled, but no free place", "{:,.0f}"),
+}
+
+
+def tearsheet(trading: dict[str, Any]) -> Grid | None:
+    """One column per list that traded, under the exit of the headline; one row per measure."""
+    main = trading["results"][0]
+    shown = [r for r in trading["results"] if r["exits"] == main["exits"] and r["trades"] and "invested" in r]
+    if not shown:
+        return None
+    rows: list[list[Any]] = [
+        [title, *(number(r.get(key), form) for r in shown)] for key, (title, form) in MEASURES.items()
+    ]
+    return Grid(["measure", *(r["rule"] for r in shown)], rows, f"Tearsheet, exit by the {main['exits']}")
 
 
 def _kind(value: Any) -> str:
@@ -64,7 +93,7 @@ def trading_section(trading: dict[str, Any], title: str = "Trading value after c
         return None
     if not trading.get("results"):
         return Section(title, [str(trading.get("left_out", "Not computed for this report."))])
-    grids = [g for g in (result_grid(trading), heatmap(trading)) if g]
+    grids = [g for g in (result_grid(trading), tearsheet(trading), heatmap(trading)) if g]
     return Section(
         title, list(trading["in_words"]), grids, figures.equity(trading["curves"]), notes=trading["assumptions"]
     )

@@ -162,7 +162,7 @@ class ArtifactStore:
         state = self._state(asset, partition)
         key = artifact_key(asset, partition)
         if state["staged"] is None:
-            raise StaleArtifactError(f"{key} has never been materialized below {self.root}; materialize it first")
+            raise StaleArtifactError(self._never_made(asset, partition))
         if state["current"] != state["staged"]:
             newest = self._load(asset, partition, state["staged"])
             failed = state["failed"] if state["failed"] and state["failed"]["version"] == newest.version else None
@@ -174,10 +174,13 @@ class ArtifactStore:
             )
         return self._load(asset, partition, state["current"])
 
+    def _never_made(self, asset: str, partition: str | None) -> str:
+        key = artifact_key(asset, partition)
+        return f"{key} has never been made below {self.root}; `k4 run` makes it, or materialize it in the UI"
+
     def newest(self, asset: str, partition: str | None = None) -> ArtifactRef:
         """The newest committed version, whatever its verdict: what checks read."""
-        remedy = f"{artifact_key(asset, partition)} has never been materialized below {self.root}; materialize it first"
-        return self._steady(lambda: self._named("staged", asset, partition, remedy))
+        return self._steady(lambda: self._named("staged", asset, partition, self._never_made(asset, partition)))
 
     def last_good(self, asset: str, partition: str | None = None) -> ArtifactRef:
         """The newest version that passed its checks, even when a newer one did not."""

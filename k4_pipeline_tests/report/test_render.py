@@ -13,7 +13,7 @@ from k4_pipeline.evaluation.validation import class_table
 from k4_pipeline.report.page import plotly_file
 from k4_pipeline.report.render import render_html, render_report, share_plotly
 from k4_pipeline.report.sections import verdict_groups
-from k4_pipeline.report.summary import counted, headline_lines, state
+from k4_pipeline.report.summary import counted, headline_lines, money, next_steps, state
 from k4_pipeline.report.text import render_markdown
 from k4_pipeline.report.trading import render_backtest
 from k4_pipeline.storage.json_values import json_safe
@@ -171,3 +171,34 @@ def test_a_backtest_without_a_filled_order_is_a_page_that_says_so():
     row |= {"hit_rate": None, "max_drawdown": 0.0, "turnover": 0.0, "break_even_cost": None, "mean_cost": None}
     said = "model: no order was filled, so there is nothing to judge."
     assert said in render_backtest({**trading, "results": [row], "in_words": [said], "assumptions": []}, "Backtest")
+
+
+@pytest.mark.parametrize(
+    "learnt, source, said",
+    [
+        (0, {"path": "/my/bars"}, "0 K4 rows to learn from: add tickers or years to /my/bars."),
+        (0, {}, "`k4 run --path DIR` reads your own bars"),
+        (300, {}, "`k4 run --again --test-months 24`"),
+    ],
+)
+def test_few_k4_rows_are_answered_with_the_commands_that_bring_more(report, learnt, source, said):
+    classes = [{**row, "k4": learnt if row["split"] == "train" else 0} for row in report["classes"]]
+    config = {"source": source, "split": {"test_months": 12}}
+    few = {**passing(report), "metrics": {**report["metrics"], "n_k4": 3}, "classes": classes, "config": config}
+    steps = " ".join(next_steps(few))
+    assert said in steps
+    assert f"`k4 walk-forward{' --path /my/bars' if source else ''} --from YEAR --to YEAR`" in steps
+
+
+@pytest.mark.parametrize(
+    "trades, low, high, said",
+    [
+        (1, None, None, "in one trade, which shows nothing"),
+        (9, -0.02, 0.04, "the interval holds zero, so no edge is shown"),
+        (9, -0.04, -0.02, "the whole interval lies below zero"),
+        (9, 0.01, 0.04, "(+1.00% to +4.00%)."),
+    ],
+)
+def test_the_sentence_about_money_follows_from_the_interval(report, trades, low, high, said):
+    rule = {"headline": True, "trades": trades, "net_return": 0.05, "mean_net": 0.02, "low": low, "high": high}
+    assert said in money({**report, "trading": {"results": [rule]}})

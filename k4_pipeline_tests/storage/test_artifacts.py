@@ -36,7 +36,7 @@ def store(tmp_path: Path) -> ArtifactStore:
 
 
 def test_nothing_is_current_before_its_checks_passed(store):
-    with pytest.raises(StaleArtifactError, match="snapshots has never been materialized"):
+    with pytest.raises(StaleArtifactError, match="snapshots has never been made"):
         store.current("snapshots")
     ref = _put(store, "snapshots", "one", meta={"rows": 3}, inputs={"daily_bars": "f" * 64})
     assert store.newest("snapshots").fingerprint == ref.fingerprint

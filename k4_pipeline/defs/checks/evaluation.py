@@ -9,7 +9,10 @@ import pandas as pd
 
 from k4_pipeline.defs.checks.factory import Evidence, Proposition, checks_for, schema_proposition
 from k4_pipeline.defs.checks.nights import signals_equal_a_full_computation
+from k4_pipeline.defs.graph import PARTITIONED_ASSETS
+from k4_pipeline.defs.verdicts import stored_verdicts
 from k4_pipeline.evaluation import champion
+from k4_pipeline.report.summary import NOT_ENOUGH, verdict_kind
 from k4_pipeline.verdict import Verdict
 
 INTEGRITY_TESTS = {
@@ -90,8 +93,13 @@ def _champion_is_a_validated_model(evidence: Evidence) -> Verdict:
 
 def _champion_passed_everything(evidence: Evidence) -> Verdict:
     record = champion.Record.read(evidence.ref)
-    findings = [f"serves provisionally although this failed: {name}" for name in record.failed]
-    return Verdict.of("champion_passed_every_check", 1, findings)
+    store, thin = evidence.store, {champion.ENOUGH_K4}
+    refs = [store.last_good(a, record.as_of) for a in PARTITIONED_ASSETS if record.as_of in store.partitions(a)]
+    thin |= {v.name for v in stored_verdicts(store, refs) if verdict_kind(v.to_dict()) == NOT_ENOUGH}
+    failed = [name for name in record.failed if name not in thin]
+    # Nothing failed, and something could not be judged: that is not the same, and is not said as if it were.
+    what = "serves provisionally although this failed" if failed else f"{NOT_ENOUGH}: serves provisionally without"
+    return Verdict.of("champion_passed_every_check", 1, [f"{what}: {name}" for name in failed or record.failed])
 
 
 def _signals_schema(evidence: Evidence) -> Any:
@@ -181,7 +189,7 @@ CHECKS = [
                 "champion_passed_every_check",
                 _champion_passed_everything,
                 blocking=False,
-                description="Fails while a model serves provisionally: some check of it failed.",
+                description="Fails while a model serves provisionally: some check of it failed, or lacked evidence.",
             ),
         ],
     ),

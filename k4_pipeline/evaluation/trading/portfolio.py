@@ -23,6 +23,7 @@ class Account:
     equity: np.ndarray  # (n_days,) multiple of the starting capital
     traded: float  # bought and sold value, in starting capitals
     skipped: int  # orders that were filled but found no free slot or held ticker
+    invested: float  # mean share of the equity that was in positions at the close
 
     @property
     def drawdown(self) -> np.ndarray:
@@ -47,7 +48,7 @@ def run(trades: pd.DataFrame, bars: Bars, calendar: np.ndarray, config: TradingC
     held: dict[int, float] = {}  # trade -> shares, in starting capitals per unit of price
     marks: dict[int, float] = {}  # trade -> last value
     taken: list[int] = []
-    equity = np.empty(len(calendar))
+    equity, invested = np.empty(len(calendar)), np.empty(len(calendar))
     tickers = entered["ticker"].to_numpy(dtype=object)
     entry_price, exit_price = entered["entry_price"].to_numpy(), entered["exit_price"].to_numpy()
     each_way = (entered["cost"] / (1.0 + entered["exit_price"] / entered["entry_price"])).to_numpy()
@@ -81,7 +82,9 @@ def run(trades: pd.DataFrame, bars: Bars, calendar: np.ndarray, config: TradingC
                 )
                 marks[i] = held[i] * bars.close[row]
         equity[d] = cash + sum(marks.values())
-    return Account(entered.iloc[sorted(taken)].reset_index(drop=True), calendar, equity, traded, skipped)
+        invested[d] = sum(marks.values()) / equity[d] if equity[d] > 0 else 0.0
+    taken_rows = entered.iloc[sorted(taken)].reset_index(drop=True)
+    return Account(taken_rows, calendar, equity, traded, skipped, float(invested.mean()))
 
 
 def calendar_of(trades: pd.DataFrame, bars: Bars) -> np.ndarray:
@@ -92,12 +95,15 @@ def calendar_of(trades: pd.DataFrame, bars: Bars) -> np.ndarray:
 
 
 def facts(account: Account) -> dict[str, Any]:
-    """Net return, in all and a year, Sharpe and Sortino ratio (of daily returns, without a risk-free rate), drawdown,
-    turnover a year, mean gross, net and cost a trade, winners, break-even cost."""
+    """Net return, in all and a year, Sharpe and Sortino ratio (of daily returns, without a risk-free rate), drawdown
+    and its longest time, best and worst month, share invested, turnover a year; a trade's mean gross, net and cost,
+    winners, their mean over that of the losers (payoff), sum won over sum lost (profit factor), break-even cost."""
     t = account.taken
     years = max(len(account.days) / TRADING_DAYS, 1e-9)
     n = len(t)
     nan = float("nan")
+    known_months = [m for row in monthly(account) for m in row["months"] if m is not None] if n else []
+    won, lost = (t["net"][t["net"] > 0], -t["net"][t["net"] <= 0]) if n else (np.empty(0), np.empty(0))
     daily = np.diff(np.concatenate([[1.0], account.equity])) / np.concatenate([[1.0], account.equity])[:-1]
     spread, falls = float(daily.std()), float(np.sqrt((np.minimum(daily, 0.0) ** 2).mean()))
     return {
@@ -109,13 +115,28 @@ def facts(account: Account) -> dict[str, Any]:
         "sharpe": float(daily.mean() / spread * TRADING_DAYS**0.5) if spread > 0 else nan,
         "sortino": float(daily.mean() / falls * TRADING_DAYS**0.5) if falls > 0 else nan,
         "max_drawdown": float(account.drawdown.min()),
+        "longest_drawdown_days": _longest_fall(account),
+        "best_month": max(known_months, default=nan),
+        "worst_month": min(known_months, default=nan),
+        "invested": account.invested,
         "turnover": float(account.traded / years / max(float(account.equity.mean()), 1e-9)),
         "mean_gross": float(t["gross"].mean()) if n else nan,
         "mean_net": float(t["net"].mean()) if n else nan,
         "mean_cost": float(t["cost"].mean()) if n else nan,
         "hit_rate": float((t["net"] > 0).mean()) if n else nan,
+        "payoff": float(won.mean() / lost.mean()) if len(won) and lost.sum() > 0 else nan,
+        "profit_factor": float(won.sum() / lost.sum()) if len(lost) and lost.sum() > 0 else nan,
         "break_even_cost": float(t["gross"].mean()) if n else nan,
     }
+
+
+def _longest_fall(account: Account) -> int:
+    """Calendar days from a high to the day that reaches it again, or to the end; the longest such time."""
+    longest, since = 0, account.days[0]
+    for day, fall in zip(account.days, account.drawdown):
+        longest = max(longest, int(day - since))
+        since = since if fall < 0 else day
+    return longest
 
 
 def curve(name: str, account: Account, points: int = 260) -> dict[str, Any]:

@@ -74,8 +74,7 @@ def backtest(
             months = portfolio.monthly(account)
         if progress is not None:
             progress(done + 1, len(todo) + 1)
-    drawn = _random(race, made[main][0], bars, calendar, trading)
-    results.append(drawn)
+    results.append(_random(race, made[main][0], bars, calendar, trading, results[0]["mean_net"]))
     if progress is not None:
         progress(len(todo) + 1, len(todo) + 1)
     return {
@@ -114,9 +113,12 @@ def _result(
 
 
 def _random(
-    race: pd.DataFrame, chosen: np.ndarray, bars: Bars, calendar: np.ndarray, config: TradingConfig
+    race: pd.DataFrame, chosen: np.ndarray, bars: Bars, calendar: np.ndarray, config: TradingConfig, main: float
 ) -> dict[str, Any]:
-    """The mean of many random lists as long as the model's; `low` and `high` hold 95% of them, not of their mean."""
+    """The mean of many random lists as long as the model's; `low` and `high` hold 95% of them, not of their mean.
+
+    `beaten`: the share of them whose mean trade lies below `main`, that of the model's list.
+    """
     rng = np.random.default_rng(config.seed)
     size = int(chosen.sum())
     drawn = []
@@ -138,6 +140,7 @@ def _random(
         "low": float(low),
         "high": float(high),
         "draws": config.random_draws,
+        "beaten": float((known < main).mean()) if len(known) else float("nan"),
     }
 
 
@@ -147,19 +150,39 @@ def in_words(results: list[dict[str, Any]]) -> list[str]:
     if not main["trades"]:
         return [f"{main['rule']}: no order was filled, so there is nothing to judge."]
     what = "lost money" if main["net_return"] < 0 else "made money"
+    count = "one trade" if main["trades"] == 1 else f"{main['trades']:,} trades"
     lines = [
-        f"{main['rule']}, exit by the {main['exits']}: it {what} after costs, {main['net_return']:+.1%} in "
-        f"{main['trades']} trades (mean {main['mean_net']:+.2%} a trade, worst drawdown {main['max_drawdown']:.1%})."
+        f"{main['rule']}, exit by the {main['exits']}: it {what} after costs, {main['net_return']:+.1%} in {count} "
+        f"(mean {main['mean_net']:+.2%} a trade, worst drawdown {main['max_drawdown']:.1%}).",
+        _edge(main),
     ]
-    if not main["low"] > 0:
-        lines.append("The interval of the mean trade reaches below zero: these trades do not show an edge after costs.")
     race = [r for r in results[1:] if r["exits"] == main["exits"] and not r["rule"].startswith("model") and r["trades"]]
     better = [r["rule"] for r in race if r["mean_net"] >= main["mean_net"]]
     if better:
         lines.append(f"Per trade it did not beat: {', '.join(better)}.")
     elif race:
-        lines.append(f"Per trade it beat {', '.join(r['rule'] for r in race)}; the intervals say how surely.")
+        lines.append(
+            f"Per trade it earned more than {', '.join(r['rule'] for r in race)}; the intervals say how surely."
+        )
+    drawn = next((r for r in results if r["rule"] == RANDOM and np.isfinite(r["mean_net"])), None)
+    if drawn:
+        lines.append(
+            f"{drawn['beaten']:.0%} of {drawn['draws']} lists of the same length drawn at random earned less a trade."
+        )
     return lines
+
+
+def _edge(main: dict[str, Any]) -> str:
+    """What the interval of the mean trade says, and nothing beyond it."""
+    low, high = main["low"], main["high"]
+    if not np.isfinite(low):
+        return "One trade has no interval: it shows nothing."
+    span = f"The interval of the mean trade, {low:+.2%} to {high:+.2%},"
+    if high < 0:
+        return f"{span} lies wholly below zero: this list loses money after costs."
+    if low > 0:
+        return f"{span} lies above zero."
+    return f"{span} holds zero: these trades do not show an edge after costs."
 
 
 def assumptions(config: TradingConfig, labels: LabelConfig) -> list[str]:

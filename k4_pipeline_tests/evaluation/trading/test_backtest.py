@@ -127,4 +127,23 @@ def test_a_losing_list_says_that_it_lost_money():
     assert "lost money after costs" in made["in_words"][0]
     assert {"buy all", "volatility, top 5%", section.RANDOM} <= {r["rule"] for r in made["results"]}
     assert len({r["exits"] for r in made["results"]}) == len(orders.EXITS)
+    main = made["results"][0]
+    assert main["profit_factor"] == 0
+    assert main["worst_month"] < 0 < main["longest_drawdown_days"]
+    assert 0 < main["invested"] < 1
     assert section.backtest(rows.head(0), bars_of({"A": down}), PipelineConfig())["left_out"]
+
+
+@pytest.mark.parametrize(
+    "low, high, said",
+    [
+        (-0.02, 0.03, "holds zero: these trades do not show an edge"),
+        (0.01, 0.03, "lies above zero"),
+        (-0.03, -0.01, "loses money after costs"),
+        (np.nan, np.nan, "One trade has no interval"),
+    ],
+)
+def test_what_is_said_of_the_mean_trade_follows_from_its_interval(low, high, said):
+    main = {"rule": "list", "exits": "race", "net_return": 0.1, "trades": 1 if np.isnan(low) else 9, "mean_net": 0.02}
+    lines = section.in_words([{**main, "max_drawdown": -0.1, "low": low, "high": high}])
+    assert said in lines[1]
