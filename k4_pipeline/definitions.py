@@ -1,5 +1,8 @@
 """The Dagster code location: `defs` is what `dagster dev`, `dg dev` and workspace.yaml load."""
 
-from k4_pipeline.defs.build import build_defs
+import dagster as dg
 
-defs = build_defs()
+from k4_pipeline.defs.build import build_defs
+from k4_pipeline.defs.market import stored_markets
+
+defs = dg.Definitions.merge(build_defs(), *stored_markets())

@@ -63,25 +63,31 @@ def stored_as_of(store: Any, asset: str, wanted: str | None) -> str:
     return wanted or known[-1]
 
 
-def as_day(text: str) -> Any:
-    """A date given on the command line as a pandas Timestamp; `BadInputError` says how to write it."""
+def require_date(option: str, text: str | None) -> None:
+    """Raises `BadInputError` that says how to write a date."""
     import datetime as dt
-
-    import pandas as pd
 
     from k4_pipeline.errors import BadInputError
 
     try:
-        return pd.Timestamp(dt.date.fromisoformat(text))
+        dt.date.fromisoformat(text or "2000-01-01")
     except ValueError:
-        raise BadInputError(f"--date {text!r} is no date; write it as YYYY-MM-DD") from None
+        raise BadInputError(f"{option} {text!r} is no date; write it as YYYY-MM-DD") from None
+
+
+def as_day(text: str) -> Any:
+    """A date given on the command line as a pandas Timestamp; `BadInputError` says how to write it."""
+    import pandas as pd
+
+    require_date("--date", text)
+    return pd.Timestamp(text)
 
 
 def source_named(source: str | None, path: Path | None) -> str | None:
     """`source`, or what `path` is: folder or table; None where neither is given."""
     if source or path is None:
         return source
-    return "folder" if path.is_dir() or not path.suffix else "table"
+    return "folder" if path.is_dir() or not (path.exists() or path.suffix) else "table"
 
 
 def require_path(source: str | None, path: Path | None) -> None:

@@ -19,11 +19,12 @@ from k4_pipeline.cli.common import (
     explained,
     out_console,
     print_json,
+    require_date,
     require_path,
     source_named,
 )
 from k4_pipeline.config import SplitConfig
-from k4_pipeline.errors import ConfigError
+from k4_pipeline.errors import BadInputError, ConfigError
 from k4_pipeline.options import apply_assignments, apply_options
 from k4_pipeline.settings import Settings, load_settings, save_settings
 from k4_pipeline.storage.writer_lock import writing
@@ -116,6 +117,10 @@ def run(
     the UI (`k4 ui`), which goes on with the same settings. Exit status 0 only when every blocking check passed.
     """
     require_path(source_named(source, path), path)
+    require_date("--as-of", as_of)
+    require_date("--start", start)
+    if snapshots is not None and not snapshots.expanduser().exists():
+        raise BadInputError(f"--snapshots {snapshots}: there is no such file; give a CSV or Parquet file of snapshots")
     given = {
         "source": source_named(source, path),
         "path": path,

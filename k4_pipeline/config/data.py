@@ -79,7 +79,7 @@ class PatternConfig:
         """`standard` (default) or `strict` (the original, very selective rule)."""
         ratios = {"standard": (0.80, 1.00), "strict": (0.35, 0.65)}
         if name not in ratios:
-            raise ConfigError(f"pattern preset {name!r} is unknown; use one of {sorted(ratios)}")
+            raise ConfigError(f"pattern preset {name!r} is unknown; use one of {', '.join(sorted(ratios))}")
         volume, rng = ratios[name]
         return cls(**{"volume_ratio_max": volume, "range_ratio_max": rng, **overrides})
 
@@ -103,7 +103,7 @@ class LabelConfig:
             "rare_30": {"horizon_bars": 30, "measured_on": "close"},
         }
         if name not in presets:
-            raise ConfigError(f"label preset {name!r} is unknown; use one of {sorted(presets)}")
+            raise ConfigError(f"label preset {name!r} is unknown; use one of {', '.join(sorted(presets))}")
         return cls(**{**presets[name], **overrides})
 
 

@@ -24,8 +24,19 @@ AT_LEAST_ONE = frozenset(
         "patience",
         "horizon_bars",
         "shard_bars",
+        "max_positions",
+        "entry_bars",
+        "random_draws",
     }
 )
+AT_MOST = {
+    "test_months": 240,
+    "list_frac": 1,
+    "max_participation": 1,
+    "commission": 1,
+    "slippage": 1,
+    "trailing_stop": 1,
+}
 MAY_BE_NEGATIVE = frozenset({"strong_ev", "good_ev", "moderate_ev"})
 MAX_ITEMS = 100_000
 _WORDS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
@@ -93,4 +104,6 @@ def _number(dotted: str, value: Any, kind: type, *, text: bool) -> Any:
     least = 1 if name in AT_LEAST_ONE else 0
     if number < least and name not in MAY_BE_NEGATIVE:
         raise ConfigError(f"{dotted} is {value!r}; it must be at least {least}")
+    if number > AT_MOST.get(name, number):
+        raise ConfigError(f"{dotted} is {value!r}; it must be at most {AT_MOST[name]}")
     return int(number) if kind is int else number

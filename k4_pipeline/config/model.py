@@ -64,7 +64,7 @@ class TrainConfig:
     ema_decay: float = 0.0  # of the exponential average of the weights that is validated and kept; 0: the last weights
     prior_correction: bool = False  # take the class weights out of the probabilities again
     precision: Literal["fp32", "bf16"] = "fp32"  # of the products
-    device: str = "auto"  # auto, cpu or cuda
+    device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: the GPU where there is one
     compile: bool = False  # CUDA only: torch.compile and one captured graph per step; pays from some 10^6 rows on
 
 

@@ -117,7 +117,7 @@ def _check_facts(run: dg.DagsterRun, told: Told) -> list[tuple[str | None, Fact]
 
 
 def _partition(run: dg.DagsterRun, asset: str) -> str | None:
-    return run.tags.get(PARTITION_TAG) if asset in PARTITIONED_ASSETS else None
+    return run.tags.get(PARTITION_TAG) if asset.rpartition("/")[2] in PARTITIONED_ASSETS else None
 
 
 def _number(metadata: Any, names: tuple[str, ...]) -> float | None:

@@ -7,6 +7,8 @@ so whoever gets that lock knows that the run is dead.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import dagster as dg
 from dagster._core.executor.multiprocess import MultiprocessExecutor
 
 from k4_pipeline.defs.confine import confine_home
+from k4_pipeline.defs.market_homes import homes_written
 from k4_pipeline.defs.resources import K4Resource
 from k4_pipeline.settings import home_dir
 from k4_pipeline.storage.writer_lock import Owner, forget_life, is_dead, show_life, writing
@@ -73,7 +76,10 @@ class OneWriterExecutor(MultiprocessExecutor):
         show_life(home, run.run_id)
         owner = Owner.this_process(f"Dagster run of {run.job_name}", run.run_id)
         others: list[Owner] = []
-        with writing(home, owner, wait=True, waiting=lambda other: _say(plan_context, other, others)):
+        with contextlib.ExitStack() as held:
+            for place in homes_written(execution_plan.step_keys_to_execute, home):
+                waiting = functools.partial(_say, plan_context, others=others)
+                held.enter_context(writing(place, owner, wait=True, waiting=waiting))
             yield from super().execute(plan_context, execution_plan)
 
 

@@ -167,7 +167,7 @@ def fetch(
     Raises `BadInputError` when yfinance is needed and missing, no ticker is named, or no bar at all is there.
     """
     if not tickers:
-        raise BadInputError("source 'yfinance' needs tickers; name them with --tickers AAPL,MSFT,...")
+        raise BadInputError("source 'yfinance' needs tickers; name them with --universe AAPL,MSFT,...")
     store, settings = RawStore(raw_dir), settings or FetchSettings()
     moment = now or dt.datetime.now(dt.UTC)
     fetcher = _Fetcher(store, client or YahooClient(), settings, moment, sleep)
