@@ -32,6 +32,7 @@ class Commands(LazyGroup):
             "Two results side by side, paired where the rows are the same.",
         ),
         "export": ("k4_pipeline.cli.export", "export", "Write a table of the graph as Parquet or CSV."),
+        "import": ("k4_pipeline.cli.import_bundle", "import_bundle", "Take over a training done on another machine."),
         "nightly": ("k4_pipeline.cli.nightly", "nightly", "New bars to today's signals with the champion; for cron."),
         "monitor": ("k4_pipeline.cli.monitor", "monitor", "Whether the signals that were given were right."),
         "champion": ("k4_pipeline.cli.champion", "app", "The model that serves: its history, and the way back."),

@@ -92,6 +92,7 @@ __all__ = [
     "from_dict",
     "model_preset",
     "to_dict",
+    "without_place",
 ]
 
 T = TypeVar("T")
@@ -125,6 +126,12 @@ class PipelineConfig:
 def to_dict(config: Any) -> dict[str, Any]:
     """A JSON-safe dict of a (nested) config dataclass."""
     return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def without_place(config: PipelineConfig) -> PipelineConfig:
+    """Where work was done is no part of its result: what is stored beside a result names the places by default."""
+    training = dataclasses.replace(config.training, where=TrainConfig.where, processes=TrainConfig.processes)
+    return dataclasses.replace(config, training=training, execution=ExecutionConfig())
 
 
 def from_dict(cls: type[T], values: dict[str, Any], *, within: str = "") -> T:

@@ -27,6 +27,7 @@ AT_LEAST_ONE = frozenset(
         "max_positions",
         "entry_bars",
         "random_draws",
+        "processes",
     }
 )
 AT_MOST = {

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Literal
 
 from k4_pipeline.config.constants import CLASS_WEIGHTS
+from k4_pipeline.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,17 @@ class TrainConfig:
     prior_correction: bool = False  # take the class weights out of the probabilities again
     precision: Literal["fp32", "bf16"] = "fp32"  # of the products
     device: Literal["auto", "cpu", "cuda"] = "auto"  # auto: the GPU where there is one
+    # here; subprocess; pipes:<words before "-m k4_pipeline.training">; ray; bundle:<folder that came back>
+    where: str = "here"
+    processes: int = 1  # that share every batch, one GPU each
     compile: bool = False  # CUDA only: torch.compile and one captured graph per step; pays from some 10^6 rows on
+
+    def __post_init__(self) -> None:
+        """A place that is none is refused wherever it comes from."""
+        if self.where not in ("here", "subprocess", "ray") and not re.fullmatch(r"(pipes|bundle):\s*\S.*", self.where):
+            raise ConfigError(
+                f"training.where is {self.where!r}; use here, subprocess, pipes:<launcher>, ray or bundle:<folder>"
+            )
 
 
 @dataclass(frozen=True)

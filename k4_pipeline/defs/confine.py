@@ -32,6 +32,13 @@ def confine(settings: Settings) -> None:
         value = getattr(source, name)
         if value and value != getattr(own.config.source, name):
             _require_inside(f"source.{name}", value, own)
+    where = settings.config.training.where
+    if where.startswith("bundle:"):
+        _require_inside("training.where", where.removeprefix("bundle:").strip(), own)
+    if where.startswith("pipes:") and where not in ("pipes:local", own.config.training.where):
+        raise ConfigError(
+            f"training.where is {where!r}: from the UI only pipes:local, or what the stored settings name"
+        )
 
 
 def confine_home(home: Path) -> None:

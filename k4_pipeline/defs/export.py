@@ -12,7 +12,7 @@ import pandas as pd
 
 from k4_pipeline.config import KEYS
 from k4_pipeline.defs.graph import PARTITIONED_ASSETS
-from k4_pipeline.defs.staging import load_bars, load_json, load_panel, load_table
+from k4_pipeline.defs.staging import load_bars, load_json, load_panel, load_table, open_inputs
 from k4_pipeline.errors import BadInputError, StaleArtifactError
 from k4_pipeline.pipeline.members import align
 from k4_pipeline.settings import Settings
@@ -107,6 +107,18 @@ def export_asset(settings: Settings, name: str, out: Path, as_of: str | None) ->
         rows = len(table)
         _write(table, out)
     return {"asset": name, "as_of": partition, "rows": rows, "path": str(out.absolute())}
+
+
+def export_bundle(settings: Settings, out: Path, as_of: str | None) -> dict[str, Any]:
+    """Write the training of one as_of as a job folder; returns as_of, path and the command that runs it."""
+    from k4_pipeline.defs.training_place import INPUTS, as_split, bundle_of
+
+    store = ArtifactStore(settings.artifacts_dir)
+    partition = str(_partition(store, "dataset_split", as_of))
+    inputs = open_inputs(store, INPUTS, partition)
+    bundle_of(out, inputs, as_split(inputs["dataset_split"], settings.config), partition)
+    command = f"python -m k4_pipeline.training {out.absolute()}"
+    return {"asset": "bundle", "as_of": partition, "path": str(out.absolute()), "command": command}
 
 
 def _partition(store: ArtifactStore, asset: str, as_of: str | None) -> str | None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import dagster as dg
 import pandas as pd
 
-from k4_pipeline.config import PipelineConfig, to_dict
+from k4_pipeline.config import PipelineConfig, to_dict, without_place
 from k4_pipeline.defs.graph import PARTITIONED_ASSETS
 from k4_pipeline.defs.progress import ProgressDisplay, progress_of_run
 from k4_pipeline.defs.resources import K4Resource
@@ -243,7 +243,7 @@ def _stage(
         refs = open_inputs(store, inputs, partition, tonight=tonight)
         work = AssetRun(settings, store, asset, staged.dir, partition, refs, progress)
         yield work
-        config = to_dict(settings.config)
+        config = to_dict(without_place(settings.config))
         atomic_write_json(staged.dir / "config.json", {name: config[name] for name in sections})
         work.ref = staged.commit(
             kind=asset,

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from k4_pipeline.config import K4, PipelineConfig, to_dict
+from k4_pipeline.config import K4, PipelineConfig, to_dict, without_place
 from k4_pipeline.errors import StaleArtifactError
 from k4_pipeline.progress import Progress
 from k4_pipeline.storage import write_parquet
@@ -76,6 +76,7 @@ def train_candidate(
     from k4_pipeline.pipeline.tables import Stored
     from k4_pipeline.sequences.assemble import SequenceIndex
     from k4_pipeline.sequences.standardisation import Scaler
+    from k4_pipeline.training import parallel
     from k4_pipeline.training.checkpoint import save_checkpoint
     from k4_pipeline.training.resume import Resume
 
@@ -96,6 +97,7 @@ def train_candidate(
         "monitor": f"validation_{lead.get('monitor_name', 'none')}",
         "monitor_note": lead.get("monitor_note", ""),
         "device": made.device,
+        "processes": parallel.size(),
         "seed": lead["seed"],
         "seconds": round(made.seconds, 1),
         "history": lead.get("history", []),
@@ -116,7 +118,7 @@ def train_candidate(
         folder,
         made.model,
         {
-            "config": {name: to_dict(config)[name] for name in SECTIONS},
+            "config": {name: to_dict(without_place(config))[name] for name in SECTIONS},
             "scaler_json": scaler_json,
             "scaler_hash": scaler.hash(),
             "feature_list_hash": feature_list_hash(),
@@ -147,7 +149,7 @@ def certificates_of(folder: Path) -> Certificates:
 
 def _identity(config: PipelineConfig, fingerprints: dict[str, str]) -> str:
     """Everything that the weights depend on, as one hash: settings, inputs, code."""
-    text = json.dumps([to_dict(config), fingerprints, code_fingerprint("trained_model")], sort_keys=True)
+    text = json.dumps([to_dict(without_place(config)), fingerprints, code_fingerprint("trained_model")], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
 

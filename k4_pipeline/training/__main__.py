@@ -1,112 +1,85 @@
-"""`python -m k4_pipeline.training --data DIR --out DIR`: train on a bundle, on this machine, and write a checkpoint.
+"""`python -m k4_pipeline.training DIR`: train what `k4 export bundle --out DIR` wrote, on this machine.
 
-Needs torch, numpy, pandas, pyarrow, numba and safetensors; neither the store nor Dagster. On CUDA the panel stays on
-the device. With rows to predict in the bundle, their probabilities go to `predictions.safetensors`, in their order.
+Needs torch, numpy, pandas, pyarrow, numba, scikit-learn, lightgbm and safetensors; neither the store nor Dagster. Under
+`torchrun` its processes share every batch, one GPU each. Started through Dagster Pipes it reports to the run.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import safetensors.numpy
-import torch
-
-from k4_pipeline.config import to_dict
 from k4_pipeline.errors import K4Error
-from k4_pipeline.storage import atomic_write_bytes
-from k4_pipeline.training.bundle import Bundle, Member, read_bundle
-from k4_pipeline.training.checkpoint import save_checkpoint
-from k4_pipeline.training.device_batches import DeviceBatches
-from k4_pipeline.training.loop import train
-from k4_pipeline.training.predict import predict_probabilities
-from k4_pipeline.training.seeding import resolve_device
-from k4_pipeline.training.source import BatchSource
-
-PREDICTIONS_FILE = "predictions.safetensors"
+from k4_pipeline.pipeline import job
+from k4_pipeline.progress import Progress
+from k4_pipeline.training import parallel
 
 
-def _sources(bundle: Bundle, device: torch.device) -> list[BatchSource | None]:
-    members = (bundle.train, bundle.validation, bundle.predict)
-    if device.type == "cpu":
-        return [None if m is None else bundle.dataset(m) for m in members]
-    panel = torch.from_numpy(bundle.panel).to(device)
+def _at_most_every(seconds: float, say: Callable[[int, int], Any]) -> Progress:
+    """`say(done, total)`, and the last call always."""
+    last = 0.0
 
-    def on_device(m: Member) -> DeviceBatches:
-        return DeviceBatches(
-            panel,
-            bundle.index,
-            m.rows,
-            bundle.scaler,
-            m.targets,
-            m.weights,
-            device=device,
+    def report(done: int, total: int) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= seconds or done == total:
+            last = now
+            say(done, total)
+
+    return report
+
+
+def _run(given: argparse.Namespace, progress: Progress | None) -> dict[str, Any]:
+    with parallel.process_group():
+        return job.run_job(
+            given.folder,
+            given.out or given.folder / job.RESULT_FOLDER,
+            device=given.device,
+            unfinished=given.unfinished,
+            progress=None if parallel.rank() else progress,
         )
 
-    return [None if m is None else on_device(m) for m in members]
 
+def _reporting(given: argparse.Namespace) -> dict[str, Any]:
+    """With progress and log lines sent to the Dagster run that started this process."""
+    import dagster_pipes
 
-class _Lines:
-    """Progress as a line on stderr, at most one a second."""
-
-    def __init__(self) -> None:
-        self.last = 0.0
-
-    def __call__(self, done: int, total: int) -> None:
-        now = time.monotonic()
-        if now - self.last >= 1.0 or done == total:
-            self.last = now
-            print(f"step {done} of {total}", file=sys.stderr, flush=True)
-
-
-def run(data: Path, out: Path, *, device: str | None = None, epochs: int | None = None, quiet: bool = False) -> dict:
-    """Train, write checkpoint (and predictions) into `out`; returns the summary that is also in `model.json`."""
-    bundle = read_bundle(data)
-    config = bundle.training
-    if device is not None:
-        config = dataclasses.replace(config, device=device)
-    if epochs is not None:
-        config = dataclasses.replace(config, epochs=epochs)
-    train_set, validation_set, predict_set = _sources(bundle, resolve_device(config.device))
-    assert train_set is not None
-    assert validation_set is not None
-    result = train(bundle.model, config, bundle.loss, train_set, validation_set, progress=None if quiet else _Lines())
-    summary = result.summary()
-    meta = {
-        **bundle.meta,
-        "config": {name: to_dict(value) for name, value in
-                   (("model", bundle.model), ("training", config), ("loss", bundle.loss))},
-        "scaler_json": bundle.scaler.to_json(),
-        "scaler_hash": bundle.scaler.hash(),
-        "history": result.history,
-        "training": {name: value for name, value in summary.items() if name != "history"},
-    }  # fmt: skip
-    save_checkpoint(out, result.model, meta)
-    if predict_set is not None:
-        p = predict_probabilities(result.model, predict_set)
-        atomic_write_bytes(out / PREDICTIONS_FILE, safetensors.numpy.save({"p": p}))
-    return summary
+    with dagster_pipes.open_dagster_pipes(params_loader=dagster_pipes.PipesCliArgsParamsLoader()) as run:
+        facts = _run(
+            given, _at_most_every(0.5, lambda done, total: run.report_custom_message({"done": done, "total": total}))
+        )
+        run.log.info(f"trained {', '.join(facts['kinds'])} on {facts['train_rows']} rows, device {facts['device']}")
+    return facts
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Command line; 0 on success, 1 with a message on an error a user can act on."""
-    parser = argparse.ArgumentParser(prog="python -m k4_pipeline.training", description="Train on a prepared bundle.")
-    parser.add_argument("--data", type=Path, required=True, help="folder written by write_bundle")
-    parser.add_argument("--out", type=Path, required=True, help="folder for model.safetensors and model.json")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1 or auto; default: as the bundle says")
-    parser.add_argument("--epochs", type=int, help="default: as the bundle says")
+    parser = argparse.ArgumentParser(prog="python -m k4_pipeline.training", description="Train an exported bundle.")
+    parser.add_argument("folder", type=Path, metavar="DIR", help="folder written by `k4 export bundle --out DIR`")
+    parser.add_argument("--out", type=Path, help="folder for the result; default: DIR/result")
+    parser.add_argument("--device", help="cpu, cuda or auto; default: as the bundle says")
+    parser.add_argument("--unfinished", type=Path, help="keep the state here, so that a killed training goes on")
     parser.add_argument("--quiet", action="store_true", help="no progress lines")
+    # What a run that starts this process through Dagster Pipes adds; read by dagster_pipes.
+    parser.add_argument("--dagster-pipes-context", help=argparse.SUPPRESS)
+    parser.add_argument("--dagster-pipes-messages", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
+    lines = _at_most_every(1.0, lambda done, total: print(f"step {done} of {total}", file=sys.stderr, flush=True))
     try:
-        summary = run(given.data, given.out, device=given.device, epochs=given.epochs, quiet=given.quiet)
+        if given.dagster_pipes_context and parallel.is_first():
+            facts = _reporting(given)
+        else:
+            facts = _run(given, None if given.quiet else lines)
     except K4Error as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print(json.dumps({name: value for name, value in summary.items() if name != "history"}, indent=2))
+    if parallel.is_first():
+        print(json.dumps({name: facts[name] for name in ("kinds", "train_rows", "best_epoch", "device")}, indent=2))
     return 0
 
 

@@ -43,7 +43,8 @@ class GraphedStep:
         torch.cuda.current_stream(step.device).wait_stream(stream)
         step.optimiser.zero_grad(set_to_none=True)
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
+        # Other processes' collectives are watched by a thread that may call CUDA while this one captures.
+        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
             self.result, self.norm = self._update()
         step.model.load_state_dict(saved)
         step.restart_average(averaged)

@@ -23,6 +23,7 @@ from k4_pipeline.models import build_model, check_mask
 from k4_pipeline.models.tabular import Standardiser
 from k4_pipeline.progress import Progress
 from k4_pipeline.storage.json_values import json_safe
+from k4_pipeline.training import parallel
 from k4_pipeline.training.device_batches import DeviceBatches
 from k4_pipeline.training.graphs import GraphedStep
 from k4_pipeline.training.monitor import NO_MONITOR, Monitor, validation_metrics
@@ -199,9 +200,10 @@ class _Run:
             and isinstance(train_set, DeviceBatches)
             and train_set.fused
             and len(train_set) >= config.batch_size
+            and config.batch_size % parallel.size() == 0
         ):
             step.model.train()
-            self.graphed = GraphedStep(step, train_set, config.batch_size)
+            self.graphed = GraphedStep(step, train_set, config.batch_size // parallel.size())
         self.steps_per_epoch = len(self._batches(np.arange(len(train_set))))
         self.total_steps = self.steps_per_epoch * config.epochs
         self.train_seconds = 0.0
@@ -259,7 +261,7 @@ class _Run:
         )
 
     def _keep(self, state: _State) -> None:
-        if self.resume is None:
+        if self.resume is None or parallel.rank():
             return
         tensors = {
             **packed("model", self.step.model.state_dict()),
@@ -272,7 +274,8 @@ class _Run:
 
     def _restored(self) -> _State | None:
         stored = self.resume.load() if self.resume is not None else None
-        if stored is None:
+        known = 0 if stored is None else len(stored[1]["history"])
+        if not parallel.agreed(known, self.step.device) or stored is None:
             return None
         tensors, facts = stored
         self.train_seconds = facts.pop("train_seconds")
@@ -289,13 +292,14 @@ class _Run:
         begin = time.perf_counter()
         sums, rate = _Sums(), 0.0
         self.step.model.train()
+        parallel.reseed(self.config.seed, epoch)
         order = epoch_order(len(self.train_set), self.config.seed, epoch)
         batches = self._batches(order)
         for i, rows in enumerate(batches):
             done = (epoch - 1) * self.steps_per_epoch + i
             rate = learning_rate_at(done, self.total_steps, self.config.learning_rate, self.config.warmup_frac)
             if self.graphed is not None:
-                sums.add(*self.graphed(rows, rate), len(rows))
+                sums.add(*self.graphed(parallel.mine(rows), rate), len(rows))
             else:
                 sums.add(*self._step(epoch, i, rows, rate), len(rows))
             if self.progress is not None:
@@ -307,13 +311,13 @@ class _Run:
         return sums, rate
 
     def _step(self, epoch: int, i: int, rows: np.ndarray, rate: float) -> tuple[LossResult, Tensor]:
-        device = self.step.device
-        x, mask, y, weight = self.train_set.batch(rows)
+        device, mine = self.step.device, parallel.mine(rows)
+        x, mask, y, weight = self.train_set.batch(mine)
         if mask.device.type == "cpu":
             check_mask(mask)
         assert y is not None  # targets_of has seen them
         x, mask, y = (t.to(device, non_blocking=True) for t in (x, mask, y))
-        context = context_of(self.train_set, rows)
+        context = context_of(self.train_set, mine)
         extra = () if context is None else (context.to(device, non_blocking=True),)
         result, norm = self.step(x, mask, y, None if weight is None else weight.to(device), rate, *extra)
         # Reading a value waits for a GPU: there the check comes once an epoch.
@@ -324,7 +328,11 @@ class _Run:
     def _validate(self, epoch: int) -> dict[str, float]:
         if self.validation_set is None or self.y_validation is None:
             return {}
-        logits = predict_logits(self.step.model, self.validation_set, precision=self.config.precision)
+        shared = parallel.size() > 1
+        rows = parallel.Part(self.validation_set) if shared else self.validation_set
+        logits = predict_logits(self.step.model, rows, precision=self.config.precision)
+        if shared:
+            logits = parallel.gathered(logits, len(self.validation_set), self.step.device)
         if not torch.isfinite(logits).all():
             self._diverged(epoch, self.steps_per_epoch, None, self.config.learning_rate)
         target = torch.from_numpy(self.y_validation)

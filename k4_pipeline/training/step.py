@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from k4_pipeline.config import TrainConfig
 from k4_pipeline.errors import ConfigError
 from k4_pipeline.losses import AsymmetricLoss, LossResult
+from k4_pipeline.training import parallel
 from k4_pipeline.training.optimiser import build_optimiser, set_learning_rate
 
 
@@ -30,6 +31,7 @@ class TrainStep:
         """`loss_scale` multiplies the loss before backward(): it sets how the clip of the gradient binds, nothing else
         (AdamW does not see the scale of its gradients)."""
         self.model, self.loss, self.config, self.loss_scale = model, loss, config, loss_scale
+        parallel.start_equal(model)
         self.device = next(model.parameters()).device
         # On a GPU the step can be captured as a graph: the optimiser keeps its rate on the device.
         # Recurrent layers that are not compiled stay out of it; capturing cuDNN's LSTM is not tested.
@@ -52,7 +54,10 @@ class TrainStep:
         learning_rate: float,
         context: Tensor | None = None,
     ) -> tuple[LossResult, Tensor]:
-        """One update on x (b, bars, features), mask (b, bars), y (b,), weight (b,) or None, context (b, k) or None."""
+        """One update on x (b, bars, features), mask (b, bars), y (b,), weight (b,) or None, context (b, k) or None.
+
+        Where several processes train together, each passes its own rows of the batch; the result is the whole batch's.
+        """
         self.set_rates(learning_rate)
         return self.update(x, mask, y, weight, context)
 
@@ -97,6 +102,7 @@ class TrainStep:
         self, x: Tensor, mask: Tensor, y: Tensor, weight: Tensor | None, context: Tensor | None = None
     ) -> tuple[LossResult, Tensor]:
         """The step at the rate that is set: what a CUDA graph captures."""
+        rows_weight: Tensor | float = float(len(y)) if weight is None else weight.sum()
         with autocast(self.device, self.config.precision):
             logits = self.forward(x, mask, *([] if context is None else [context]))
         if logits.dim() == 3:  # (batch, members, classes): the mean of the members' losses
@@ -106,6 +112,7 @@ class TrainStep:
         result = self.loss(logits, y, weight)
         self.optimiser.zero_grad(set_to_none=True)
         (result.loss * self.loss_scale).backward()
+        result = parallel.reduce_step(self.parameters, result, rows_weight)
         norm = nn.utils.clip_grad_norm_(self.parameters, self.config.grad_clip, foreach=True)
         self.optimiser.step()
         if self.average:

@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import numpy as np
 import pytest
-import safetensors.numpy
 import torch
 
-from k4_pipeline.config import LossConfig, ModelConfig, TrainConfig
+from k4_pipeline.config import LossConfig, ModelConfig, TrainConfig, to_dict
 from k4_pipeline.losses import AsymmetricLoss
 from k4_pipeline.models import build_model
 from k4_pipeline.training import load_checkpoint, predict_probabilities
-from k4_pipeline.training.__main__ import PREDICTIONS_FILE, run
-from k4_pipeline.training.bundle import write_bundle
+from k4_pipeline.training.checkpoint import save_checkpoint
 from k4_pipeline.training.device_batches import DeviceBatches
 from k4_pipeline.training.graphs import GraphedStep
+from k4_pipeline.training.loop import train
 from k4_pipeline.training.step import TrainStep
 from k4_pipeline_tests.training.panels import random_index, random_panel, scaler_for
-from k4_pipeline_tests.training.test_bundle import make_bundle
 
 pytestmark = [
     pytest.mark.gpu,
@@ -31,16 +28,22 @@ pytestmark = [
 @pytest.mark.parametrize("architecture", ["mamba_attention", "bilstm"])
 @pytest.mark.parametrize("compile", [False, True])
 def test_a_model_trained_on_cuda_predicts_the_same_on_a_cpu(tmp_path: Path, architecture: str, compile: bool) -> None:
-    bundle = make_bundle()
+    panel, close = random_panel(3000)
+    index = random_index(panel, close, n=60)
+    scaler = scaler_for(panel, index)
     training = TrainConfig(epochs=3, batch_size=16, device="cuda", precision="bf16", compile=compile)
     model = ModelConfig(architecture=architecture, preset="small")
-    bundle = dataclasses.replace(bundle, training=training, model=model)
-    write_bundle(tmp_path / "in", bundle)
-    summary = run(tmp_path / "in", tmp_path / "out", quiet=True)
-    assert summary["device"].startswith("cuda")
-    on_cuda = safetensors.numpy.load_file(tmp_path / "out" / PREDICTIONS_FILE)["p"]
-    loaded, _ = load_checkpoint(tmp_path / "out", "cpu")
-    on_cpu = predict_probabilities(loaded, bundle.dataset(bundle.predict))
+
+    def on(device: str, rows: np.ndarray) -> DeviceBatches:
+        return DeviceBatches(panel, index, rows, scaler, rows % 6, device=device)
+
+    result = train(model, training, LossConfig(gamma_neg=2.0), on("cuda", np.arange(30)), on("cuda", np.arange(30, 40)))
+    assert result.device.startswith("cuda")
+    rows = np.arange(40, 60)
+    on_cuda = predict_probabilities(result.model, on("cuda", rows))
+    save_checkpoint(tmp_path, result.model, {"config": {"model": to_dict(model)}, "scaler_json": scaler.to_json()})
+    loaded, _ = load_checkpoint(tmp_path, "cpu")
+    on_cpu = predict_probabilities(loaded, on("cpu", rows))
     print("largest difference in probability", np.abs(on_cuda - on_cpu).max())
     assert np.abs(on_cuda - on_cpu).max() < 1e-4
 

@@ -18,6 +18,7 @@ from k4_pipeline.markdown import markdown_table
 )
 def trained_model(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.MaterializeResult:
     """Train on train, stop early and calibrate on validation."""
+    from k4_pipeline.defs.training_place import train_elsewhere
     from k4_pipeline.pipeline.model_files import SECTIONS, train_candidate
 
     with produce(
@@ -27,20 +28,23 @@ def trained_model(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Mater
         inputs=("dataset_split", "sequences", "market_features", "context_features", "training_windows"),
         sections=SECTIONS,
     ) as work:
-        facts = train_candidate(
-            work.dir,
-            split=work.table("dataset_split"),
-            sequences=work.table("sequences"),
-            panel=work.panel(),
-            scaler_json=work.inputs["dataset_split"].path("scaler.json").read_text(),
-            config=work.config,
-            as_of=context.partition_key,
-            context=work.bar_context(),
-            windows=work.table("training_windows"),
-            fingerprints={name: ref.fingerprint for name, ref in work.inputs.items()},
-            progress=work.progress("training"),
-            unfinished=work.unfinished_dir,
-        )
+        if work.config.training.where != "here" or work.config.training.processes > 1:
+            facts = train_elsewhere(context, work)
+        else:
+            facts = train_candidate(
+                work.dir,
+                split=work.table("dataset_split"),
+                sequences=work.table("sequences"),
+                panel=work.panel(),
+                scaler_json=work.inputs["dataset_split"].path("scaler.json").read_text(),
+                config=work.config,
+                as_of=context.partition_key,
+                context=work.bar_context(),
+                windows=work.table("training_windows"),
+                fingerprints={name: ref.fingerprint for name, ref in work.inputs.items()},
+                progress=work.progress("training"),
+                unfinished=work.unfinished_dir,
+            )
         seconds = facts.pop("seconds")  # not among the files: the same training must have the same fingerprint
         work.write_json("facts.json", facts)
         work.meta = {key: facts[key] for key in ("best_epoch", "parameters", "feature_list_hash", "scaler_hash")}
