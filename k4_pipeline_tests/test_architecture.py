@@ -149,7 +149,7 @@ def test_no_two_files_import_each_other_even_through_others():
     list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError, with the circle
 
 
-MIRRORS_NO_PACKAGE = {"browser", "docs", "faults", "mutations"}  # tests of the whole
+MIRRORS_NO_PACKAGE = {"browser", "deploy", "docs", "faults", "mutations"}  # tests of the whole
 ELSEWHERE = {"market/test_vendor_cases.py", "sequences/test_bench.py"}  # through the command line; by its fixtures
 
 

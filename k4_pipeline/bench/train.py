@@ -66,7 +66,7 @@ def bench_data(seed: int = 0) -> tuple[np.ndarray, SequenceIndex, Scaler, np.nda
     return panel, SequenceIndex(rows, geometry), scaler, targets
 
 
-def _median_seconds(function: Callable[[], Any], device: torch.device, repeats: int, inner: int = 1) -> float:
+def median_seconds(function: Callable[[], Any], device: torch.device, repeats: int, inner: int = 1) -> float:
     """Median of `repeats` timings of `inner` calls each, by device events on CUDA; one call before to warm up."""
     function()
     times: list[float] = []
@@ -142,7 +142,7 @@ class _Bench:
         return float((got - expected).norm() / expected.norm())
 
     def seconds(self, function: Callable[[], Any]) -> float:
-        return _median_seconds(function, self.device, self.repeats, 4 if self.device.type == "cuda" else 1)
+        return median_seconds(function, self.device, self.repeats, 4 if self.device.type == "cuda" else 1)
 
     def predict(self, model: nn.Module, precision: str = "") -> Callable[[], Any]:
         x, mask = self.fixed[:2]

@@ -47,6 +47,7 @@ class Commands(LazyGroup):
             "Commands, settings, tables and checks, as a page.",
         ),
         "ui": ("k4_pipeline.cli.ui", "ui", "Start the Dagster UI on the same home folder."),
+        "serve": ("k4_pipeline.cli.serve", "serve", "One part of the UI as the process of a container or a unit."),
         "bench": ("k4_pipeline.cli.bench", "app", "Measure speed and memory."),
         "init": ("k4_pipeline.cli.instance", "init", "Create the home folder; with --compile, the kernels too."),
     }

@@ -112,3 +112,14 @@ def train(
 ) -> None:
     """Whole training steps, all variants that run here."""
     _bench("train", {"device": device, "repeats": repeats}, json_)
+
+
+@app.command()
+@explained
+def architectures(
+    device: Annotated[str, typer.Option(help="cpu or cuda; auto takes what is there.")] = "auto",
+    repeats: int = RepeatsOption,
+    json_: bool = JsonOption,
+) -> None:
+    """Our model beside a GRU, attention alone and Mamba-2 at 50, 128 and 256 bars."""
+    _bench("architectures", {"device": device, "repeats": repeats}, json_)

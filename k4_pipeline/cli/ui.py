@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import importlib.util
 import os
 import shutil
-import signal
 import socket
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from k4_pipeline.cli.children import ended, family, start, stop_signals
 from k4_pipeline.cli.common import HomeOption, explained, settings_for
 from k4_pipeline.errors import ConfigError
 
 START_S = 180.0
-ASK_S, INSIST_S = 10.0, 5.0  # how long children may take after SIGINT, then after SIGTERM; then SIGKILL
-PR_SET_PDEATHSIG = 1
 
 
 @explained
@@ -103,20 +97,20 @@ def _serve(folder: Path, environment: dict[str, str], host: str, port: int, allo
     web = [python, "-m", "k4_pipeline.cli.ui_server", "--host", host, "--port", str(port)]
     web += ["--workspace", str(workspace), "--allowed", *allowed]
     daemon = [python, "-m", "dagster._daemon", "run", "-w", str(workspace)]
-    with _stop_signals() as stopped, _children() as children:
-        children["code server"] = _start(code_server, environment)
+    with stop_signals() as stopped, family() as children:
+        children["code server"] = start(code_server, environment)
         began = time.monotonic()
         while not stopped and not _answers(code_socket):
-            if (ended := _ended(children)) or time.monotonic() - began > START_S:
-                typer.secho(f"k4 ui: {ended or 'the code server'} did not start", fg="red", err=True)
+            if (end := ended(children)) or time.monotonic() - began > START_S:
+                typer.secho(f"k4 ui: {end or 'the code server'} did not start", fg="red", err=True)
                 return 1
             time.sleep(0.3)
         if not stopped:
-            children["web server"] = _start(web, environment)
-            children["daemon"] = _start(daemon, environment)
+            children["web server"] = start(web, environment)
+            children["daemon"] = start(daemon, environment)
         while not stopped:
-            if ended := _ended(children):
-                typer.secho(f"k4 ui: {ended}; everything else is stopped too", fg="red", err=True)
+            if end := ended(children):
+                typer.secho(f"k4 ui: {end}; everything else is stopped too", fg="red", err=True)
                 return 1
             time.sleep(0.3)
     return 0
@@ -130,69 +124,5 @@ def _answers(code_socket: Path) -> bool:
     try:
         DagsterGrpcClient(socket=str(code_socket)).ping("k4 ui")
     except Exception:  # any error of the transport: not yet
-        return False
-    return True
-
-
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[list[int]]:
-    """A list that a stop signal puts its number into; a second signal changes nothing."""
-    stopped: list[int] = []
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, lambda n, _: stopped.append(n)) for number in numbers}
-    try:
-        yield stopped
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _start(command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    """A child in a process group of its own, which is asked to end when this process is killed (Linux)."""
-    libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
-
-    def before_exec() -> None:
-        if libc is not None:
-            libc.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-
-    return subprocess.Popen(command, env=environment, start_new_session=True, preexec_fn=before_exec)
-
-
-def _ended(children: dict[str, subprocess.Popen[bytes]]) -> str:
-    for name, child in children.items():
-        if child.poll() is not None:
-            return f"the {name} ended with status {child.returncode}"
-    return ""
-
-
-@contextlib.contextmanager
-def _children() -> Iterator[dict[str, subprocess.Popen[bytes]]]:
-    """Children by name; at the end all of them and everything they started are gone."""
-    children: dict[str, subprocess.Popen[bytes]] = {}
-    try:
-        yield children
-    finally:
-        for child in children.values():
-            if child.poll() is None:
-                child.send_signal(signal.SIGINT)
-        _wait(children, ASK_S)
-        for number, patience in ((signal.SIGTERM, INSIST_S), (signal.SIGKILL, INSIST_S)):
-            for child in children.values():
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(child.pid, number)  # its group: also what outlived it
-            _wait(children, patience)
-
-
-def _wait(children: dict[str, subprocess.Popen[bytes]], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and any(_group_lives(child) for child in children.values()):
-        time.sleep(0.1)
-
-
-def _group_lives(child: subprocess.Popen[bytes]) -> bool:
-    child.poll()
-    try:
-        os.killpg(child.pid, 0)
-    except ProcessLookupError:
         return False
     return True
