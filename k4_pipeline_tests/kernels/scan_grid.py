@@ -120,6 +120,7 @@ def main() -> int:
     begin, errors = time.perf_counter(), {}
     for case in chosen[part * size : (part + 1) * size]:
         errors[str(case)] = worst_errors(case, (given.backend,), device)[given.backend]
+        print(f"{time.perf_counter() - begin:.1f} s {case}: {errors[str(case)]:.2g}", file=sys.stderr, flush=True)
     limits = {str(case): LIMITS[case.dtype] for case in chosen}
     missed = {name: error for name, error in errors.items() if not error < limits[name]}
     worst = {
