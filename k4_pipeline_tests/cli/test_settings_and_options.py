@@ -116,6 +116,7 @@ def test_every_option_reaches_a_field_and_has_a_variable_of_its_name():
         "labeling": "first_breach",
         "architecture": "bilstm",
         "backend": "naive",
+        "device": "cpu",
     }
     for name, option in OPTIONS.items():
         value = examples.get(name, "7" if not option.is_path else "x.csv")
