@@ -17,14 +17,16 @@ from k4_pipeline.evaluation.volatility import WINDOWS, volatility_at
 from k4_pipeline.market.bars import Bars
 from k4_pipeline.pipeline import fit as candidate
 from k4_pipeline.pipeline.members import align, member_of
+from k4_pipeline.pipeline.sources import Rows
 from k4_pipeline.pipeline.tables import Stored
 from k4_pipeline.pipeline.tabular import tabular_inputs
 from k4_pipeline.progress import Progress
 from k4_pipeline.sequences.assemble import END
-from k4_pipeline.sequences.dataset import SequenceDataset
 from k4_pipeline.sequences.standardisation import Scaler
 from k4_pipeline.training import loop
 from k4_pipeline.training import predict as prediction
+from k4_pipeline.training.seeding import resolve_device
+from k4_pipeline.training.source import BatchSource
 
 TRAIN, VALIDATION, TEST = SPLIT_NAMES
 SEQUENCE_EPOCHS = 8
@@ -81,9 +83,16 @@ def _sequence(
     architecture: str, tables: Stored, fitted_scaler: Scaler, config: PipelineConfig, wanted: np.ndarray
 ) -> np.ndarray:
     """Calibrated probabilities (n, 6) of a plain network of that architecture: cross-entropy, stopped on its loss."""
-    tables = replace(tables, context=None)  # the sequence alone
-    train_set, _ = candidate.member_dataset(tables, TRAIN, fitted_scaler)
-    validation_set, table = candidate.member_dataset(tables, VALIDATION, fitted_scaler)
+    device = resolve_device(config.training.device)
+    panel = candidate.panel_on(device, tables.panel)
+
+    def rows_of(name: str) -> tuple[BatchSource, pd.DataFrame]:
+        rows, table = member_of(tables.split, tables.sequences, name)
+        found = candidate.rows_for(tables, rows, table, fitted_scaler, context=False)  # the sequence alone
+        return found.source(architecture, device, panel), table
+
+    train_set, _ = rows_of(TRAIN)
+    validation_set, table = rows_of(VALIDATION)
     training = TrainConfig(
         seed=config.training.seed,
         epochs=SEQUENCE_EPOCHS,
@@ -97,7 +106,7 @@ def _sequence(
     y = table["outcome_class"].to_numpy(np.int64)
     held = prediction.predict_probabilities(fitted, validation_set)
     calibrator = calibration.fit_calibrator(held, y, keys=table[KEYS], method="level")
-    data = SequenceDataset(tables.panel, tables.index, wanted, fitted_scaler)
+    data = Rows(tables.panel, tables.index, wanted, fitted_scaler).source(architecture, device, panel)
     return calibrator.transform(prediction.predict_probabilities(fitted, data))
 
 

@@ -98,6 +98,11 @@ def member_dataset(
     return rows_for(tables, rows, table, fitted_scaler, context=tables.context is not None).sequences(), table
 
 
+def panel_on(device: torch.device, panel: np.ndarray) -> torch.Tensor | None:
+    """The panel as a tensor on a GPU, to be shared by every set of rows; None on a CPU, where it is read as it is."""
+    return None if device.type == "cpu" else torch.tensor(np.asarray(panel), device=device)
+
+
 def for_stopping(table: pd.DataFrame, frac: float) -> np.ndarray:
     """Rows (n,) bool of a validation table that early stopping looks at: whole tickers, chosen by the hash of the name.
 
@@ -182,7 +187,7 @@ def fit(
     plan = ensemble.planned(config)
     turns = iter(ensemble.shares(progress, len(plan) * (1 + recipe.refit)))
     device = resolve_device(config.training.device)
-    panel = None if device.type == "cpu" else torch.tensor(np.asarray(tables.panel), device=device)
+    panel = panel_on(device, tables.panel)
     handed = {"train": train_table, "validation": validation_table}
     bounds = SplitBoundaries.of(tables.as_of, config.split) if recipe.pretrain_epochs or recipe.refit else None
     windows, taken = ({}, None) if bounds is None else _windows(tables, fitted_scaler, config, bounds.train_end, bounds)

@@ -104,6 +104,7 @@ class LastBars:
         self.context = torch.from_numpy(context).to(device)
         self.targets = None if rows.targets is None else torch.as_tensor(rows.targets).long().to(device)
         self.weights = None if rows.weights is None else torch.as_tensor(rows.weights).float().to(device)
+        self.fused = device.type == "cuda"  # a batch is made on the device alone: a step on it can be captured
 
     def __len__(self) -> int:
         return len(self.x)

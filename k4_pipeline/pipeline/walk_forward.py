@@ -6,11 +6,13 @@ not copied. The test spans do not overlap, so the rows of all partitions togethe
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import multiprocessing
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +43,19 @@ class Partition:
     beside: pd.DataFrame
     facts: dict[str, Any]
     result: dict[str, Any]
+
+
+class _Clock:
+    """Seconds by stage."""
+
+    def __init__(self) -> None:
+        self.laps: dict[str, float] = {}
+        self._last = time.monotonic()
+
+    def lap(self, name: str) -> None:
+        now = time.monotonic()
+        self.laps[name] = round(now - self._last, 2)
+        self._last = now
 
 
 def as_of_dates(first: str, last: str, every_months: int) -> list[str]:
@@ -99,15 +114,21 @@ def read_sources(
 
 def run_partition(path: stages.PipelineRun, as_of: str) -> Partition:
     """Fit and judge one as-of date on the tables of `path`, which are left as they are."""
+    clock = _Clock()
     path = stages.split_at(path.unfitted(split=None, manifest=None), as_of)
     path.fitted = stages.fit(path)
+    clock.lap("fit")
     predictions = stages.predict_member(path, "test", path.fitted)
+    clock.lap("predict")
     scored = validation.score_labelled(predictions, path.labeled, path.sequences, path.panel)
     if scored.empty:
         raise BadInputError(f"as_of {as_of}: no test snapshot has a known label; choose an earlier --to")
     table = baselines.baseline_table(
         stages.tables(path), path.fitted.scaler, path.config, path.bars, path.labeled, context=path_context(path)
     )
+    clock.lap("baselines")
+    result = evaluated(scored, table, path.config.integrity)
+    clock.lap("metrics")
     assert path.split is not None
     train = path.split[path.split["split"] == "train"]
     facts = {
@@ -115,8 +136,10 @@ def run_partition(path: stages.PipelineRun, as_of: str) -> Partition:
         "train_k4": int((train["outcome_class"] == K4).sum()),
         "last_label_known": str(train["label_end_date"].max().date()),
         "calibration": path.fitted.calibrator.meta,
+        "certificates": path.fitted.certificates.to_dict(),
+        "seconds": clock.laps,
     }
-    return Partition(as_of, scored, table, facts, evaluated(scored, table, path.config.integrity))
+    return Partition(as_of, scored, table, facts, result)
 
 
 def path_context(path: stages.PipelineRun) -> Any:
@@ -132,13 +155,19 @@ def evaluated(scored: pd.DataFrame, beside: pd.DataFrame, config: IntegrityConfi
 
 _held: dict[str, stages.PipelineRun] = {}
 _MAPPED = ("panel", "context")  # what is large: written once and mapped by every process
+_THREADS = ("K4_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # read when libraries load
+_GPUS = "CUDA_VISIBLE_DEVICES"
 
 
-def _start(path: stages.PipelineRun, files: dict[str, str], threads: int) -> None:
+def _start(path: stages.PipelineRun, files: dict[str, str], threads: int, turn: Any, gpus: Sequence[str]) -> None:
     import torch
 
-    os.environ["K4_THREADS"] = str(threads)
     torch.set_num_threads(threads)
+    with turn.get_lock():
+        number = turn.value
+        turn.value += 1
+    if gpus:
+        os.environ[_GPUS] = gpus[number % len(gpus)]  # before CUDA is first used in this process
     _held["path"] = dataclasses.replace(path, **{k: np.load(f, mmap_mode="r") for k, f in files.items()})
 
 
@@ -146,10 +175,34 @@ def _in_process(as_of: str) -> Partition:
     return run_partition(_held["path"], as_of)
 
 
+def gpus_to_use(device: str) -> list[str]:
+    """The GPUs that partitions are dealt to, as `CUDA_VISIBLE_DEVICES` names them; none where a CPU is used."""
+    import torch
+
+    if device not in ("auto", "cuda"):
+        return []
+    given = [g for g in os.environ.get(_GPUS, "").split(",") if g]
+    return given or [str(i) for i in range(torch.cuda.device_count())]
+
+
+@contextlib.contextmanager
+def _environment(values: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
 def _side_by_side(
     path: stages.PipelineRun, dates: Sequence[str], workers: int, threads: int, add: Callable[[Partition], None]
 ) -> None:
-    """Every partition in one of `workers` new processes."""
+    """Every partition in one of `workers` new processes, which share the GPUs, where there are any."""
     with tempfile.TemporaryDirectory(prefix="k4-walk-forward-") as folder:
         files = {}
         for name in _MAPPED:
@@ -158,7 +211,11 @@ def _side_by_side(
                 np.save(files[name], getattr(path, name))
         light = dataclasses.replace(path, **{name: np.empty(0, np.float32) for name in files}, _cache={})
         context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, context, initializer=_start, initargs=(light, files, threads)) as pool:
+        handed = (light, files, threads, context.Value("i", 0), gpus_to_use(path.config.training.device))
+        with (
+            _environment(dict.fromkeys(_THREADS, str(threads))),
+            ProcessPoolExecutor(workers, context, initializer=_start, initargs=handed) as pool,
+        ):
             for partition in pool.map(_in_process, dates):
                 add(partition)
 

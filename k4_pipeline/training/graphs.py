@@ -16,21 +16,23 @@ from torch import Tensor, nn
 from k4_pipeline.losses import LossResult
 from k4_pipeline.training.device_batches import DeviceBatches
 from k4_pipeline.training.optimiser import set_learning_rate
+from k4_pipeline.training.source import OnDevice
 from k4_pipeline.training.step import TrainStep, autocast
 
 _WARM_UP = 3
 
 
-def batch_for(batches: DeviceBatches, positions: Tensor, precision: str) -> Any:
+def batch_for(batches: OnDevice, positions: Any, precision: str) -> Any:
     """The batch in the form that suits the precision of the products that will read it."""
-    return batches.wide_batch(positions) if precision == "bf16" else batches.batch(positions)
+    wide = precision == "bf16" and isinstance(batches, DeviceBatches)
+    return batches.wide_batch(positions) if wide else batches.batch(positions)  # type: ignore[union-attr]
 
 
 class GraphedStep:
     """`TrainStep` on `batch_size` rows of `batches`, captured once and replayed."""
 
-    def __init__(self, step: TrainStep, batches: DeviceBatches, batch_size: int) -> None:
-        """Captures; the weights and the optimiser are afterwards as if nothing had run. Needs `config.compile`."""
+    def __init__(self, step: TrainStep, batches: OnDevice, batch_size: int) -> None:
+        """Captures; the weights and the optimiser are afterwards as if nothing had run."""
         self.step, self.batches = step, batches
         self.positions = torch.zeros(batch_size, dtype=torch.int64, device=step.device)
         saved, averaged = copy.deepcopy(step.model.state_dict()), [a.clone() for a in step.average]

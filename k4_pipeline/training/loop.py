@@ -24,7 +24,6 @@ from k4_pipeline.models.tabular import Standardiser
 from k4_pipeline.progress import Progress
 from k4_pipeline.storage.json_values import json_safe
 from k4_pipeline.training import parallel
-from k4_pipeline.training.device_batches import DeviceBatches
 from k4_pipeline.training.graphs import GraphedStep
 from k4_pipeline.training.monitor import NO_MONITOR, Monitor, validation_metrics
 from k4_pipeline.training.optimiser import learning_rate_at
@@ -39,7 +38,7 @@ from k4_pipeline.training.resume import (
     unpacked,
 )
 from k4_pipeline.training.seeding import epoch_order, resolve_device, seeded
-from k4_pipeline.training.source import BatchSource, context_of, split_evenly, targets_of
+from k4_pipeline.training.source import BatchSource, OnDevice, context_of, split_evenly, targets_of
 from k4_pipeline.training.step import TrainStep
 
 
@@ -157,7 +156,7 @@ def train(
         monitor = Monitor.choose(train_config, int((y_validation == K4).sum()))
     first = np.zeros(1, dtype=np.int64)
     n_features, context = train_set.batch(first)[0].shape[-1], context_of(train_set, first)
-    with seeded(train_config.seed, device):
+    with seeded(train_config.seed, device), torch.backends.cudnn.flags(enabled=False):  # see `training.seeding`
         n_context = 0 if context is None else context.shape[-1]
         model = build_model(model_config, n_features=n_features, n_context=n_context).to(device)
         counts = np.bincount(y_train, minlength=N_CLASSES)
@@ -197,7 +196,7 @@ class _Run:
         self.graphed: GraphedStep | None = None
         if (
             step.fast
-            and isinstance(train_set, DeviceBatches)
+            and isinstance(train_set, OnDevice)
             and train_set.fused
             and len(train_set) >= config.batch_size
             and config.batch_size % parallel.size() == 0

@@ -39,7 +39,7 @@ def predict_logits(
     was_training = model.training
     model.eval()
     try:
-        with torch.inference_mode(), autocast(device, precision):
+        with torch.inference_mode(), autocast(device, precision), torch.backends.cudnn.flags(enabled=False):
             for start in range(0, n, batch_size):
                 stop = min(start + batch_size, n)
                 rows = np.full(batch_size, start, dtype=np.int64)

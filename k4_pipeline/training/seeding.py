@@ -1,4 +1,8 @@
-"""One seed for everything random in training, and no trace of it outside."""
+"""One seed for everything random in training, and no trace of it outside.
+
+cuDNN is switched off while a model is trained and while it predicts. Only an LSTM would use it, and torch's own layer
+can be captured as a graph.
+"""
 
 from __future__ import annotations
 

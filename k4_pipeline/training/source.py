@@ -29,6 +29,17 @@ class BatchSource(Protocol):
         ...
 
 
+@runtime_checkable
+class OnDevice(BatchSource, Protocol):
+    """A source whose batches live on a device; where it is `fused` a batch is made there from the positions alone."""
+
+    fused: bool
+
+    def bar_context(self, i: Any) -> Tensor | None:
+        """The context (b, k) of positions i, on the device."""
+        ...
+
+
 def context_of(source: BatchSource, i: Any) -> Tensor | None:
     """Context (b, k) of the last bars, from a source that has any (`bar_context`); else None."""
     found = getattr(source, "bar_context", None)

@@ -34,8 +34,8 @@ class TrainStep:
         parallel.start_equal(model)
         self.device = next(model.parameters()).device
         # On a GPU the step can be captured as a graph: the optimiser keeps its rate on the device.
-        # Recurrent layers that are not compiled stay out of it; capturing cuDNN's LSTM is not tested.
-        recurrent = any(isinstance(module, nn.RNNBase) for module in model.modules())
+        # cuDNN's recurrent layers that are not compiled stay out of it: capturing them is not tested.
+        recurrent = torch.backends.cudnn.enabled and any(isinstance(module, nn.RNNBase) for module in model.modules())
         self.fast = self.device.type == "cuda" and (config.compile or not recurrent)
         self.forward = torch.compile(model, dynamic=False) if self.fast and config.compile else model
         self.optimiser = build_optimiser(model, config, capturable=self.fast)
