@@ -73,7 +73,7 @@ def apply_options(config: PipelineConfig, options: Mapping[str, Any]) -> Pipelin
             section = _PRESETS[option.preset].preset(str(value))
             config = dataclasses.replace(config, **{option.preset: section})
             continue
-        if option.is_path and value:
+        if option.is_path and value and "://" not in str(value):
             path = Path(str(value)).expanduser().absolute()
             value = str(path.resolve() if ".." in path.parts else path)
         config = set_field(config, option.field, value)

@@ -14,6 +14,7 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 import typer
 from rich.console import Console
 
+from k4_pipeline.config import FILE_SOURCES
 from k4_pipeline.errors import K4Error
 from k4_pipeline.settings import Settings, home_dir, load_settings
 
@@ -83,20 +84,25 @@ def as_day(text: str) -> Any:
     return pd.Timestamp(text)
 
 
-def source_named(source: str | None, path: Path | None) -> str | None:
+def source_named(source: str | None, path: str | Path | None) -> str | None:
     """`source`, or what `path` is: folder or table; None where neither is given."""
     if source or path is None:
         return source
-    return "folder" if path.is_dir() or not (path.exists() or path.suffix) else "table"
+    from k4_pipeline.market.sources.kinds import kind_of
+
+    return kind_of(str(path))
 
 
-def require_path(source: str | None, path: Path | None) -> None:
+def require_path(source: str | None, given: str | Path | None) -> None:
     """Raises `BadInputError` where bars shall be read from a file or folder that is not there; names what is near."""
     import difflib
 
     from k4_pipeline.errors import BadInputError
 
-    if path is None or source not in ("folder", "table") or path.expanduser().exists():
+    if given is None or source not in FILE_SOURCES or "://" in str(given):
+        return
+    path = Path(given)
+    if path.expanduser().exists():
         return
     beside = path.expanduser().absolute().parent
     names = [p.name for p in beside.iterdir()] if beside.is_dir() else []

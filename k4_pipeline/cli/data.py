@@ -21,9 +21,12 @@ def data() -> None:
 @explained
 def check(
     source: Annotated[
-        str | None, typer.Option(help="folder, table, a vendor (see k4 run --help) or simulated; told from --path.")
+        str | None,
+        typer.Option(help="folder, table, stooq, a vendor (see k4 run --help) or simulated; told from --path."),
     ] = None,
-    path: Annotated[Path | None, typer.Option(help="Folder of files, or one long file.")] = None,
+    path: Annotated[
+        str | None, typer.Option(help="Folder of files, or one long file; also of a store (s3://bucket/prefix).")
+    ] = None,
     universe: Annotated[str | None, typer.Option(help="Only these tickers (comma separated).")] = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="FILE.parquet", help="Write the clean bars.")] = None,
     set_: Annotated[

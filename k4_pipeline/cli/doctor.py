@@ -151,7 +151,7 @@ def _home(home: Path) -> Finding:
 
 def _settings(home: Path) -> Finding:
     source = load_settings(home).config.source
-    if source.path and not Path(source.path).exists():
+    if source.path and "://" not in source.path and not Path(source.path).exists():
         return Finding(
             "settings", FAIL, f"the stored source {source.path} is gone", "k4 run --path with its new place stores it."
         )

@@ -23,7 +23,7 @@ from k4_pipeline.cli.common import (
     require_path,
     source_named,
 )
-from k4_pipeline.config import SplitConfig
+from k4_pipeline.config import FILE_SOURCES, SplitConfig
 from k4_pipeline.errors import BadInputError, ConfigError
 from k4_pipeline.options import apply_assignments, apply_options
 from k4_pipeline.settings import Settings, load_settings, save_settings
@@ -39,12 +39,16 @@ def run(
     source: Annotated[
         str | None,
         typer.Option(
-            help="Where the bars come from: simulated (default), folder, table, yfinance, tiingo, polygon, alpaca, "
-            "binance, or plugin (a class of yours; --path names it)."
+            help="Where the bars come from: simulated (default), folder, table, stooq, yfinance, tiingo, polygon, "
+            "alpaca, binance, or plugin (a class of yours; --path names it)."
         ),
     ] = None,
     path: Annotated[
-        Path | None, typer.Option(help="Folder with one CSV or Parquet file per ticker, or one long table.")
+        str | None,
+        typer.Option(
+            help="Folder with one CSV or Parquet file per ticker, or one long table; also of a store, as in "
+            "s3://bucket/prefix."
+        ),
     ] = None,
     as_of: Annotated[
         str | None,
@@ -178,7 +182,7 @@ def resolve(
     """
     base = load_settings(home, stored=again)
     config = apply_assignments(apply_options(base.config, given), assignments)
-    if config.source.source in ("folder", "table") and not config.source.path:
+    if config.source.source in FILE_SOURCES and not config.source.path:
         raise ConfigError(f"--source {config.source.source} needs --path: the {config.source.source} to read")
     settings = kept = dataclasses.replace(base, config=config)
     default_span = config.split.test_months == SplitConfig.test_months and given.get("test_months") is None

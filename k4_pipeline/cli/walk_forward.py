@@ -20,6 +20,7 @@ from k4_pipeline.cli.common import (
     require_path,
     source_named,
 )
+from k4_pipeline.config import FILE_SOURCES
 from k4_pipeline.errors import ConfigError
 from k4_pipeline.options import OPTIONS, apply_assignments, apply_options
 from k4_pipeline.settings import load_settings
@@ -108,7 +109,7 @@ def walk_forward(
     base = load_settings(home, stored=False)
     dates = domain.as_of_dates(first, last, every)
     config = apply_assignments(apply_options(base.config, given), set_ or [])
-    if config.source.source in ("folder", "table") and not config.source.path:
+    if config.source.source in FILE_SOURCES and not config.source.path:
         raise ConfigError(f"--source {config.source.source} needs --path")
     config = dataclasses.replace(config, split=dataclasses.replace(config.split, test_months=every))
     began = time.monotonic()

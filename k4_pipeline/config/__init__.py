@@ -30,6 +30,7 @@ from k4_pipeline.config.constants import (
     SPLIT_NAMES,
 )
 from k4_pipeline.config.data import (
+    FILE_SOURCES,
     CleaningConfig,
     LabelConfig,
     PatternConfig,
@@ -53,6 +54,7 @@ __all__ = [
     "CLASS_WEIGHTS",
     "EXCLUDED",
     "EXCLUSION_REASONS",
+    "FILE_SOURCES",
     "K2",
     "K3",
     "K4",

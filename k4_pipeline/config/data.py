@@ -7,7 +7,10 @@ from typing import Any, Literal
 
 from k4_pipeline.errors import ConfigError
 
-SourceKind = Literal["simulated", "folder", "table", "yfinance", "tiingo", "polygon", "alpaca", "binance", "plugin"]
+SourceKind = Literal[
+    "simulated", "folder", "table", "stooq", "yfinance", "tiingo", "polygon", "alpaca", "binance", "plugin"
+]  # fmt: skip
+FILE_SOURCES = ("folder", "table", "stooq")  # they need a path
 
 
 @dataclass(frozen=True)
@@ -15,7 +18,7 @@ class SourceConfig:
     """Where the bars (and, if wanted, the snapshots) come from."""
 
     source: SourceKind = "simulated"  # kind of source
-    path: str = ""  # folder or file
+    path: str = ""  # folder or file, also of a store (s3://bucket/prefix)
     tickers: tuple[str, ...] = ()  # yfinance universe, or a filter for the others
     start: str = ""  # ISO date, vendors only
     snapshots_path: str = ""  # "" = scan for patterns; else an external snapshot file

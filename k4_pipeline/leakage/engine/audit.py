@@ -22,6 +22,7 @@ from k4_pipeline.config import PipelineConfig
 from k4_pipeline.errors import ConfigError
 from k4_pipeline.leakage.engine.compare import Comparison
 from k4_pipeline.leakage.engine.fingerprints import record
+from k4_pipeline.leakage.oracles.reader import is_plain
 from k4_pipeline.market.bars import Bars, DayLike, to_dates, to_day, to_days
 from k4_pipeline.market.sources.base import RawBars
 from k4_pipeline.pipeline import stages as production
@@ -238,7 +239,9 @@ def what_is_there(context: AuditContext) -> set[str]:
         "metrics": full.metrics is not None,
         "provenance": "provenance" in context.extra,
         "stored": "refs" in context.extra,
-        "source file": full.raw is not None and context.config.source.source in ("folder", "table"),
+        "source file": full.raw is not None
+        and context.config.source.source in ("folder", "table")
+        and is_plain(context.config.source.path),
         "signals": context.extra.get("has", {}).get("signals", False),
         "champion": context.extra.get("has", {}).get("champion_model", False),
         "walk forward": context.extra.get("has", {}).get("walk_forward_report", False),

@@ -58,6 +58,21 @@ def _day(values: pd.Series) -> pd.Series:
     return text.str[:10].where(text.str.match(r"\d{4}-\d{2}-\d{2}"), "")
 
 
+def is_plain(path: str) -> bool:
+    """Whether a source is one of those this reader knows: files of this machine, a header it understands, no columns in
+    the names of folders. Told from the first of its files."""
+    root = Path(path)
+    if "://" in path or not root.exists() or root.suffix.lower() == ".zip":
+        return False
+    files = [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.name.lower().endswith(_SUFFIXES))
+    if not files or any("=" in part for part in files[0].relative_to(root).parts[:-1]):
+        return False
+    try:
+        return {"date", *VALUES} <= _columns(_file(files[0])).keys()
+    except (OSError, ValueError, pd.errors.ParserError):
+        return False
+
+
 def read_plainly(path: str, tickers: tuple[str, ...] = ()) -> pd.DataFrame:
     """ticker, day (`YYYY-MM-DD` or ""), open, high, low, close, volume (float64, NaN where there is no number).
 

@@ -77,6 +77,7 @@ for _field, _ranks in _RANKS.items():
             _RANK_OF.setdefault(_word, []).append((_field, _rank))
 
 
+_NAMED = 3
 KNOWN_HEADINGS = frozenset(word for word in _RANK_OF if len(word) > 2)
 _MONEY = re.compile(
     r"vol\w*\.?\s*[\[(]\s*(?:in\s+)?(?:usd|eur|gbp|jpy|chf|cny|hkd|inr|krw|rub|[$€£¥₹₩])[^)\]]*[)\]]", re.IGNORECASE
@@ -95,6 +96,11 @@ def plain(heading: object) -> str:
     text = re.sub(r"(?<=\w)\s*[\(\[][^)\]]*[\)\]]\s*", "", text)
     text = "".join(c for c in text if not unicodedata.combining(c)).replace("ł", "l")
     return re.sub(r"[\W_]+", "", unicodedata.normalize("NFKC", text))
+
+
+def fields_of(heading: str) -> set[str]:
+    """Every field a heading may stand for; an index without a name stands for none."""
+    return {field for field, rank in _RANK_OF.get(plain(heading), ()) if rank <= _NAMED}
 
 
 def match_columns(names: Sequence[object], *, where: str, need_ticker: bool, prices: str = "raw") -> dict[str, str]:

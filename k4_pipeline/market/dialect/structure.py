@@ -7,7 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from k4_pipeline.errors import BadInputError
-from k4_pipeline.market.dialect.headings import VALUES, field_of, match_columns, plain, wide_date, wide_groups
+from k4_pipeline.market.dialect.headings import (
+    VALUES,
+    field_of,
+    fields_of,
+    match_columns,
+    plain,
+    wide_date,
+    wide_groups,
+)
 
 DELIMITERS = (",", ";", "\t", "|")
 _LOOK_LINES = 30  # a header further down is none
@@ -33,9 +41,18 @@ def cells_of(line: str, delimiter: str) -> list[str]:
 
 
 def find_structure(
-    lines: Sequence[str], *, where: str, need_ticker: bool, prices: str = "raw", delimiter: str | None = None
+    lines: Sequence[str],
+    *,
+    where: str,
+    need_ticker: bool,
+    prices: str = "raw",
+    delimiter: str | None = None,
+    beside: Sequence[str] = (),
 ) -> Structure:
-    """The structure under which the needed columns are found; `BadInputError` saying what stood in the way."""
+    """The structure under which the needed columns are found; `BadInputError` saying what stood in the way.
+
+    `beside`: headings of columns that stand outside the file, in the names of its folders.
+    """
     candidates = [delimiter] if delimiter else sorted(DELIMITERS, key=lambda d: -lines[0].count(d))
     if not delimiter and lines[0].lower().startswith("sep=") and len(lines[0].strip()) >= 5:
         candidates = [lines[0][4]]
@@ -50,7 +67,8 @@ def find_structure(
                 groups, extra = wide
                 return Structure(sign, at + extra, at, tuple(_unique(names)), {}, groups)
             try:
-                columns = match_columns(names, where=where, need_ticker=need_ticker, prices=prices)
+                more = [b for b in beside if not fields_of(b) & set().union(*map(fields_of, names))]
+                columns = match_columns([*names, *more], where=where, need_ticker=need_ticker, prices=prices)
             except BadInputError as problem:
                 if groups := wide_groups(names):
                     return Structure(sign, at + 1, at, tuple(_unique(names)), {}, groups, wide_date(names))

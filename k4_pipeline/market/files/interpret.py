@@ -15,6 +15,7 @@ from k4_pipeline.market.dialect.structure import cells_of
 from k4_pipeline.market.files.beside import refuse_other_series
 from k4_pipeline.market.files.columns import as_array, as_text, day_column, ticker_column, value_columns
 from k4_pipeline.market.files.opening import TEXT_SUFFIXES, Entry, read_bytes
+from k4_pipeline.market.files.partitions import partitions_of
 from k4_pipeline.market.files.table import (
     CUT_SHORT,
     OPEN_NUMBER,
@@ -40,7 +41,10 @@ def read_entry(
     notes: list[str] = []
     if entry.suffix in TEXT_SUFFIXES:
         data = read_bytes(entry, max_bytes)
-        read = read_text(data, entry.label, need_ticker=need_ticker, prices=prices, given=given)
+        read = read_text(
+            data, entry.label, need_ticker=need_ticker, prices=prices, given=given,
+            partitions=partitions_of(entry.relative),
+        )  # fmt: skip
         del data
         table, columns, groups = read.table, read.structure.columns, read.structure.groups
         unread, open_end = [(text, SURPLUS) for text in read.surplus], read.open_end
@@ -171,13 +175,14 @@ def _with_unread(bars: FileBars, unread: list[tuple[str, int]], headings: list[s
         grown[name] = None if old is None else np.concatenate([old, np.zeros(m, dtype=old.dtype)])
     names, code = bars.names, bars.ticker
     if names:
-        at = headings.index(bars.dialect.columns["ticker"]) if "ticker" in bars.dialect.columns else len(headings)
+        own = bars.dialect.columns.get("ticker", "")
+        at = headings.index(own) if own in headings else len(headings)
         rows = [cells_of(text, bars.dialect.delimiter or ",") for text, _ in unread]
-        own = [row[at].strip() if at < len(row) - 1 else "" for row in rows]
+        tickers = [row[at].strip() if at < len(row) - 1 else "" for row in rows]
         known = {name: i for i, name in enumerate(names)}
-        names = [*names, *({t: 0 for t in own if t not in known})]
+        names = [*names, *({t: 0 for t in tickers if t not in known})]
         known = {name: i for i, name in enumerate(names)}
-        code = np.concatenate([code, np.array([known[t] for t in own], dtype=np.int32)])
+        code = np.concatenate([code, np.array([known[t] for t in tickers], dtype=np.int32)])
     else:
         code = np.concatenate([code, np.full(m, -1, dtype=np.int32)])
     return replace(

@@ -52,6 +52,8 @@ def _cut_at_second_header(table: pa.Table, structure: Structure) -> tuple[pa.Tab
     if not structure.columns:
         return table, []
     own = structure.columns["date"]
+    if own not in table.column_names:  # the folder names the day
+        own = structure.columns["close"]
     words = pa.array(sorted({*KNOWN_HEADINGS, own.lower(), f"<{own.lower()}>"}))
     hits = pc.is_in(pc.utf8_lower(pc.utf8_trim_whitespace(table.column(own))), words).to_numpy()
     if not hits.any():

@@ -10,10 +10,12 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from k4_pipeline.errors import BadInputError
+from k4_pipeline.market.files.places import Stamp, is_remote, open_bytes, stamp_of, told
 
 PARQUET_SUFFIXES = (".parquet", ".pq")
 FEATHER_SUFFIXES = (".feather", ".arrow", ".ipc")
@@ -26,11 +28,13 @@ _OPENERS: dict[str, Callable[..., object]] = {".gz": gzip.open, ".bz2": bz2.open
 
 @dataclass(frozen=True)
 class Entry:
-    """One table: a file, or a member of a zip archive. `relative` is its place below the folder or archive read."""
+    """One table: a file, or a member of a zip archive. `relative` is its place below the folder or archive read; `path`
+    is that of a store, too (`places.py`)."""
 
     path: Path
     relative: Path
     member: str = ""
+    stamp: Stamp = ()  # another one when the file has changed
 
     @property
     def label(self) -> str:
@@ -60,27 +64,36 @@ def is_bar_file(path: Path) -> bool:
 
 def zip_entries(path: Path) -> list[Entry]:
     """The tables in a zip archive. `BadInputError` when it is damaged."""
+    stamp = stamp_of(path)
     try:
-        with zipfile.ZipFile(path) as archive:
-            names = [i.filename for i in archive.infolist() if not i.is_dir() and "__MACOSX" not in i.filename]
+        found = _archive(path, stamp).infolist()
     except (OSError, zipfile.BadZipFile) as problem:
         raise BadInputError(f"{path} cannot be read: {problem}; the archive is damaged, get it again") from problem
-    return [Entry(path, Path(name), name) for name in sorted(names) if is_bar_file(Path(name))]
+    names = [i.filename for i in found if not i.is_dir() and "__MACOSX" not in i.filename]
+    return [Entry(path, Path(name), name, stamp) for name in sorted(names) if is_bar_file(Path(name))]
+
+
+@lru_cache(maxsize=4)
+def _archive(path: Path, stamp: Stamp) -> zipfile.ZipFile:
+    """An open archive: that of all US stocks has 12,000 members, and its directory is long to read."""
+    return zipfile.ZipFile(open_bytes(path))
 
 
 def read_bytes(entry: Entry, limit_bytes: int) -> bytes:
     """Everything, unpacked. `BadInputError` when it is missing, damaged or larger than the limit."""
-    if not entry.path.is_file():
+    remote = is_remote(entry.path)
+    if not remote and not entry.path.is_file():
         raise BadInputError(f"{entry.path} is no file; check the path")
     try:
-        if entry.member:
-            with zipfile.ZipFile(entry.path) as archive, archive.open(entry.member) as handle:
-                return _unpacked(_inner(handle, entry.relative), entry.label, limit_bytes)
-        opener = _OPENERS.get(entry.path.suffix.lower())
-        if opener is None and entry.path.stat().st_size > limit_bytes:
-            raise too_large(entry.label, limit_bytes)
-        with cast(BinaryIO, opener(entry.path, "rb")) if opener else entry.path.open("rb") as handle:
-            return _unpacked(handle, entry.label, limit_bytes)
+        with told(entry.path):
+            if entry.member:
+                with _archive(entry.path, entry.stamp or stamp_of(entry.path)).open(entry.member) as handle:
+                    return _unpacked(_inner(handle, entry.relative), entry.label, limit_bytes)
+            opener = _OPENERS.get(entry.path.suffix.lower())
+            if opener is None and int((entry.stamp or stamp_of(entry.path))[0] or 0) > limit_bytes:
+                raise too_large(entry.label, limit_bytes)
+            with open_bytes(entry.path) as plain:
+                return _unpacked(cast(BinaryIO, opener(plain, "rb")) if opener else plain, entry.label, limit_bytes)
     except (OSError, EOFError, zlib.error, lzma.LZMAError, zipfile.BadZipFile, RuntimeError, NotImplementedError) as e:
         raise BadInputError(f"{entry.label} cannot be read: {e}; the file is damaged or cut short, get it again") from e
 

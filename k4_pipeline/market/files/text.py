@@ -15,6 +15,7 @@ from k4_pipeline.market.dialect.headings import FIELDS, match_columns
 from k4_pipeline.market.dialect.structure import DELIMITERS, Structure, cells_of, find_structure
 from k4_pipeline.market.files.last_row import split_cut_row
 from k4_pipeline.market.files.odd_rows import refuse_open_quotes, sort_out
+from k4_pipeline.market.files.partitions import with_partitions
 
 _HEAD, _PIECE = 1 << 15, 1 << 12
 _known: dict[tuple[object, ...], Structure] = {}
@@ -34,13 +35,19 @@ class TextTable:
     open_end: bool = False  # no line break behind a last row that looks whole
 
 
-def read_text(data: bytes, where: str, *, need_ticker: bool, prices: str, given: Dialect) -> TextTable:
-    """The cells of a text file. Raises `BadInputError` naming the file for what is no table of bars."""
+def read_text(
+    data: bytes, where: str, *, need_ticker: bool, prices: str, given: Dialect, partitions: dict[str, str] | None = None
+) -> TextTable:
+    """The cells of a text file; `partitions` (partitions.py) serve for columns it lacks.
+
+    Raises `BadInputError` naming the file for what is no table of bars.
+    """
     if not data.strip():
         raise BadInputError(f"{where} is empty; get it again or remove it")
     data, encoding = to_utf8(data, where, given.encoding, lambda text: _has_header(text, need_ticker))
     lines = data[:_HEAD].decode(errors="replace").splitlines()
-    structure = _structure(lines, where, need_ticker, prices, given.delimiter)
+    folders = partitions or {}
+    structure = _structure(lines, where, need_ticker, prices, given.delimiter, tuple(folders))
     width, rows = len(structure.names), _sample(data, lines, structure.skip_lines)
     widths = [len(cells_of(line, structure.delimiter)) for line in rows]
     trailing = sum(w == width + 1 for w in widths) > 0.5 * len(widths)
@@ -62,7 +69,7 @@ def read_text(data: bytes, where: str, *, need_ticker: bool, prices: str, given:
             names[structure.date_at],
             *(names[i] for fields in structure.groups.values() for i in fields.values()),
         ]
-    wanted = list(dict.fromkeys(wanted))
+    wanted = [name for name in dict.fromkeys(wanted) if name not in folders or name in structure.names]
     open_end = not data.endswith((b"\n", b"\r"))
     data, cut_row = split_cut_row(data, structure, _read_places(names, structure, wanted))
     try:
@@ -85,6 +92,7 @@ def read_text(data: bytes, where: str, *, need_ticker: bool, prices: str, given:
     refuse_open_quotes(data, table.num_rows + len(odd), where)
     texts = [row.text.rstrip("\r\n") for row in odd]
     table, surplus, other_columns = sort_out(table.combine_chunks(), texts, structure, wanted)
+    table = with_partitions(table, {n: v for n, v in folders.items() if n in structure.columns.values()})
     return TextTable(table, structure, encoding, surplus, other_columns, cut_row, open_end and not cut_row)
 
 
@@ -94,13 +102,17 @@ def _read_places(names: list[str], structure: Structure, wanted: list[str]) -> l
     return [names.index(name) for name in wanted if name not in beside]
 
 
-def _structure(lines: list[str], where: str, need_ticker: bool, prices: str, delimiter: str | None) -> Structure:
+def _structure(
+    lines: list[str], where: str, need_ticker: bool, prices: str, delimiter: str | None, beside: tuple[str, ...]
+) -> Structure:
     # Files of one vendor share their header: found once. A two-row header depends on the rows below it.
-    key = (lines[0], need_ticker, prices, delimiter)
+    key = (lines[0], need_ticker, prices, delimiter, beside)
     known = _known.get(key)
     if known is not None:
         return known
-    found = find_structure(lines, where=where, need_ticker=need_ticker, prices=prices, delimiter=delimiter)
+    found = find_structure(
+        lines, where=where, need_ticker=need_ticker, prices=prices, delimiter=delimiter, beside=beside
+    )
     if found.skip_lines == 1 and found.columns:
         with _lock:
             _known[key] = found

@@ -12,6 +12,8 @@ import pyarrow.parquet as pq
 from k4_pipeline.errors import BadInputError
 from k4_pipeline.market.dialect.headings import match_columns, wide_groups
 from k4_pipeline.market.files.opening import DATABASE_SUFFIXES, PARQUET_SUFFIXES, Entry, read_bytes
+from k4_pipeline.market.files.partitions import lacking, partitions_of, with_partitions
+from k4_pipeline.market.files.places import is_remote
 
 Groups = dict[str, dict[str, int]]
 
@@ -20,21 +22,29 @@ def read_typed(
     entry: Entry, *, need_ticker: bool, prices: str, max_rows: int, max_bytes: int
 ) -> tuple[pa.Table, dict[str, str], Groups]:
     """(table with the file's own headings, field -> heading, groups of a wide table)."""
-    if not entry.path.is_file():
+    in_memory = bool(entry.member) or is_remote(entry.path)
+    if not is_remote(entry.path) and not entry.path.is_file():
         raise BadInputError(f"{entry.path} is no file; check the path")
     if entry.suffix in DATABASE_SUFFIXES:
+        if in_memory:
+            raise BadInputError(f"{entry.label}: a database is read from a file on this machine alone; copy it here")
         return _read_database(entry.path, need_ticker, prices, max_rows)
-    source: Any = pa.BufferReader(read_bytes(entry, max_bytes)) if entry.member else entry.path
+    source: Any = pa.BufferReader(read_bytes(entry, max_bytes)) if in_memory else entry.path
+    folders = partitions_of(entry.relative)
     try:
         if entry.suffix in PARQUET_SUFFIXES:
             file = pq.ParquetFile(source, page_checksum_verification=True)
             check_rows(file.metadata.num_rows, max_rows, entry.label)
-            columns, groups = _columns(file.schema_arrow.names, entry.label, need_ticker, prices)
-            table = file.read(columns=None if groups else list(dict.fromkeys(columns.values())))
+            own = file.schema_arrow.names
+            folders = lacking(own, folders)
+            columns, groups = _columns([*own, *folders], entry.label, need_ticker, prices)
+            wanted = [name for name in dict.fromkeys(columns.values()) if name not in folders]
+            table = file.read(columns=None if groups else wanted)
         else:
-            table = feather.read_table(source, memory_map=not entry.member)
+            table = feather.read_table(source, memory_map=not in_memory)
             check_rows(table.num_rows, max_rows, entry.label)
-            columns, groups = _columns(table.column_names, entry.label, need_ticker, prices)
+            folders = lacking(table.column_names, folders)
+            columns, groups = _columns([*table.column_names, *folders], entry.label, need_ticker, prices)
     except (OSError, pa.ArrowException, ValueError) as problem:
         if isinstance(problem, BadInputError):
             raise
@@ -42,7 +52,7 @@ def read_typed(
         raise BadInputError(f"{entry.label} cannot be read: {reason}; the file is damaged or no {kind} file") from (
             problem
         )
-    return table, columns, groups
+    return with_partitions(table, {n: v for n, v in folders.items() if n in columns.values()}), columns, groups
 
 
 def _columns(names: list[str], where: str, need_ticker: bool, prices: str) -> tuple[dict[str, str], Groups]:

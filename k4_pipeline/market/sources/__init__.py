@@ -7,7 +7,7 @@ import importlib.metadata
 from pathlib import Path
 from typing import Any
 
-from k4_pipeline.config import SimulationConfig, SourceConfig
+from k4_pipeline.config import FILE_SOURCES, SimulationConfig, SourceConfig
 from k4_pipeline.errors import BadInputError, ConfigError
 from k4_pipeline.market.sources.base import RAW_COLUMNS, RawBars
 from k4_pipeline.progress import Progress
@@ -33,21 +33,25 @@ def read_bars(
 ) -> RawBars:
     """The bars of the configured source as sent, for `market.cleaning.clean_bars`.
 
-    `raw_dir` is the folder that keeps what a vendor sent (`yfinance`, `VENDORS`); the other sources ignore it.
+    `raw_dir` is the folder that keeps what a vendor sent (`yfinance`, `VENDORS`) and what was read of files.
     Sources are imported when used: the vendor's client is an optional extra, the simulated market compiles kernels.
     """
     if source.source == "simulated":
         from k4_pipeline.market.sources.simulated import simulate
 
         return simulate(simulation, progress=progress)
-    if source.source in ("folder", "table") and not source.path:
+    if source.source in FILE_SOURCES and not source.path:
         raise BadInputError(f"source {source.source!r} needs a path; set it with --path")
-    if source.source == "folder":
+    kept = None if raw_dir is None else Path(raw_dir) / "files"
+    if source.source in ("folder", "stooq"):
         from k4_pipeline.market.sources.folder import read_folder
+        from k4_pipeline.market.sources.stooq import read_archive
 
-        return read_folder(
-            source.path, tickers=source.tickers, progress=progress, config=source, default_exchange=default_exchange
-        )
+        read = read_folder if source.source == "folder" else read_archive
+        return read(
+            source.path, tickers=source.tickers, progress=progress, config=source, default_exchange=default_exchange,
+            kept=kept,
+        )  # fmt: skip
     if source.source == "table":
         from k4_pipeline.market.sources.table import read_table
 
@@ -68,7 +72,7 @@ def read_bars(
         )
     if source.source == "plugin":
         return _plugin(source)
-    known = ", ".join(("simulated", "folder", "table", "yfinance", *VENDORS, "plugin"))
+    known = ", ".join(("simulated", *FILE_SOURCES, "yfinance", *VENDORS, "plugin"))
     raise ConfigError(f"source {source.source!r} is unknown; use one of {known}")
 
 

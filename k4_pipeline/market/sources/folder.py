@@ -7,7 +7,7 @@ followed, hidden files are not. A file that cannot be read is named, and the oth
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +21,8 @@ from k4_pipeline.market.dialect.dates import NO_DAY
 from k4_pipeline.market.files.assemble import assemble
 from k4_pipeline.market.files.interpret import read_entry
 from k4_pipeline.market.files.opening import Entry, is_bar_file, zip_entries
+from k4_pipeline.market.files.partitions import ticker_partition
+from k4_pipeline.market.files.places import files_below, is_remote, place_of
 from k4_pipeline.market.files.table import FileBars
 from k4_pipeline.market.files.typed import check_rows
 from k4_pipeline.market.sources.base import RawBars
@@ -28,26 +30,11 @@ from k4_pipeline.market.sources.names import is_generic, is_part, original_of, s
 from k4_pipeline.progress import Progress
 
 
-def files_below(folder: Path) -> Iterator[Path]:
-    """Every file that is not hidden; links to folders are followed once."""
-    seen: set[str] = set()
-    for root, folders, names in os.walk(folder, followlinks=True):
-        real = os.path.realpath(root)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(f for f in folders if not f.startswith((".", "~", "__MACOSX")))
-        for name in sorted(names):
-            if not name.startswith((".", "~", "_")) and (path := Path(root) / name).is_file():
-                yield path
-
-
 def find_entries(folder: Path) -> tuple[list[Entry], list[str]]:
     """(the tables below a folder, files that are none with the cause)."""
     entries: list[Entry] = []
     skipped: list[str] = []
-    for path in files_below(folder):
+    for path, stamp in files_below(folder):
         if path.suffix.lower() == ".zip":
             try:
                 members = zip_entries(path)
@@ -55,15 +42,19 @@ def find_entries(folder: Path) -> tuple[list[Entry], list[str]]:
                 skipped.append(str(problem))
                 continue
             if len(members) == 1:
-                members = [replace(members[0], relative=path.relative_to(folder).with_name(_named(path, members[0])))]
+                members = [replace(members[0], relative=_below(path, folder).with_name(_named(path, members[0])))]
             entries += members
             if not members:
                 skipped.append(f"{path}: the archive holds no table of bars")
         elif is_bar_file(path):
-            entries.append(Entry(path, path.relative_to(folder)))
+            entries.append(Entry(path, _below(path, folder), stamp=stamp))
         else:
             skipped.append(f"{path}: the format {''.join(path.suffixes[-2:]) or 'without a suffix'} is not read")
     return entries, skipped
+
+
+def _below(path: Path, folder: Path) -> Path:
+    return Path(str(path)[len(str(folder)) :].lstrip("/")) if is_remote(path) else path.relative_to(folder)
 
 
 def _named(path: Path, member: Entry) -> str:
@@ -78,19 +69,25 @@ def read_folder(
     progress: Progress | None = None,
     config: SourceConfig | None = None,
     default_exchange: str = "XNYS",
+    kept: Path | None = None,
+    wanted: Callable[[Entry], bool] = lambda entry: True,
 ) -> RawBars:
     """All bars below a folder (or those of `tickers`); `progress(done, total)` counts files.
 
+    `kept`: where files that were read before are kept, so that what has not changed is not read again
+    (`files/unchanged.py`). `wanted` leaves files out.
+
     Raises `BadInputError` when the folder is missing, holds no bar file, or none of them can be read.
     """
-    folder, config = Path(path), config or SourceConfig()
-    if folder.suffix.lower() == ".zip" and folder.is_file():
+    folder, config = place_of(path), config or SourceConfig()
+    if folder.suffix.lower() == ".zip" and (is_remote(path) or folder.is_file()):
         found, skipped = zip_entries(folder), list[str]()
-    elif not folder.is_dir():
+    elif not is_remote(path) and not folder.is_dir():
         what = "is a file; use source 'table' for one long file" if folder.exists() else "does not exist"
         raise BadInputError(f"{folder} {what}; give a folder with one CSV or Parquet file per ticker")
     else:
         found, skipped = find_entries(folder)
+    found = [entry for entry in found if wanted(entry)]
     if not found:
         named = f"; skipped: {skipped[0]}" if skipped else ""
         raise BadInputError(
@@ -102,6 +99,8 @@ def read_folder(
     parts: list[tuple[str, Entry]] = []
     copies = [stem_of(e.relative) != original_of(stem_of(e.relative)) for e in found]
     for _, ticker, entry in sorted(zip(copies, names, found), key=lambda item: item[0]):
+        if tickers and (named := ticker_partition(entry.relative)) and named not in tickers:
+            continue
         if is_part(entry.relative):
             parts.append((ticker, entry))  # parts of one ticker, or of a long table
         elif tickers and ticker not in tickers:
@@ -170,7 +169,7 @@ def named_file(file: FileBars, ticker: str, entry: Entry) -> FileBars:
     """
     dated = (file.ticker >= 0) & (file.days.first != NO_DAY)  # a footer names no ticker
     own = [file.names[i] for i in np.unique(file.ticker[dated]) if file.names[i]]
-    anonymous = is_generic(stem_of(entry.relative)) and not any("=" in p for p in entry.relative.parts[:-1])
+    anonymous = is_generic(stem_of(entry.relative)) and not ticker_partition(entry.relative)
     if len(own) > 1 or (own and anonymous):
         if file.dialect.layout == "wide" or is_part(entry.relative):
             return file

@@ -16,9 +16,9 @@ from k4_pipeline.market.files.opening import (
     TEXT_SUFFIXES,
     Entry,
 )
+from k4_pipeline.market.files.partitions import ticker_partition
 
 _KNOWN_SUFFIXES = (*PACKED_SUFFIXES, *PARQUET_SUFFIXES, *FEATHER_SUFFIXES, *DATABASE_SUFFIXES, *TEXT_SUFFIXES)
-_HIVE = re.compile(r"^(?:ticker|symbol)=(.+)$", re.IGNORECASE)
 _GENERIC = re.compile(
     r"^(?:data|part|file|chunk|daily|day|1d|d1|eod|prices?|ohlcv?|history|historical|quotes?|bars?|table|export)?"
     r"[-_ ]?(?:[0-9a-f-]{8,}|\d{0,6})(?:[-_.](?:data|c000|\d+))*$",
@@ -95,11 +95,11 @@ def tickers_of(entries: Sequence[Entry]) -> tuple[list[str], list[str]]:
     out, as_it_stands, from_folder = [], [], []
     for entry, stem in zip(entries, stems):
         parts = entry.relative.parts[:-1]
-        hive = [m[1] for p in parts if (m := _HIVE.match(p))]
+        named = ticker_partition(entry.relative)
         folders = [p for p in parts if not is_generic(p) and "=" not in p and p.lower() not in _EXCHANGES]
         shared = len(homes[stem]) > 1 and all(h != Path() and inside[h] == {stem} for h in homes[stem])
-        if hive:
-            out.append(hive[-1])
+        if named:
+            out.append(named)
         elif folders and (is_generic(stem) or shared):
             out.append(folders[-1])
             from_folder.append(f"{entry.relative} is {folders[-1]}")

@@ -14,6 +14,7 @@ from k4_pipeline.market.dialect import given_dialect
 from k4_pipeline.market.files.assemble import assemble
 from k4_pipeline.market.files.interpret import read_entry
 from k4_pipeline.market.files.opening import Entry, is_bar_file, zip_entries
+from k4_pipeline.market.files.places import is_remote, place_of
 from k4_pipeline.market.files.table import FileBars
 from k4_pipeline.market.sources.base import RawBars
 from k4_pipeline.progress import Progress
@@ -31,18 +32,15 @@ def read_table(
 
     Raises `BadInputError` naming the file when it is missing, unreadable, cut short, too large or lacks a column.
     """
-    path, config = Path(path), config or SourceConfig()
-    if path.is_dir():
+    place, config = place_of(path), config or SourceConfig()
+    if not is_remote(path) and place.is_dir():
         raise BadInputError(f"{path} is a folder; use source 'folder' for one file per ticker")
-    if not path.exists():
+    if not is_remote(path) and not place.exists():
         raise BadInputError(f"{path} does not exist; give the path of a Parquet or CSV file of daily bars")
-    entries = zip_entries(path) if path.suffix.lower() == ".zip" else [Entry(path, Path(path.name))]
+    packed = place.suffix.lower() == ".zip"
+    entries = zip_entries(place) if packed else [Entry(place, Path(place.name))]
     if len(entries) != 1 or not is_bar_file(entries[0].relative):
-        why = (
-            f"holds {len(entries)} tables; use source 'folder'"
-            if path.suffix.lower() == ".zip"
-            else "has an unknown extension"
-        )
+        why = f"holds {len(entries)} tables; use source 'folder'" if packed else "has an unknown extension"
         raise BadInputError(f"{path} {why}; give a .parquet, .feather, .duckdb, .csv, .txt or .tsv file (also packed)")
     given = given_dialect(config.dialect)
     file = read_entry(
