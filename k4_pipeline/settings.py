@@ -8,6 +8,7 @@ from a file that only its owner may read; they are never stored here.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -68,9 +69,25 @@ class Settings:
 
 
 def home_dir(environ: Mapping[str, str] | None = None) -> Path:
-    """`K4_HOME`, or `.k4` in the working folder; always absolute."""
+    """`K4_HOME`, or `.k4` in the working folder; always absolute. For `s3://bucket/prefix` its working copy here."""
     environ = os.environ if environ is None else environ
-    return Path(environ.get(HOME_VARIABLE, "") or DEFAULT_HOME).expanduser().absolute()
+    place = environ.get(HOME_VARIABLE, "") or DEFAULT_HOME
+    if "://" in place:
+        return _working_copy(place)
+    return Path(place).expanduser().absolute()
+
+
+@functools.cache
+def _working_copy(url: str) -> Path:
+    """Brought up to date once a process, unless a run writes into it now."""
+    from k4_pipeline.storage.remote_home import RemoteHome, working_copy
+    from k4_pipeline.storage.writer_lock import writer_of
+
+    home = working_copy(url)
+    home.mkdir(parents=True, exist_ok=True)
+    if writer_of(home) is None:
+        RemoteHome(home, url).pull()
+    return home
 
 
 def stored_settings(home: Path) -> Settings:

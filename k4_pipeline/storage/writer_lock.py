@@ -7,49 +7,21 @@ locked while the process of that run lives, so that a killed run is told from a 
 from __future__ import annotations
 
 import contextlib
-import datetime as dt
 import json
-import os
-import socket
-import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import IO
 
 from k4_pipeline.errors import BusyError
 from k4_pipeline.storage.atomic import try_lock
+from k4_pipeline.storage.owner import Owner
+from k4_pipeline.storage.remote_home import remotely
 
 LOCK_FILE = "writer.lock"
 POLL_S = 0.5
 _held: dict[str, IO[bytes]] = {}  # signs of life of this process, by run id
-
-
-@dataclass(frozen=True)
-class Owner:
-    """Who holds the lock."""
-
-    host: str
-    pid: int
-    command: str
-    since: str  # UTC, ISO
-    run_id: str = ""  # of a run started by Dagster
-
-    @classmethod
-    def this_process(cls, command: str = "", run_id: str = "") -> Owner:
-        """The process that asks."""
-        since = dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-        return cls(socket.gethostname(), os.getpid(), command or _command(), since, run_id)
-
-    def in_words(self) -> str:
-        """For messages."""
-        return f"`{self.command}` (process {self.pid} on {self.host}, since {self.since})"
-
-
-def _command() -> str:
-    name = Path(sys.argv[0]).name if sys.argv else ""
-    return " ".join(["k4" if name in ("k4", "__main__.py") else name, *sys.argv[1:]])[:200]
 
 
 def _lock_path(home: Path) -> Path:
@@ -92,7 +64,7 @@ def writing(
     """Be the one writer of `home` inside the block.
 
     While another writes: `BusyError` that names it, or, with `wait`, a place in line; `waiting(other)` is called once
-    for each other holder.
+    for each other holder. Of a home in an object store the lease is taken as well, and what was written is published.
     """
     owner = owner or Owner.this_process()
     told: Owner | None = None
@@ -108,7 +80,8 @@ def writing(
             told = other
         time.sleep(POLL_S)
     try:
-        yield
+        with remotely(home, owner, wait=wait):
+            yield
     finally:
         handle.truncate(0)
         handle.close()
