@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,10 @@ from k4_pipeline.config import PipelineConfig, config_hash, from_dict, to_dict
 from k4_pipeline.defs.graph import ASSET_ORDER, PARTITIONED_ASSETS
 from k4_pipeline.defs.instance import open_instance
 from k4_pipeline.defs.run_config import SECTIONS, with_sections
+from k4_pipeline.errors import DamagedArtifactError
 from k4_pipeline.options import apply_assignments, options_from_environment
 from k4_pipeline.settings import Settings, stored_settings
-from k4_pipeline.storage import atomic_write_json
+from k4_pipeline.storage.sealed import read_sealed, write_sealed
 
 REQUEST_TAG = "k4/request"
 
@@ -35,8 +35,16 @@ def write_request(settings: Settings, request: dict[str, Any]) -> Path:
     content["config"] = to_dict(settings.config)
     path = requests_dir(settings) / f"{config_hash(settings.config)}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic_write_json(path, content)
+    write_sealed(path, content)
     return path
+
+
+def read_request(path: Path) -> dict[str, Any]:
+    """What `write_request` stored; `DamagedArtifactError` when a byte of it changed."""
+    try:
+        return read_sealed(path)
+    except (OSError, ValueError) as problem:
+        raise DamagedArtifactError(f"{path} cannot be used: {problem}; run `k4 run` again") from problem
 
 
 def audit_facts(settings: Settings, as_of: str) -> dict[str, Any]:
@@ -76,7 +84,7 @@ def _request(settings: Settings, run: dg.DagsterRun) -> dict[str, Any] | None:
     if name is None:
         return None
     path = requests_dir(settings) / f"{name}.json"
-    content = json.loads(path.read_text())
+    content = read_request(path)
     # The tag was written before the first asset: a file changed since does not match it.
     content["untouched"] = config_hash(from_dict(PipelineConfig, content["config"])) == name
     return content

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from pathlib import Path
 
 import dagster as dg
 
+from k4_pipeline.errors import ConfigError
 from k4_pipeline.settings import Settings
 from k4_pipeline.storage import atomic_write_text, file_lock, sha256_file
 
@@ -36,8 +39,12 @@ retention:
       success: -1
 """
 
+SEAL = "# sha256 of the lines below; leave this line out after an edit: "
 # sha256 of what earlier versions wrote: such a file was not edited by hand and is replaced.
-EARLIER = ("b4017daafcd9c8b3c7b603d2c0b19faf09b6cc56176c7f49add92466208ada99",)
+EARLIER = (
+    "b4017daafcd9c8b3c7b603d2c0b19faf09b6cc56176c7f49add92466208ada99",
+    "69a0e246f5157581aa239a9671c0c72b712a9473dbfd67dfeaf41ce84560d816",
+)
 
 WORKSPACE_YAML = """\
 load_from:
@@ -58,13 +65,28 @@ def create_home(settings: Settings) -> Path:
     with file_lock(settings.home / ".init.lock"):
         config = settings.dagster_dir / CONFIG_FILE
         if not config.is_file() or sha256_file(config) in EARLIER:
-            atomic_write_text(config, DAGSTER_YAML)
+            atomic_write_text(config, f"{SEAL}{hashlib.sha256(DAGSTER_YAML.encode()).hexdigest()}\n{DAGSTER_YAML}")
+        check_config(config)
         atomic_write_text(workspace_file(settings), WORKSPACE_YAML)
         with open_instance(settings) as instance:
             instance.get_runs(limit=1)
             instance.get_asset_keys(limit=1)
             instance.all_instigator_state()
     return settings.home
+
+
+def check_config(path: Path) -> None:
+    """`ConfigError` when a byte of `dagster.yaml` changed since it was written; a file without a seal is the user's."""
+    try:
+        first, _, rest = path.read_text().partition("\n")
+    except ValueError:  # no UTF-8
+        first, rest = SEAL, ""
+    sealed = first.startswith(SEAL) or re.search("[0-9a-f]{64}", first)
+    if sealed and first != SEAL + hashlib.sha256(rest.encode()).hexdigest():
+        raise ConfigError(
+            f"{path} is damaged or was edited: it does not match the sha256 in its first line. Delete the file to get "
+            "the default back, or, when you edited it, delete that line"
+        )
 
 
 def workspace_file(settings: Settings) -> Path:

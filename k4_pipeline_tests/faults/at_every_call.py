@@ -6,6 +6,7 @@ and forks a child for every point, so that hundreds of points take seconds. It p
 
 from __future__ import annotations
 
+import builtins
 import errno
 import io
 import json
@@ -28,9 +29,13 @@ from k4_pipeline.storage.os_errors import in_words
 ERRNOS = {"ENOSPC": errno.ENOSPC, "EIO": errno.EIO, "EACCES": errno.EACCES, "EROFS": errno.EROFS}
 
 
-def arm(n: int, what: str) -> None:
-    """From now on the n-th (0-based) open for writing, fsync, rename or replace kills this process or raises."""
+def arm(n: int, what: str, below: Path) -> Callable[[], int]:
+    """From now on the n-th (0-based) open for writing, fsync or rename below a folder kills this process or raises.
+
+    The function that is returned says how many there were so far; with n = -1 they are only counted.
+    """
     seen = 0
+    folder = str(below)
 
     def wrap(original: Callable[..., Any], counts: Callable[..., bool]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
@@ -46,12 +51,20 @@ def arm(n: int, what: str) -> None:
 
         return call
 
-    def opens(path: Any, mode: str = "r", *_: Any, **__: Any) -> bool:
-        return isinstance(path, (str, Path)) and any(letter in mode for letter in "wax+")
+    def inside(path: Any, *_: Any, **__: Any) -> bool:
+        return isinstance(path, (str, Path)) and str(path).startswith(folder)
 
-    for name in ("fsync", "rename", "replace"):
-        setattr(os, name, wrap(getattr(os, name), lambda *_, **__: True))
-    io.open = wrap(io.open, opens)
+    def opens(path: Any, mode: str = "r", *_: Any, **__: Any) -> bool:
+        return inside(path) and any(letter in mode for letter in "wax+")
+
+    def opens_raw(path: Any, flags: int = 0, *_: Any, **__: Any) -> bool:
+        return inside(path) and bool(flags & (os.O_WRONLY | os.O_RDWR))
+
+    os.fsync = wrap(os.fsync, lambda *_, **__: True)
+    os.rename, os.replace = wrap(os.rename, inside), wrap(os.replace, inside)
+    os.open = wrap(os.open, opens_raw)
+    io.open = builtins.open = wrap(io.open, opens)
+    return lambda: seen
 
 
 def transaction(root: Path, text: str) -> None:
@@ -109,7 +122,7 @@ def _child(action: Callable[[], int]) -> int:
 
 
 def _attempt(root: Path, n: int, what: str) -> int:
-    arm(n, what)
+    arm(n, what, root)
     try:
         transaction(root, "new")
     except OSError as error:

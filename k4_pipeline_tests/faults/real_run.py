@@ -1,0 +1,238 @@
+"""A whole `k4 run` that dies, or meets an error of the disk, at its n-th open, fsync or rename, or inside a training.
+
+The home holds an earlier run; the run that is hit makes everything anew with other settings. Afterwards every result is
+the old or the new one and whole, and the same command once more ends with the hashes of a run that nothing hit.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from k4_pipeline.evaluation import champion
+from k4_pipeline.settings import load_settings
+from k4_pipeline.storage import ArtifactStore, sha256_file
+from k4_pipeline_tests.faults.at_every_call import arm
+from k4_pipeline_tests.faults.forks import in_child
+
+SMALL = ["--tickers", "30", "--bars", "1500", "--preset", "micro", "--model-preset", "original", "--epochs", "2"]
+LESS_PROOF = [
+    *("--set", "controls.enabled=false", "--set", "proof.leak_demo=false"),
+    *("--set", "integrity.bootstrap_draws=100"),
+]
+OLD = [*SMALL, *LESS_PROOF, "--seed", "1"]
+NEW = [*SMALL, *LESS_PROOF, "--seed", "2", "--set", "cleaning.stale_bars=19"]
+# Every phase of the default recipe: pre-training, seeds, refit.
+TRAINING = ["--tickers", "40", "--bars", "1500", "--preset", "micro", "--epochs", "3", *LESS_PROOF]
+LOST = ("Traceback", "unexpected ")
+
+
+def k4(home: Path, *arguments: str) -> int:
+    """The command in this process; its exit status."""
+    from k4_pipeline.cli import app
+
+    for name in [name for name in os.environ if name.startswith("K4_") and name != "K4_THREADS"]:
+        del os.environ[name]
+    try:
+        app([*arguments, "--home", str(home)], standalone_mode=True)
+    except SystemExit as end:
+        return int(end.code or 0)
+    return 0
+
+
+def warm() -> None:
+    """Import what a run needs, so that every child has it."""
+    import k4_pipeline.cli.results
+    import k4_pipeline.cli.run
+    import k4_pipeline.pipeline.stages  # noqa: F401
+    from k4_pipeline.defs.build import build_defs
+
+    build_defs()
+
+
+def results_of(home: Path) -> dict[str, str]:
+    """Everything that must be the same after a rerun: name -> hash. Every byte is verified; raises for a wrong one."""
+    store, found = ArtifactStore(home / "artifacts"), {}
+    for asset in sorted(p.name for p in store.root.iterdir()) if store.root.is_dir() else []:
+        for partition in store.partitions(asset) or [None]:
+            if any(event["event"] == "promoted" for event in store.history(asset, partition)):
+                ref = store.last_good(asset, partition)
+                ref.verify()
+                found[ref.key] = ref.fingerprint
+    serving = champion.serving(store)
+    if serving is not None:
+        found["serves"] = champion.Record.read(serving).model_fingerprint
+    found["settings"] = str(load_settings(home, {}).config.training.seed)
+    return found
+
+
+def copies_of(home: Path) -> dict[str, str]:
+    """What lies beside the artifacts: the ledger, verified, and the rendered reports."""
+    from k4_pipeline.evaluation.ledger import open_ledger
+
+    ledger = open_ledger(home)
+    ledger.verify()
+    found = {entry["file"]: entry["sha256"] for entry in ledger.entries()}
+    return found | {p.relative_to(home).as_posix(): sha256_file(p) for p in (home / "reports").rglob("report.*")}
+
+
+@dataclass(frozen=True)
+class Template:
+    """The home before (`old`), the home after a run that nothing hit (`new`), and what both hold."""
+
+    root: Path
+    arguments: list[str]
+    before: dict[str, str]
+    after: dict[str, str]
+    copies: dict[str, str]
+    calls: int  # opens, fsyncs and renames of the second run
+    passes: int  # backward passes in it
+
+    @classmethod
+    def read(cls, root: Path) -> Template:
+        """What `make` stored in `root`."""
+        return cls(root, **json.loads((root / "template.json").read_text()))
+
+    @classmethod
+    def make(cls, root: Path, first: list[str] | None, then: list[str]) -> Template:
+        """Run `first` (None: a fresh home) and `then` undisturbed; count the calls of the second."""
+        root.mkdir(parents=True)
+        old, new, log = root / "old", root / "new", root / "log"
+        old.mkdir()
+        if first is not None and in_child(lambda: k4(old, "run", *first, "--quiet"), log):
+            raise RuntimeError(log.read_text()[-3000:])
+        shutil.copytree(old, new)
+        counted = root / "calls"
+
+        def count() -> int:
+            calls, passes = arm(-1, "kill", new), _die_at_backward(0)
+            code = k4(new, "run", *then, "--quiet")
+            counted.write_text(json.dumps([calls(), passes()]))
+            return code
+
+        if in_child(count, log):
+            raise RuntimeError(log.read_text()[-3000:])
+        made = cls(root, then, results_of(old), results_of(new), copies_of(new), *json.loads(counted.read_text()))
+        facts = {name: value for name, value in asdict(made).items() if name != "root"}
+        (root / "template.json").write_text(json.dumps(facts))
+        return made
+
+    def hit(self, name: str, strike: Any, *, kills: bool) -> dict[str, Any]:
+        """A copy of the old home, a run of it that `strike()` has prepared to be hit, and a rerun."""
+        home, log = self.root / name, self.root / f"{name}.log"
+        shutil.copytree(self.root / "old", home)
+        wrong: list[str] = []
+
+        def struck() -> int:
+            strike(home)
+            return k4(home, "run", *self.arguments, "--quiet")
+
+        status = in_child(struck, log)
+        said = log.read_text() if log.exists() else ""
+        outcome = {-signal.SIGKILL: "killed", 0: "unharmed", 1: "said"}.get(status, str(status))
+        if outcome not in (("killed", "unharmed") if kills else ("unharmed", "said")):
+            wrong.append(f"ended with status {status}: {said[-300:]}")
+        if outcome == "said" and (not said.strip() or any(word in said for word in LOST)):
+            wrong.append(f"no clear sentence: {said[-400:]}")
+        state = "?"
+        try:
+            found = results_of(home)
+            mixed = [k for k, v in found.items() if v not in (self.before.get(k), self.after.get(k))]
+            if mixed or not set(self.before) <= set(found):
+                wrong.append(f"neither old nor new: {mixed or sorted(set(self.before) - set(found))}")
+            state = "new" if found == self.after else "old" if found == self.before else "between"
+            if outcome == "unharmed" and found != self.after:
+                wrong.append("it ended with status 0 and the results are not the new ones")
+        except Exception as error:
+            wrong.append(f"after the hit: {type(error).__name__}: {error}")
+        again = in_child(lambda: k4(home, "run", *self.arguments, "--quiet"), log)
+        try:
+            if again:
+                wrong.append(f"the rerun ended with status {again}: {log.read_text()[-400:]}")
+            elif (found := results_of(home)) != self.after:
+                wrong.append(
+                    f"other hashes after the rerun: {[k for k in self.after if found.get(k) != self.after[k]]}"
+                )
+            elif (copies := copies_of(home)) != self.copies:
+                wrong.append(f"other copies after the rerun: {sorted(copies.items() ^ self.copies.items())[:2]}")
+            left = [p.relative_to(home).as_posix() for p in home.rglob("*") if ".tmp" in p.name or ".removed" in p.name]
+            if left:
+                wrong.append(f"left behind: {left[:3]}")
+        except Exception as error:
+            wrong.append(f"after the rerun: {type(error).__name__}: {error}")
+        if not wrong:
+            shutil.rmtree(home)
+            log.unlink()
+        return {"outcome": outcome, "state": state, "wrong": wrong}
+
+    def at_call(self, n: int, what: str) -> dict[str, Any]:
+        """Kill (`what` is "kill") or raise this error at call `n`."""
+        return self.hit(f"{what}-{n}", lambda home: arm(n, what, home), kills=what == "kill")
+
+    def in_training(self, step: int) -> dict[str, Any]:
+        """Kill at the `step`-th backward pass of whatever is trained."""
+        return self.hit(f"step-{step}", lambda home: _die_at_backward(step), kills=True)
+
+    def file_limit(self, size: int) -> dict[str, Any]:
+        """No file may grow beyond `size` bytes: a full disk as libraries in C++ see it."""
+        return self.hit(f"limit-{size}", lambda home: _limit_files(size), kills=False)
+
+
+def _die_at_backward(step: int) -> Callable[[], int]:
+    """Kill this process at the `step`-th backward pass (0: none); what is returned says how many there were."""
+    import torch
+
+    original, seen = torch.Tensor.backward, 0
+
+    def backward(*args: Any, **kwargs: Any) -> Any:
+        nonlocal seen
+        seen += 1
+        if seen == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(*args, **kwargs)
+
+    torch.Tensor.backward = backward  # type: ignore[method-assign]
+    return lambda: seen
+
+
+def _limit_files(size: int) -> None:
+    import resource
+
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+
+
+def crowd(home: Path, size: int) -> dict[str, Any]:
+    """`size` commands at once on a fresh home, each a process of its own: one works, the others name it."""
+    import subprocess
+    import sys
+
+    environment = {n: v for n, v in os.environ.items() if not n.startswith("K4_") or n == "K4_THREADS"}
+    command = [sys.executable, "-m", "k4_pipeline.cli", "run", *OLD, "--json", "--home", str(home)]
+    started = [
+        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(size)
+    ]
+    counts, wrong = {"worked": 0, "refused": 0}, []
+    for process in started:
+        out, err = process.communicate()
+        value = json.loads(out) if out.strip() else {}
+        message = value.get("error", {}).get("message", "")
+        if process.returncode == 0 and value.get("success"):
+            counts["worked"] += 1
+        elif process.returncode == 1 and message.startswith("another run is active") and "(process " in message:
+            counts["refused"] += 1
+        else:
+            wrong.append(f"status {process.returncode}: {message or value.get('errors') or err[-300:]}")
+    if not counts["worked"]:
+        wrong.append("none worked")
+    results_of(home)
+    if not wrong:
+        shutil.rmtree(home)
+    return {**counts, "wrong": wrong}
