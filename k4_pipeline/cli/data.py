@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from k4_pipeline.cli.common import HomeOption, JsonOption, explained, out_console, print_json, source_named
+
+if TYPE_CHECKING:
+    from k4_pipeline.config import PipelineConfig
+    from k4_pipeline.market.bars import Bars
+    from k4_pipeline.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Look at a source of bars before it is used.")
 
@@ -52,6 +58,8 @@ def check(
     }
     config = apply_assignments(apply_options(base.config, given), set_ or [])
     summary, bars = check_source(config, raw_dir=base.raw_dir)
+    if bars is not None:
+        summary["warnings"] += _restated(base, config, bars)
     if out is not None and bars is not None:
         from k4_pipeline.storage import write_parquet
 
@@ -65,6 +73,24 @@ def check(
         if not json_:
             typer.secho(f"k4: {summary['error']}", fg="red", err=True)
         raise typer.Exit(1)
+
+
+def _restated(base: Settings, config: PipelineConfig, bars: Bars) -> list[str]:
+    """What the source says otherwise than the bars of it that are stored in the home."""
+    from k4_pipeline.defs.staging import load_json, load_table
+    from k4_pipeline.errors import K4Error
+    from k4_pipeline.market.revisions import restated, revision_log
+    from k4_pipeline.storage import ArtifactStore
+
+    try:
+        ref = ArtifactStore(base.artifacts_dir).last_good("daily_bars")
+    except K4Error:
+        return []
+    then = load_json(ref, "config.json")["source"]
+    if (then["source"], then["path"]) != (config.source.source, config.source.path):
+        return []
+    now = dt.datetime.now(dt.UTC)
+    return restated(revision_log(None, load_table(ref), bars.to_frame(), now), now)
 
 
 def _print(lines: list[str]) -> None:

@@ -118,6 +118,7 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
     lines.append(("Running", found["writer"] or "nothing"))
     if data:
         lines.append(("Data", f"{data['rows']:,} bars of {data['tickers']:,} tickers to {data['last_date']}"))
+        lines += [("", f"{text}; `k4 export revisions`") for text in data.get("restated", [])]
     for report in found["reports"][-3:]:
         lines.append(("Report", f"as of {report['as_of']}: {report['verdict']}. {report['headline'][0]}"))
     champion = found["champion"]

@@ -58,6 +58,7 @@ REASONS = (
     *SERIES_REASONS,
 )
 _CODE = {reason: np.uint8(code) for code, reason in enumerate(REASONS)}
+_MOST_READ_AGAIN = 20_000  # refused rows whose text is fetched from the file once more
 _MOST_VOLUME = 1e16  # the largest signed integer and its like stand for "unknown"
 _FIRST_DAY = to_day("1900-01-01")
 _BAD_NAME = frozenset("/\\") | {chr(c) for c in range(32)} | {"\x7f"}
@@ -119,7 +120,7 @@ def clean_bars(
     _drop_short_tickers(reason, code, names, config.min_bars)
 
     kept = int(np.count_nonzero(reason == 0))
-    rejects = _rejects_table(frame, reason, values)
+    rejects = _rejects_table(raw, reason, values)
     per_reason = np.bincount(reason, minlength=len(REASONS))
     refused = {f"rejected: {REASONS[i]}": int(n) for i, n in enumerate(per_reason) if i and n}
     if kept == 0 or bad_rows > config.max_rejected_frac * len(frame):
@@ -263,12 +264,18 @@ def _to_bars(
     return Bars(tickers=names[present], offsets=offsets, date=day[rows], **columns)
 
 
-def _rejects_table(frame: pd.DataFrame, reason: np.ndarray, values: dict[str, np.ndarray]) -> pd.DataFrame:
+def _rejects_table(raw: RawBars, reason: np.ndarray, values: dict[str, np.ndarray]) -> pd.DataFrame:
     """The refused rows with the cells as sent: `value` is the cell the reason is about, `row` the whole row."""
-    rows = np.flatnonzero(reason)
+    rows, frame = np.flatnonzero(reason), raw.frame
     part = frame.iloc[rows]
-    as_sent = part["sent"].to_numpy() if "sent" in part else np.full(len(rows), None, dtype=object)
+    as_sent = part["sent"].to_numpy(copy=True) if "sent" in part else np.full(len(rows), None, dtype=object)
     cells = {c: _as_text(part[c]).to_numpy(dtype=object) for c in SENT_COLUMNS}
+    if raw.resend is not None:
+        without = [i for i, sent in enumerate(as_sent) if sent is None][:_MOST_READ_AGAIN]
+        found = raw.resend(rows[without]) if without else {}
+        for i in without:
+            if (again := found.get(int(rows[i]))) is not None:
+                as_sent[i] = (cells["ticker"][i], *again[1:])
     for i, sent in enumerate(as_sent):
         if isinstance(sent, tuple):
             for column, text in zip(SENT_COLUMNS, sent):

@@ -178,14 +178,19 @@ def series_that_are_not_daily(rejects: pd.DataFrame, complete: pd.DataFrame) -> 
     return out
 
 
-def duplicate_series(bars: Bars) -> list[str]:
-    """Tickers whose dates, closes and volumes are those of another: one company under two names, or a wrong file."""
+def duplicates_of(bars: Bars) -> dict[str, str]:
+    """Ticker -> another one whose dates, closes and volumes it has."""
     seen: dict[bytes, str] = {}
-    out = []
+    out = {}
     for i, name in enumerate(bars.tickers):
         rows = slice(int(bars.offsets[i]), int(bars.offsets[i + 1]))
         key = bars.date[rows].tobytes() + bars.close[rows].tobytes() + bars.volume[rows].tobytes()
         first = seen.setdefault(key, str(name))
         if first != name:
-            out.append(f"{name} has the very bars of {first}")
+            out[str(name)] = first
     return out
+
+
+def duplicate_series(bars: Bars) -> list[str]:
+    """Tickers that have the bars of another: one company under two names, or a wrong file."""
+    return [f"{name} has the very bars of {first}" for name, first in duplicates_of(bars).items()]

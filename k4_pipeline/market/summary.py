@@ -13,6 +13,7 @@ from k4_pipeline.config import PipelineConfig
 from k4_pipeline.errors import BadInputError
 from k4_pipeline.market import calendar
 from k4_pipeline.market.bars import Bars
+from k4_pipeline.market.by_ticker import by_ticker, nothing_kept, refused_by_ticker
 from k4_pipeline.market.cleaning import CleanResult, UnusableBarsError, clean_bars
 from k4_pipeline.market.completeness import completeness
 from k4_pipeline.market.quality import duplicate_series, few_rows_were_refused, refused_rows_have_something_in_common
@@ -27,8 +28,9 @@ def check_source(
 ) -> tuple[dict[str, Any], Bars | None]:
     """Read and clean the configured source: (summary, the bars, or None when nothing usable is left).
 
-    Keys of the summary: rows_read, rows_kept, rows_refused, tickers, files_skipped, refusals (by reason: count, ticker,
-    file, example as sent), warnings, dialects (by file), by_ticker, by_file, error (when nothing is left).
+    Keys of the summary: rows_read, rows_kept, rows_refused, tickers, files_read, files_unchanged, files_skipped,
+    refusals (by reason: count, ticker, file, example as sent), warnings, dialects (by file), by_ticker
+    (`by_ticker.py`), by_file, error (when nothing is left).
     """
     now = now or dt.datetime.now(dt.UTC)
     try:
@@ -37,6 +39,7 @@ def check_source(
             config.simulation,
             raw_dir=raw_dir,
             default_exchange=config.cleaning.default_exchange,
+            keep=False,
         )
     except BadInputError as problem:
         return {**_empty(), "error": str(problem), "warnings": [str(problem)]}, None
@@ -45,6 +48,7 @@ def check_source(
     except UnusableBarsError as problem:
         summary = {**_empty(), "error": str(problem), "rows_read": len(raw.frame), "rows_refused": len(problem.rejects)}
         summary |= {"files_skipped": raw.skipped, "dialects": raw.dialects, "refusals": refusals(problem.rejects)}
+        summary["by_ticker"] = {t: nothing_kept(why) for t, why in refused_by_ticker(problem.rejects).items()}
         return {**summary, "warnings": [*raw.problems, str(problem)]}, None
     except BadInputError as problem:
         return {**_empty(), "error": str(problem), "warnings": [*raw.problems, str(problem)]}, None
@@ -57,6 +61,8 @@ def _empty() -> dict[str, Any]:
         "rows_kept": 0,
         "rows_refused": 0,
         "tickers": 0,
+        "files_read": 0,
+        "files_unchanged": 0,
         "files_skipped": [],
         "refusals": {},
         "warnings": [],
@@ -91,34 +97,15 @@ def summarise(
         "rows_kept": int(counts["kept"]),
         "rows_refused": len(result.rejects),
         "tickers": bars.n_tickers,
+        "files_read": raw.frame["source"].nunique() - raw.files_unchanged,
+        "files_unchanged": raw.files_unchanged,
         "files_skipped": raw.skipped,
         "refusals": refusals(result.rejects),
         "warnings": said,
         "dialects": raw.dialects,
-        "by_ticker": _by_ticker(result, complete),
+        "by_ticker": by_ticker(raw, result, complete, now, config.cleaning.default_exchange),
         "by_file": _by_file(raw, result),
     }
-
-
-def _by_ticker(result: CleanResult, complete: pd.DataFrame) -> dict[str, dict[str, Any]]:
-    """Per listing: rows sent and refused of its ticker, bars, first and last, gaps, off-session share, jumps."""
-    lost = result.rejects["ticker"].value_counts().to_dict()
-    out = {}
-    for row in complete.to_dict("records"):
-        sent = original_ticker(row["ticker"])
-        sent = sent if sent in result.read_by_ticker else row["ticker"]
-        out[str(row["ticker"])] = {
-            "rows_read": int(result.read_by_ticker.get(sent, row["bars"])),
-            "rows_refused": int(lost.get(sent, 0)),
-            "bars": int(row["bars"]),
-            "first": str(row["first_date"].date()),
-            "last": str(row["last_date"].date()),
-            "missing_sessions": int(row["missing_sessions"]),
-            "longest_gap_sessions": int(row["longest_gap_sessions"]),
-            "off_session_share": round(row["off_session_bars"] / max(1, row["bars"]), 4),
-            "jumps": int(row["suspicious_jumps"]),
-        }
-    return out
 
 
 def _by_file(raw: RawBars, result: CleanResult) -> dict[str, dict[str, int]]:
@@ -171,12 +158,17 @@ def staleness(bars: Bars, now: dt.datetime, default_exchange: str) -> str:
 
 def show(summary: dict[str, Any]) -> list[str]:
     """The summary in lines: what was read, what was refused with one value as sent, files skipped, warnings."""
-    names = {original_ticker(ticker) for ticker in summary["by_ticker"]}
+    names = {original_ticker(ticker) for ticker, row in summary["by_ticker"].items() if row["bars"]}
     listings = f" in {summary['tickers']:,} listings" if 0 < len(names) < summary["tickers"] else ""
     lines = [
         f"{summary['rows_read']:,} rows read, {summary['rows_kept']:,} kept, {summary['rows_refused']:,} refused; "
         f"{len(names) if listings else summary['tickers']:,} tickers{listings}"
     ]
+    if summary["files_unchanged"]:
+        lines.append(
+            f"  {summary['files_unchanged']:,} files have not changed since they were read and are not read again; "
+            f"{summary['files_read']:,} read"
+        )
     for reason, about in list(summary["refusals"].items())[:5]:
         example = about["example"][:60]
         lines.append(f"  refused {about['count']:,}: {reason}; e.g. {about['ticker']} in {about['file']}: {example!r}")

@@ -55,6 +55,7 @@ def daily_bars(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Material
         work.write_json("summary.json", {**summary, "read_by_ticker": result.read_by_ticker})
         work.meta = {"rows": len(table), "tickers": result.bars.n_tickers, "counts": dict(result.counts)}
         work.meta["ingested_at"] = now.isoformat()
+        work.meta["restated"] = restated(revisions, now)
         work.meta["problems"] = list(raw.problems)
         work.meta["first_date"], work.meta["last_date"] = (str(d.date()) for d in (table.date.min(), table.date.max()))
     reasons = result.rejects["reason"].value_counts().to_dict()

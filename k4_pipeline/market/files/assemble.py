@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -11,7 +12,7 @@ from k4_pipeline.market.bars import to_dates
 from k4_pipeline.market.dialect.dates import NO_DAY
 from k4_pipeline.market.dialect.orders import MONTH_FIRST, OPEN, ORDER_NAMES, decide_orders
 from k4_pipeline.market.exchanges import exchange_of
-from k4_pipeline.market.files.table import FAULTS, OPEN_DATE, FileBars
+from k4_pipeline.market.files.table import FAULTS, OPEN_DATE, Again, FileBars
 from k4_pipeline.market.instants import exchange_zone, sessions_of
 from k4_pipeline.market.sources.base import RAW_COLUMNS, RawBars
 
@@ -62,10 +63,22 @@ def assemble(
         for row, cells in file.sent.items():
             sent[at + row] = (file.names[file.ticker[row]], *cells[1:])
         at += length
+    resend = partial(_resend, np.cumsum([0, *lengths]), [f.again for f in files])
     if any(f.sent for f in files) or fault.any():
         frame["fault"] = pd.Categorical.from_codes(fault, list(FAULTS))
         frame["sent"] = sent
-    return RawBars(frame, notes, list(skipped), dialects)
+    return RawBars(frame, notes, list(skipped), dialects, resend=resend)
+
+
+def _resend(starts: np.ndarray, again: Sequence[Again | None], rows: np.ndarray) -> dict[int, tuple[str, ...]]:
+    """Rows of the whole table -> their cells as sent."""
+    out: dict[int, tuple[str, ...]] = {}
+    of_file = np.searchsorted(starts, rows, side="right") - 1
+    for i in np.unique(of_file):
+        ask, start = again[i], int(starts[i])
+        if ask is not None:
+            out |= {start + row: cells for row, cells in ask(rows[of_file == i] - start).items()}
+    return out
 
 
 def _joined(parts: list[np.ndarray]) -> np.ndarray:
@@ -113,12 +126,11 @@ def _settle_days(file: FileBars, order: np.ndarray | None) -> None:
     if open_rows.any():
         row = int(np.flatnonzero(open_rows)[0])
         name = file.names[file.ticker[row]]
+        text = file.again(np.array([row])).get(row, ("", ""))[1] if file.again else ""
         file.notes.append(
-            f"{file.label}: {int(open_rows.sum())} dates such as {file.sent[row][1]!r} of {name} may be day first or month "  # noqa: E501
+            f"{file.label}: {int(open_rows.sum())} dates such as {text!r} of {name} may be day first or month "
             "first and nothing decides; state it with source.dialect, date_order=day or date_order=month"
         )
-    keep = file.refused()
-    file.sent = {row: cells for row, cells in file.sent.items() if keep[row]}
 
 
 def _place_instants(file: FileBars, default_exchange: str) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import contextlib
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from k4_pipeline.market.dialect import Dialect
+from k4_pipeline.config import SourceConfig
+from k4_pipeline.errors import BadInputError
+from k4_pipeline.market.dialect import Dialect, given_dialect
 from k4_pipeline.market.dialect.headings import VALUES, unit_of, wide_date
 from k4_pipeline.market.dialect.numbers import NumberFormat
 from k4_pipeline.market.dialect.structure import cells_of
@@ -23,6 +27,7 @@ from k4_pipeline.market.files.table import (
     SENT_COLUMNS,
     SURPLUS,
     SWAPPED,
+    Again,
     Days,
     FileBars,
 )
@@ -32,15 +37,47 @@ from k4_pipeline.market.files.typed import check_rows, read_typed
 _SPLIT_STEP = 1.3  # an adjustment that moves by more than this share from bar to bar is a split, not a dividend
 
 
-def read_entry(
-    entry: Entry, *, need_ticker: bool, prices: str, given: Dialect, max_rows: int, max_bytes: int
-) -> FileBars:
-    """The rows of one file. Raises `BadInputError` naming it for what cannot be read at all."""
+@dataclass(frozen=True)
+class HowToRead:
+    """What the user states about files; `need_ticker`: they hold many tickers."""
+
+    need_ticker: bool
+    prices: str
+    given: Dialect
+    max_rows: int
+    max_bytes: int
+
+    @classmethod
+    def of(cls, config: SourceConfig, *, need_ticker: bool) -> HowToRead:
+        """As the settings say."""
+        given = given_dialect(config.dialect)
+        return cls(need_ticker, config.prices, given, config.max_rows, config.max_file_mb * 1_000_000)
+
+
+def cells_again(entry: Entry, how: HowToRead, n: int) -> Again:
+    """Rows -> their cells as sent, read from the file once more; nothing when it has another number of rows by now."""
+    return partial(_cells_again, entry, how, n)
+
+
+def _cells_again(entry: Entry, how: HowToRead, n: int, rows: np.ndarray) -> dict[int, tuple[str, ...]]:
+    with contextlib.suppress(BadInputError):
+        file = read_entry(entry, how, also=rows)
+        if len(file) == n:
+            return {int(r): file.sent[int(r)] for r in rows if int(r) in file.sent}
+    return {}
+
+
+def read_entry(entry: Entry, how: HowToRead, *, also: np.ndarray | None = None) -> FileBars:
+    """The rows of one file; the cells of those that are no bars, and of `also`, as sent.
+
+    Raises `BadInputError` naming the file for what cannot be read at all.
+    """
+    need_ticker, prices, given, max_rows = how.need_ticker, how.prices, how.given, how.max_rows
     unread: list[tuple[str, int]] = []
     open_end = False
     notes: list[str] = []
     if entry.suffix in TEXT_SUFFIXES:
-        data = read_bytes(entry, max_bytes)
+        data = read_bytes(entry, how.max_bytes)
         read = read_text(
             data, entry.label, need_ticker=need_ticker, prices=prices, given=given,
             partitions=partitions_of(entry.relative),
@@ -73,7 +110,7 @@ def read_entry(
             notes.append(f"{entry.label} ends inside its last row, {read.cut_row!r}, which is refused: get it again")
     else:
         table, columns, groups = read_typed(
-            entry, need_ticker=need_ticker, prices=prices, max_rows=max_rows, max_bytes=max_bytes
+            entry, need_ticker=need_ticker, prices=prices, max_rows=max_rows, max_bytes=how.max_bytes
         )
         names = table.column_names
         date_at = wide_date(names) if groups else 0
@@ -87,9 +124,11 @@ def read_entry(
         fields = {f: as_array(table.column(own)) for f, own in columns.items() if f != "ticker"}
         tickers = ticker_column(table.column(columns["ticker"])) if "ticker" in columns else None
         dialect = replace(dialect, columns={f: c for f, c in columns.items() if f in SENT_COLUMNS}, prices=prices)
-    found = _interpret(entry.label, fields, tickers, dialect, given, notes)
+    found = _interpret(entry.label, fields, tickers, dialect, given, notes, also)
     found.open_end = open_end
-    return _with_unread(found, unread, names) if unread else found
+    found = _with_unread(found, unread, names) if unread else found
+    found.again = cells_again(entry, how, len(found))
+    return found
 
 
 def _unpivot(
@@ -121,6 +160,7 @@ def _interpret(
     dialect: Dialect,
     given: Dialect,
     notes: list[str],
+    also: np.ndarray | None,
 ) -> FileBars:
     n = len(fields["date"])
     form = (
@@ -154,7 +194,9 @@ def _interpret(
     _tick_volume(bars, fields, dialect)
     _adjusted(bars, fields, dialect)
     refuse_other_series(bars, fields)
-    rows = np.flatnonzero(bars.refused() | (days.numeric if days.numeric is not None else False))
+    rows = np.flatnonzero(bars.refused())
+    if also is not None:
+        rows = np.union1d(rows, also[also < n])
     if len(rows):
         take = pa.array(rows)
         cells = [as_text(fields[c].take(take)) for c in ("date", *VALUES)]

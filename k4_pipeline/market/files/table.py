@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -22,6 +23,7 @@ FAULTS = (
     "columns change inside the file: a second header differs from the first",
 )
 SURPLUS, OPEN_NUMBER, OPEN_DATE, SWAPPED, CUT_SHORT, OTHER_PERIOD, OTHER_CURRENCY, OTHER_COLUMNS = range(1, 9)
+Again = Callable[[np.ndarray], dict[int, tuple[str, ...]]]
 SENT_COLUMNS = ("ticker", "date", "open", "high", "low", "close", "volume")
 
 
@@ -52,6 +54,7 @@ class FileBars:
     dialect: Dialect
     notes: list[str] = field(default_factory=list)
     open_end: bool = False  # no line break behind a last row that looks whole
+    again: Again | None = None  # rows (n,) -> the cells of each as sent, from the file itself
 
     def __len__(self) -> int:
         return len(self.fault)

@@ -30,10 +30,12 @@ def read_bars(
     raw_dir: Path | str | None = None,
     progress: Progress | None = None,
     default_exchange: str = "XNYS",
+    keep: bool = True,
 ) -> RawBars:
     """The bars of the configured source as sent, for `market.cleaning.clean_bars`.
 
-    `raw_dir` is the folder that keeps what a vendor sent (`yfinance`, `VENDORS`) and what was read of files.
+    `raw_dir` is the folder that keeps what a vendor sent (`yfinance`, `VENDORS`) and what was read of files;
+    `keep` False: nothing of files is written there.
     Sources are imported when used: the vendor's client is an optional extra, the simulated market compiles kernels.
     """
     if source.source == "simulated":
@@ -50,7 +52,7 @@ def read_bars(
         read = read_folder if source.source == "folder" else read_archive
         return read(
             source.path, tickers=source.tickers, progress=progress, config=source, default_exchange=default_exchange,
-            kept=kept,
+            kept=kept, keep=keep,
         )  # fmt: skip
     if source.source == "table":
         from k4_pipeline.market.sources.table import read_table

@@ -5,9 +5,11 @@ Sources repair nothing and judge nothing but readability; `market/cleaning.py` d
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 RAW_COLUMNS = ("ticker", "date", "open", "high", "low", "close", "volume", "source")
@@ -27,3 +29,5 @@ class RawBars:
     problems: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
     dialects: dict[str, dict[str, Any]] = field(default_factory=dict)
+    resend: Callable[[np.ndarray], dict[int, tuple[str, ...]]] | None = None  # rows of `frame` -> cells as sent
+    files_unchanged: int = 0  # known from the last time and not read again

@@ -16,15 +16,15 @@ import numpy as np
 
 from k4_pipeline.config import SourceConfig
 from k4_pipeline.errors import BadInputError
-from k4_pipeline.market.dialect import given_dialect
 from k4_pipeline.market.dialect.dates import NO_DAY
 from k4_pipeline.market.files.assemble import assemble
-from k4_pipeline.market.files.interpret import read_entry
+from k4_pipeline.market.files.interpret import HowToRead, read_entry
 from k4_pipeline.market.files.opening import Entry, is_bar_file, zip_entries
 from k4_pipeline.market.files.partitions import ticker_partition
 from k4_pipeline.market.files.places import files_below, is_remote, place_of
 from k4_pipeline.market.files.table import FileBars
 from k4_pipeline.market.files.typed import check_rows
+from k4_pipeline.market.files.unchanged import Unchanged
 from k4_pipeline.market.sources.base import RawBars
 from k4_pipeline.market.sources.names import is_generic, is_part, original_of, stem_of, tickers_of
 from k4_pipeline.progress import Progress
@@ -70,12 +70,13 @@ def read_folder(
     config: SourceConfig | None = None,
     default_exchange: str = "XNYS",
     kept: Path | None = None,
+    keep: bool = True,
     wanted: Callable[[Entry], bool] = lambda entry: True,
 ) -> RawBars:
     """All bars below a folder (or those of `tickers`); `progress(done, total)` counts files.
 
     `kept`: where files that were read before are kept, so that what has not changed is not read again
-    (`files/unchanged.py`). `wanted` leaves files out.
+    (`files/unchanged.py`); `keep` False: only look there. `wanted` leaves files out.
 
     Raises `BadInputError` when the folder is missing, holds no bar file, or none of them can be read.
     """
@@ -113,7 +114,9 @@ def read_folder(
         else:
             chosen[ticker] = entry
     work = [*chosen.items(), *parts]
-    files, unread = read_all(work, config, progress)
+    how = HowToRead.of(config, need_ticker=False)
+    before = Unchanged(kept, str(path), how)
+    files, unread = read_all(work, before, progress)
     skipped += unread
     if tickers:
         from k4_pipeline.market.sources.table import only_tickers
@@ -125,23 +128,26 @@ def read_folder(
     if not files:
         first = unread[0] if unread else skipped[0] if skipped else notes[0] if notes else "no file is left"
         raise BadInputError(f"none of the {len(work)} files of {folder} can be read; first: {first}")
-    given = given_dialect(config.dialect)
-    return assemble(files, [*notes, *unread], skipped, given_order=given.date_order, default_exchange=default_exchange)
+    raw = assemble(
+        files, [*notes, *unread], skipped, given_order=how.given.date_order, default_exchange=default_exchange
+    )
+    if keep and not tickers:
+        before.save()
+    return replace(raw, files_unchanged=before.unchanged)
 
 
 def read_all(
-    work: Sequence[tuple[str, Entry]], config: SourceConfig, progress: Progress | None
+    work: Sequence[tuple[str, Entry]], before: Unchanged, progress: Progress | None
 ) -> tuple[list[FileBars], list[str]]:
-    """(the files read, in order; sentences about those that could not be)."""
-    given = given_dialect(config.dialect)
+    """(the files, read or known from `before`, in order; sentences about those that could not be read)."""
 
     def one(item: tuple[str, Entry]) -> FileBars | str:
         ticker, entry = item
         try:
-            file = read_entry(
-                entry, need_ticker=False, prices=config.prices, given=given, max_rows=config.max_rows,
-                max_bytes=config.max_file_mb * 1_000_000,
-            )  # fmt: skip
+            file = before.get(entry)
+            if file is None:
+                file = read_entry(entry, before.how)
+                before.put(entry, file)
             return named_file(file, ticker, entry)
         except BadInputError as problem:
             return str(problem)
@@ -156,7 +162,7 @@ def read_all(
             else:
                 files.append(found)
                 rows += len(found)
-                check_rows(rows, config.max_rows, "the folder")
+                check_rows(rows, before.how.max_rows, "the folder")
             if progress is not None:
                 progress(i + 1, len(work))
     return files, problems

@@ -51,7 +51,7 @@ def read_part(
         keep &= days(frame["date"], frame["source"], frame["ticker"], default_exchange=default_exchange) >= since
     if tickers is not None:
         keep &= frame["ticker"].isin(set(tickers)).to_numpy()
-    return replace(raw, frame=frame[keep].reset_index(drop=True))
+    return replace(raw, frame=frame[keep].reset_index(drop=True), resend=None)
 
 
 def _filtered_parquet(source: SourceConfig, since: int | None, tickers: Sequence[str] | None) -> RawBars | None:
@@ -89,4 +89,4 @@ def _filtered_parquet(source: SourceConfig, since: int | None, tickers: Sequence
         raw = read_bars(replace(source, path=str(part), tickers=()), SimulationConfig())
     frame = raw.frame.copy()
     frame["source"] = frame["source"].astype(str).str.replace(str(part), str(path), regex=False)
-    return replace(raw, frame=frame, problems=[p.replace(str(part), str(path)) for p in raw.problems])
+    return replace(raw, frame=frame, resend=None, problems=[p.replace(str(part), str(path)) for p in raw.problems])

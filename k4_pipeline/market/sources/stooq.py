@@ -32,11 +32,12 @@ def read_archive(
     config: SourceConfig | None = None,
     default_exchange: str = "XNYS",
     kept: Path | None = None,
+    keep: bool = True,
 ) -> RawBars:
     """The daily bars of an archive. `BadInputError` as of `read_folder`."""
     raw = read_folder(
         path, tickers=tickers, progress=progress, config=config, default_exchange=default_exchange, kept=kept,
-        wanted=is_daily,
+        keep=keep, wanted=is_daily,
     )  # fmt: skip
     empty = [text for text in raw.skipped if " is empty" in text]
     if len(empty) < 2:

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from k4_pipeline.config import SourceConfig
 from k4_pipeline.errors import BadInputError
-from k4_pipeline.market.dialect import given_dialect
 from k4_pipeline.market.files.assemble import assemble
-from k4_pipeline.market.files.interpret import read_entry
+from k4_pipeline.market.files.interpret import HowToRead, read_entry
 from k4_pipeline.market.files.opening import Entry, is_bar_file, zip_entries
 from k4_pipeline.market.files.places import is_remote, place_of
-from k4_pipeline.market.files.table import FileBars
+from k4_pipeline.market.files.table import Again, FileBars
 from k4_pipeline.market.sources.base import RawBars
 from k4_pipeline.progress import Progress
 
@@ -42,11 +42,8 @@ def read_table(
     if len(entries) != 1 or not is_bar_file(entries[0].relative):
         why = f"holds {len(entries)} tables; use source 'folder'" if packed else "has an unknown extension"
         raise BadInputError(f"{path} {why}; give a .parquet, .feather, .duckdb, .csv, .txt or .tsv file (also packed)")
-    given = given_dialect(config.dialect)
-    file = read_entry(
-        entries[0], need_ticker=True, prices=config.prices, given=given, max_rows=config.max_rows,
-        max_bytes=config.max_file_mb * 1_000_000,
-    )  # fmt: skip
+    how = HowToRead.of(config, need_ticker=True)
+    file = read_entry(entries[0], how)
     if len(file) == 0:
         raise BadInputError(f"{path} holds no rows; give a file with daily bars")
     problems: list[str] = []
@@ -57,7 +54,7 @@ def read_table(
         file = only_tickers(file, tickers)
     if progress is not None:
         progress(1, 1)
-    return assemble([file], problems, [], given_order=given.date_order, default_exchange=default_exchange)
+    return assemble([file], problems, [], given_order=how.given.date_order, default_exchange=default_exchange)
 
 
 def only_tickers(file: FileBars, tickers: Sequence[str]) -> FileBars:
@@ -78,4 +75,11 @@ def only_tickers(file: FileBars, tickers: Sequence[str]) -> FileBars:
         values={f: x[keep] for f, x in file.values.items()},
         fault=file.fault[keep],
         sent={int(place[r]): cells for r, cells in file.sent.items() if keep[r]},
+        again=None if file.again is None else partial(_again, file.again, np.flatnonzero(keep)),
     )
+
+
+def _again(ask: Again, origin: np.ndarray, rows: np.ndarray) -> dict[int, tuple[str, ...]]:
+    """Cells of the rows of a part of a file, whose rows stand at `origin` in the whole."""
+    found = ask(origin[rows])
+    return {int(row): found[int(at)] for row, at in zip(rows, origin[rows]) if int(at) in found}
