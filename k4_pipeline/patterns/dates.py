@@ -1,15 +1,13 @@
 """Dates of files made elsewhere: many spellings in, whole days out, and nothing swapped in silence.
 
-Understood: ISO (2015-03-02, 2015/3/2, with or without time and zone), 20150302, month names (2 Mar 2015, Mar 2, 2015),
-02.03.2015 (day first, as everywhere where dots are used), and day/month/year or month/day/year. Which of the last two
-a column uses is decided once for the whole column, never row by row; where the file does not tell, reading stops with
-an error. Two-digit years are refused.
+One written date is read as a file of bars has it read (`market/dialect/dates.py`). Whether a column writes day/month or
+month/day is decided once for the whole column, never row by row; where the file does not tell, reading stops with an
+error.
 """
 
 from __future__ import annotations
 
 import datetime as dt
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from zoneinfo import ZoneInfo
@@ -18,21 +16,17 @@ import numpy as np
 import pandas as pd
 
 from k4_pipeline.errors import BadInputError
+from k4_pipeline.market.dialect.dates import Written, in_one_language, read_date
+from k4_pipeline.market.instants import sessions_of
 
 NO_DAY = np.int32(-(2**31))
 MISSING_TEXT = frozenset({"", "nan", "nat", "none", "null", "<na>", "na", "n/a"})
-
-_TAIL = r"(?:[T ]\s*(?P<time>\d{1,2}:\d{2}(?::\d{2}(?:[.,]\d+)?)?))?\s*(?P<zone>Z|UTC|GMT|[+-]\d{2}:?\d{2}|[+-]\d{2})?$"
-_ISO = re.compile(r"^(\d{4})([-/.])(\d{1,2})\2(\d{1,2})" + _TAIL, re.IGNORECASE)
-_COMPACT = re.compile(r"^(\d{4})(\d{2})(\d{2})(?:\.0)?$")
-_NUMERIC = re.compile(r"^(\d{1,2})([-/.])(\d{1,2})\2(\d{4})" + _TAIL, re.IGNORECASE)
-_SHORT_YEAR = re.compile(r"^\d{1,2}[-/.]\d{1,2}[-/.]\d{2}(\D|$)")
-_NAMED = re.compile(
-    r"^(?:(?P<d1>\d{1,2})[-/. ]+(?P<m1>[A-Za-z]{3,9})|(?P<m2>[A-Za-z]{3,9})[-/. ]+(?P<d2>\d{1,2}))"
-    r"(?:st|nd|rd|th)?[-/., ]+(?P<y>\d{4})" + _TAIL,
-    re.IGNORECASE,
-)
-_MONTH_NAMES = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_CAUSES = {
+    "": "does not exist",
+    "year of two digits": "has a year of two digits; write it with four",
+    "not understood": "is not understood; write it as YYYY-MM-DD",
+    "time": "has a time that does not exist",
+}
 
 
 @dataclass
@@ -41,7 +35,7 @@ class _Column:
 
     day: np.ndarray  # (n,) int32
     problem: np.ndarray  # (n,) object
-    numeric: dict[int, tuple[int, int, int, str]] = field(default_factory=dict)  # row -> first, second, year, tail
+    numeric: dict[int, tuple[str, Written]] = field(default_factory=dict)  # row -> text and its readings
     order: bool | None = None  # True: day first
 
 
@@ -56,26 +50,11 @@ class ParsedDates:
     problem: np.ndarray
 
 
-def _session_day(year: int, month: int, day: int, time: str, zone: str, exchange_zone: ZoneInfo | None) -> int:
-    """The session a written instant belongs to, in days since 1970-01-01.
-
-    A date alone, a time without a zone, and midnight in whatever zone mean the date as written: people store sessions
-    like that. Another time with a zone is an instant: its date in the exchange's own zone (2015-03-01 16:00Z is the
-    session of 2 March in Kuala Lumpur).
-    """
-    written = dt.date(year, month, day)
-    parts = [float(p.replace(",", ".")) for p in time.split(":")] if time else []
-    if not zone or not any(parts) or exchange_zone is None:
-        return (written - dt.date(1970, 1, 1)).days
-    if zone.upper() in ("Z", "UTC", "GMT"):
-        offset = dt.timedelta(0)
-    else:
-        sign = -1 if zone[0] == "-" else 1
-        digits = zone[1:].replace(":", "").ljust(4, "0")
-        offset = sign * dt.timedelta(hours=int(digits[:2]), minutes=int(digits[2:4]))
-    seconds = parts[0] * 3600 + parts[1] * 60 + (parts[2] if len(parts) > 2 else 0.0)
-    instant = dt.datetime(year, month, day, tzinfo=dt.timezone(offset)) + dt.timedelta(seconds=seconds)
-    return (instant.astimezone(exchange_zone).date() - dt.date(1970, 1, 1)).days
+def _session(day: int, written: Written, zone: ZoneInfo | None) -> int:
+    """The session of a written date; of an instant, its date in the zone of the exchange."""
+    if day == NO_DAY or written.offset is None or zone is None:
+        return day
+    return int(sessions_of(np.array([day * 86_400 + written.wall - written.offset * 60]), zone)[0])
 
 
 def _timestamp_day(value: dt.datetime, zone: ZoneInfo | None) -> int:
@@ -84,67 +63,66 @@ def _timestamp_day(value: dt.datetime, zone: ZoneInfo | None) -> int:
     return (value.date() - dt.date(1970, 1, 1)).days
 
 
-def _read_value(column: _Column, row: int, value: object, zone_of_row: Callable[[int], ZoneInfo | None]) -> None:
-    """Put one value as sent into `column`: a day, a problem, or a numeric date that waits for the column's order."""
+def _as_sent(value: object) -> object:
+    """None where missing; dates as they are; anything else as text."""
     if value is None or value is pd.NaT or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
-        return
+        return None
     if isinstance(value, np.datetime64):
         value = pd.Timestamp(value)
-    if isinstance(value, dt.datetime):
-        column.day[row] = _timestamp_day(value, zone_of_row(row))
-        return
     if isinstance(value, dt.date):
-        column.day[row] = (value - dt.date(1970, 1, 1)).days
-        return
+        return value
     text = str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
-    if text.lower() in MISSING_TEXT:
-        return
-    try:
-        if m := _ISO.match(text):
-            ymd = int(m[1]), int(m[3]), int(m[4])
-            column.day[row] = _session_day(*ymd, m["time"] or "", m["zone"] or "", zone_of_row(row))
-        elif m := _COMPACT.match(text):
-            column.day[row] = _session_day(int(m[1]), int(m[2]), int(m[3]), "", "", None)
-        elif (m := _NUMERIC.match(text)) and m[2] == ".":
-            ymd = int(m[4]), int(m[3]), int(m[1])
-            column.day[row] = _session_day(*ymd, m["time"] or "", m["zone"] or "", zone_of_row(row))
-        elif m:
-            column.numeric[row] = int(m[1]), int(m[3]), int(m[4]), f"{m['time'] or ''}|{m['zone'] or ''}"
-        elif (m := _NAMED.match(text)) and (m["m1"] or m["m2"]).lower()[:3] in _MONTH_NAMES:
-            day, month = int(m["d1"] or m["d2"]), _MONTH_NAMES.index((m["m1"] or m["m2"]).lower()[:3]) + 1
-            column.day[row] = _session_day(int(m["y"]), month, day, m["time"] or "", m["zone"] or "", zone_of_row(row))
-        elif _SHORT_YEAR.match(text):
-            column.problem[row] = f"date {text!r} has a year of two digits; write it with four"
-        else:
-            column.problem[row] = f"date {text!r} is not understood; write it as YYYY-MM-DD"
-    except ValueError as error:
-        column.problem[row] = f"date {text!r} does not exist ({error})"
+    return None if text.lower() in MISSING_TEXT else text
+
+
+def _read_column(values: list[object], zone_of_row: Callable[[int], ZoneInfo | None]) -> _Column:
+    """Every value as a day, a problem, or a numeric date that waits for the column's order."""
+    n = len(values)
+    column = _Column(np.full(n, NO_DAY, dtype=np.int32), np.full(n, "", dtype=object))
+    sent = [_as_sent(value) for value in values]
+    texts = sorted({value for value in sent if isinstance(value, str)})
+    in_words = dict(zip(texts, in_one_language(texts)))
+    serials: list[int] = []
+    for row, value in enumerate(sent):
+        if isinstance(value, dt.datetime):
+            column.day[row] = _timestamp_day(value, zone_of_row(row))
+        elif isinstance(value, dt.date):
+            column.day[row] = (value - dt.date(1970, 1, 1)).days
+        elif isinstance(value, str):
+            written = read_date(in_words[value])
+            if written.serial:
+                serials.append(row)
+            if written.numeric:
+                column.numeric[row] = value, written
+            elif written.first == NO_DAY:
+                column.problem[row] = f"date {value!r} {_CAUSES[written.cause]}"
+            else:
+                column.day[row] = _session(written.first, written, zone_of_row(row))
+    if serials and column.numeric:
+        for row in (*serials, *column.numeric):
+            column.problem[row] = f"date {sent[row]!r}: a spreadsheet rewrote others; day and month may be swapped"
+        column.day[serials] = NO_DAY
+        column.numeric.clear()
+    return column
 
 
 def _own_order(name: str, column: _Column) -> bool | None:
     """Day first (True), month first (False) or not decided (None) by the column's own values."""
-    day_first = next((r for r, (a, b, *_) in column.numeric.items() if a > 12 >= b), None)
-    month_first = next((r for r, (a, b, *_) in column.numeric.items() if b > 12 >= a), None)
+    day_first = next((r for r, (_, w) in column.numeric.items() if w.second == NO_DAY != w.first), None)
+    month_first = next((r for r, (_, w) in column.numeric.items() if w.first == NO_DAY != w.second), None)
     if day_first is not None and month_first is not None:
-        a, b, year, _ = column.numeric[day_first]
-        c, d, other, _ = column.numeric[month_first]
         raise BadInputError(
-            f"column {name} writes some dates day first (row {day_first + 1}: {a}/{b}/{year}) and some month first "
-            f"(row {month_first + 1}: {c}/{d}/{other}); the others cannot be told apart. Write the dates as YYYY-MM-DD"
+            f"column {name} writes some dates day first (row {day_first + 1}: {column.numeric[day_first][0]}) and some "
+            f"month first (row {month_first + 1}: {column.numeric[month_first][0]}); the others cannot be told apart. "
+            "Write the dates as YYYY-MM-DD"
         )
     return None if day_first is None and month_first is None else day_first is not None
 
 
 def _days(column: _Column, order: bool, zone_of_row: Callable[[int], ZoneInfo | None]) -> dict[int, int]:
     """The numeric dates of a column read in one order; rows whose date does not exist are left out."""
-    out = {}
-    for row, (a, b, year, tail) in column.numeric.items():
-        time, zone = tail.split("|")
-        try:
-            out[row] = _session_day(year, *((b, a) if order else (a, b)), time, zone, zone_of_row(row))
-        except ValueError:
-            continue
-    return out
+    days = {r: _session(w.first if order else w.second, w, zone_of_row(r)) for r, (_, w) in column.numeric.items()}
+    return {row: day for row, day in days.items() if day != NO_DAY}
 
 
 def _decide(
@@ -158,7 +136,7 @@ def _decide(
     borrowed = {c.order for c in columns.values() if c.order is not None}
     if len(borrowed) == 1:
         return borrowed.pop()
-    if all(a == b for a, b, *_ in column.numeric.values()):
+    if all(w.first == w.second for _, w in column.numeric.values()):
         return True
     if is_session is not None:
         fits = [
@@ -168,9 +146,9 @@ def _decide(
         ]
         if fits[0] != fits[1]:
             return fits[0]
-    row, (a, b, year, _) = next(item for item in column.numeric.items() if item[1][0] != item[1][1])
+    row, (text, _) = next(item for item in column.numeric.items() if item[1][1].first != item[1][1].second)
     raise BadInputError(
-        f"column {name} does not tell day/month from month/day: {len(column.numeric)} dates like {a}/{b}/{year} "
+        f"column {name} does not tell day/month from month/day: {len(column.numeric)} dates like {text} "
         f"(row {row + 1}) and none with a number above 12. Write them as YYYY-MM-DD, or state the order (day_first)"
     )
 
@@ -190,12 +168,7 @@ def parse_date_columns(
     `BadInputError` when a column contradicts itself or `day_first`, or when nothing tells; a single unreadable value is
     a problem of its row.
     """
-    read: dict[str, _Column] = {}
-    for name, values in columns.items():
-        n = len(values)
-        column = read[name] = _Column(np.full(n, NO_DAY, dtype=np.int32), np.full(n, "", dtype=object))
-        for row, value in enumerate(values.tolist()):
-            _read_value(column, row, value, zone_of_row)
+    read = {name: _read_column(values.tolist(), zone_of_row) for name, values in columns.items()}
     for name, column in read.items():
         column.order = _own_order(name, column)
         if day_first is not None and column.order not in (None, day_first):
@@ -214,9 +187,9 @@ def parse_date_columns(
     for name, order in orders.items():
         column = read[name]
         days = _days(column, order, zone_of_row)
-        for row, (a, b, year, _) in column.numeric.items():
+        for row, (text, _) in column.numeric.items():
             if row in days:
                 column.day[row] = days[row]
             else:
-                column.problem[row] = f"date '{a}/{b}/{year}' does not exist ({'day' if order else 'month'} first)"
+                column.problem[row] = f"date {text!r} does not exist ({'day' if order else 'month'} first)"
     return {name: ParsedDates(column.day, column.problem) for name, column in read.items()}

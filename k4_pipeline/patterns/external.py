@@ -20,6 +20,7 @@ from k4_pipeline.config import PatternConfig
 from k4_pipeline.errors import BadInputError
 from k4_pipeline.market.bars import Bars, to_dates
 from k4_pipeline.market.calendar import exchange_of
+from k4_pipeline.market.series import original_ticker
 from k4_pipeline.patterns.boundaries import boundary_reasons
 from k4_pipeline.patterns.dates import NO_DAY, parse_date_columns
 from k4_pipeline.patterns.external_file import (
@@ -58,6 +59,10 @@ class _Rows:
         self.raw, self.bars, self.config = raw, bars, config
         self.n = len(raw)
         self.tickers = ticker_names(raw["ticker"])  # (n,) object
+        # A ticker used again by another company is several listings in the bars (CAR, CAR#2): a file may name either.
+        self.listings: dict[str, list[str]] = {}
+        for name in bars.tickers:
+            self.listings.setdefault(original_ticker(str(name)), []).append(str(name))
         self.problems = np.full(self.n, "", dtype=object)
         self.start = self.activation = self.snapshot = np.full(self.n, -1, dtype=np.int64)  # rows in the bars
         self.activation_given = np.zeros(self.n, dtype=bool)
@@ -73,16 +78,22 @@ class _Rows:
             self.problems[row] = text if isinstance(text, str) else text(int(row))
 
     def check_tickers(self) -> None:
-        known = set(self.bars.tickers.tolist())
+        known = {*self.listings, *self.bars.tickers.tolist()}
         self.refuse(self.tickers == "", "ticker is empty")
         self.refuse(np.array([t not in known for t in self.tickers]), lambda r: f"ticker {self.tickers[r]} has no bars")
+
+    def listing(self, ticker: str, day: int) -> str:
+        """The listing of a ticker that has a bar on a day; "" when none has."""
+        names = np.array(self.listings.get(ticker, [ticker]), dtype=object)
+        hits = np.flatnonzero(self.bars.locate(names, np.full(len(names), day)) >= 0)
+        return str(names[hits[0]]) if len(hits) else ""
 
     def place(self, day_first: bool | None, default_exchange: str) -> None:
         """Dates to rows of the bars; a missing activation bar is where the scanner would have it."""
         without_bars = ~self.sound
 
         def is_session(row: int, day: int) -> bool:
-            return bool(without_bars[row]) or self.bars.locate(self.tickers[[row]], np.array([day]))[0] >= 0
+            return bool(without_bars[row]) or self.listing(self.tickers[row], day) != ""
 
         zones = {t: _exchange_zone(exchange_of(t, default_exchange)) for t in sorted(set(self.tickers))}
         columns = [c for c in ("start_date", "activation_date", "snapshot_date") if c in self.raw]
@@ -93,6 +104,8 @@ class _Rows:
             is_session=is_session,
         )
         rows = {}
+        for row, day in enumerate(dates["snapshot_date"].day):
+            self.tickers[row] = self.listing(self.tickers[row], int(day)) or self.tickers[row]
         for column in columns:
             day, problem = dates[column].day, dates[column].problem
             self.refuse(problem != "", _unread(column, problem))
@@ -129,10 +142,8 @@ class _Rows:
         sound = self.sound
         if sound.any():
             high[sound], low[sound] = _window_extremes(self.bars, self.start[sound], self.activation[sound])
-        upper, lower, power = (
-            parse_numbers(self.raw[c], c, self.problems) if c in self.raw else np.full(self.n, np.nan)
-            for c in BOUNDARIES
-        )
+        given = parse_numbers({c: self.raw[c] for c in BOUNDARIES if c in self.raw}, self.problems)
+        upper, lower, power = (given.get(c, np.full(self.n, np.nan)) for c in BOUNDARIES)
         computed = np.isnan(upper) | np.isnan(lower)
         upper = np.where(np.isnan(upper), high, upper)
         lower = np.where(np.isnan(lower), low, lower)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 import warnings
 from pathlib import Path
@@ -13,6 +14,9 @@ import pyarrow.parquet as pq
 
 from k4_pipeline.config import CLASS_NAMES, N_CLASSES
 from k4_pipeline.errors import BadInputError
+from k4_pipeline.market.dialect.encoding import to_utf8
+from k4_pipeline.market.dialect.numbers import PRICES
+from k4_pipeline.market.files.columns import value_columns
 from k4_pipeline.patterns.dates import MISSING_TEXT
 
 REQUIRED = ("ticker", "start_date", "snapshot_date")
@@ -42,14 +46,15 @@ def _normalise(name: object) -> str:
 
 
 def _read_csv(path: Path) -> pd.DataFrame:
-    with path.open(encoding="utf-8-sig") as stream:
-        header = stream.readline()
-    separator = max((",", ";", "\t", "|"), key=header.count)
+    data, _ = to_utf8(path.read_bytes(), f"snapshot file {path}", None, lambda text: "ticker" in text.lower())
+    separator = max((",", ";", "\t", "|"), key=data.partition(b"\n")[0].decode().count)
     # Everything as text, and no word taken for a missing value: NA and NAN are tickers.
     with warnings.catch_warnings():
         # A row longer than the header would be cut off, or shift the columns, with nothing but a warning.
         warnings.simplefilter("error", pd.errors.ParserWarning)
-        return pd.read_csv(path, sep=separator, dtype=str, keep_default_na=False, encoding="utf-8-sig", index_col=False)
+        frame = pd.read_csv(io.BytesIO(data), sep=separator, dtype=str, keep_default_na=False, index_col=False)
+    frame.attrs["delimiter"] = separator
+    return frame
 
 
 def _read_parquet(path: Path) -> pd.DataFrame:
@@ -127,14 +132,25 @@ def parse_outcomes(column: pd.Series) -> tuple[pd.Series, np.ndarray]:
     return pd.Series(pd.arrays.IntegerArray(classes, missing), name="outcome_class"), problems
 
 
-def parse_numbers(column: pd.Series, name: str, problems: np.ndarray) -> np.ndarray:
-    """float64 (n,), NaN where missing; a text that is no number becomes a problem of its row."""
-    out = np.full(len(column), np.nan)
-    for row, value in enumerate(column.tolist()):
-        if pd.isna(value) or str(value).strip().lower() in MISSING_TEXT:
-            continue
-        try:
-            out[row] = float(value)
-        except (TypeError, ValueError):
-            problems[row] = problems[row] or f"{name} {value!r} is not a number"
+def parse_numbers(columns: dict[str, pd.Series], problems: np.ndarray) -> dict[str, np.ndarray]:
+    """float64 (n,) by column, NaN where missing. The decimal sign is decided once for all of them, as in files of bars;
+    a text that is no number, or one of two readings, becomes a problem of its row."""
+    texts = {
+        name: pa.array(column.to_numpy(dtype=np.float64, na_value=np.nan))
+        if column.dtype.kind in "fiu"
+        else pa.array([None if pd.isna(v) else str(v).strip() for v in column.tolist()], pa.string())
+        for name, column in columns.items()
+    }
+    delimiter = next((str(c.attrs.get("delimiter", "")) for c in columns.values()), "")
+    fields = dict(zip(PRICES, columns))  # any field of a bar that is no volume
+    values, unclear, form = value_columns({f: texts[name] for f, name in fields.items()}, delimiter, None)
+    out = {}
+    for field, name in fields.items():
+        out[name] = values[field]
+        for row in np.flatnonzero(np.isnan(values[field])):
+            text = texts[name][int(row)].as_py()
+            if field in unclear and unclear[field][row]:
+                problems[row] = problems[row] or f"{name} {text!r} has two readings: {form.problem}"
+            elif isinstance(text, str) and text.lower() not in MISSING_TEXT:
+                problems[row] = problems[row] or f"{name} {text!r} is not a number"
     return out

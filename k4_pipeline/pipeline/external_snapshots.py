@@ -34,13 +34,15 @@ class TakenOver:
 def fetch_missing(raw: RawBars, source: SourceConfig, raw_dir: Path, progress: Progress | None = None) -> RawBars:
     """`raw` with the bars of the snapshot file's tickers that it lacks, when the policy is to fetch them."""
     from k4_pipeline.market.coverage import universe_coverage
+    from k4_pipeline.market.series import original_ticker
     from k4_pipeline.market.sources.base import RawBars
     from k4_pipeline.market.sources.yfinance_source import fetch
     from k4_pipeline.patterns.external_file import read_snapshot_tickers
 
     if not source.snapshots_path or source.missing_tickers != "fetch":
         return raw
-    report = universe_coverage(read_snapshot_tickers(source.snapshots_path), raw.frame["ticker"].astype(str).unique())
+    wanted = {original_ticker(t) for t in read_snapshot_tickers(source.snapshots_path)}  # CAR#2 is sent as CAR
+    report = universe_coverage(wanted, raw.frame["ticker"].astype(str).unique())
     if not report.n_missing:
         return raw
     got = fetch(report.missing_tickers, raw_dir, start=source.start, progress=progress)

@@ -238,7 +238,7 @@ def both_ways(tmp_path) -> tuple[Bars, pd.DataFrame]:
 
 def test_a_file_that_nothing_decides_is_refused_and_the_setting_settles_it(tmp_path):
     bars, frame = both_ways(tmp_path)
-    with pytest.raises(BadInputError, match=r"start_date does not tell day/month .* 3/5/2010 \(row 1\)"):
+    with pytest.raises(BadInputError, match=r"start_date does not tell day/month .* 03/05/2010 \(row 1\)"):
         read(tmp_path, frame, bars)
     day_first = read(tmp_path, frame, bars, day_first=True).snapshots
     assert day_first["start_date"].tolist() == [pd.Timestamp("2010-05-03")]
@@ -425,3 +425,38 @@ def test_a_hundred_thousand_rows_are_read_in_seconds(tmp_path, bars, labeled):
     found = read(tmp_path, many, bars)
     assert found.counts["used"] == len(frame)
     assert (dt.datetime.now() - started).total_seconds() < 30
+
+
+def test_numbers_dates_and_encoding_are_read_as_in_files_of_bars(tmp_path, bars, labeled):
+    frame = original_form(labeled).head(40)
+    plain = read(tmp_path, frame, bars).snapshots
+    months = ["Jan", "Feb", "Mrz", "Apr", "Mai", "Jun", "Jul", "Aug", "Sep", "Okt", "Nov", "Dez"]
+    german = frame.copy()
+    for column in ("start_date", "snapshot_date"):
+        days = pd.to_datetime(frame[column])
+        german[column] = [f"{d.day}. {months[d.month - 1]} {d.year}" for d in days]
+    for column in ("upper_boundary", "lower_boundary", "power_boundary"):
+        german[column] = [repr(float(v)).replace(".", ",") for v in frame[column]]
+    path = tmp_path / "german.csv"
+    german.assign(Börse="Zürich").to_csv(path, sep=";", index=False, encoding="latin-1")
+    assert_frame_equal(read_snapshot_file(path, bars, SMALL).snapshots, plain)
+
+
+def test_a_boundary_of_two_readings_is_refused(tmp_path, bars, labeled):
+    frame = original_form(labeled).head(3)
+    whole = frame.assign(upper_boundary="1.200", lower_boundary="1.100", power_boundary="1.300")
+    whole.to_csv(tmp_path / "whole.csv", sep=";", index=False)
+    with pytest.raises(BadInputError, match=r"upper_boundary '1.200' has two readings"):
+        read_snapshot_file(tmp_path / "whole.csv", bars, SMALL)
+
+
+def test_a_file_may_name_a_ticker_that_was_used_again_either_way(tmp_path):
+    one, other = random_bars(31, n_tickers=1), random_bars(32, n_tickers=1)
+    name = str(one.tickers[0])
+    later = other.to_frame().assign(ticker=f"{name}#2", date=lambda f: f["date"] + pd.Timedelta(days=5000))
+    bars = Bars.from_frame(pd.concat([one.to_frame(), later], ignore_index=True))
+    scanned = make_snapshots(bars, SMALL)
+    assert scanned["ticker"].nunique() == 2
+    frame = scanned[["ticker", "start_date", "snapshot_date"]]
+    assert_frame_equal(read(tmp_path, frame, bars).snapshots, scanned)
+    assert_frame_equal(read(tmp_path, frame.assign(ticker=name), bars).snapshots, scanned)
