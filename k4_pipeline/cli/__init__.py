@@ -20,6 +20,7 @@ class Commands(LazyGroup):
             "walk_forward",
             "Model, baselines and best possible at several dates, pooled.",
         ),
+        "tune": ("k4_pipeline.cli.tune", "tune", "Search for better settings inside one fold; trials are kept."),
         "data": ("k4_pipeline.cli.data", "app", "Read and clean a source, and say what was refused and why."),
         "report": ("k4_pipeline.cli.report", "report", "Show, render or open the validation report."),
         "signals": ("k4_pipeline.cli.signals", "signals", "Today's open patterns, best first."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -21,25 +22,15 @@ from k4_pipeline.cli.common import (
     source_named,
 )
 from k4_pipeline.config import FILE_SOURCES
-from k4_pipeline.errors import ConfigError
+from k4_pipeline.errors import BadInputError, ConfigError
 from k4_pipeline.options import OPTIONS, apply_assignments, apply_options
 from k4_pipeline.settings import load_settings
-
-SHOWN = {
-    "k4_auc": "AUC",
-    "k4_lift": "lift",
-    "k4_recall_top_10pct_monthly": "r10",
-    "k4_auc_inside_volatility": "in vol",
-    "log_loss": "log loss",
-    "ev_correlation_pearson": "EV r",
-    "k4_calibration_error": "ECE",
-}
 
 
 @explained
 def walk_forward(
-    first: Annotated[str, typer.Option("--from", help="First as-of date: YYYY, YYYY-MM or YYYY-MM-DD.")],
-    last: Annotated[str, typer.Option("--to", help="Last as-of date, included.")],
+    first: Annotated[str | None, typer.Option("--from", help="First as-of date: YYYY, YYYY-MM or YYYY-MM-DD.")] = None,
+    last: Annotated[str | None, typer.Option("--to", help="Last as-of date, included.")] = None,
     every: Annotated[int, typer.Option("--every", help="Months between two dates, and months tested after each.")] = 12,
     source: Annotated[str | None, typer.Option(help="simulated (default), folder or table.")] = None,
     path: Annotated[
@@ -66,6 +57,15 @@ def walk_forward(
         list[str] | None, typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Any other setting.")
     ] = None,
     workers: Annotated[int, typer.Option(help="Partitions at the same time; 0: as many as cores allow.")] = 0,
+    ablation: Annotated[
+        bool, typer.Option("--ablation", help="What the sequence is for: one network with all bars, some, or none.")
+    ] = False,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Write the tables to this file, as the model card has them.")
+    ] = None,
+    result_file: Annotated[
+        Path | None, typer.Option("--result", help="Show a kept result (or write its --markdown); nothing is computed.")
+    ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress.")] = False,
     json_: bool = JsonOption,
     home: Path | None = HomeOption,
@@ -84,6 +84,12 @@ def walk_forward(
     kind = source_named(source, path[0] if path else None)
     for one in path or []:
         require_path(kind, one)
+    if result_file is not None:
+        result = kept_result(result_file)
+        deliver(result, json_, markdown)
+        return
+    if first is None or last is None:
+        raise ConfigError("give --from and --to, the first and the last as-of date (or --result FILE)")
     paths = [str(p.expanduser().absolute()) for p in path or []]
     given: dict[str, Any] = {
         "source": kind,
@@ -114,7 +120,8 @@ def walk_forward(
     config = dataclasses.replace(config, split=dataclasses.replace(config.split, test_months=every))
     began = time.monotonic()
     with TerminalProgress(err_console(), quiet=quiet) as progress:
-        result = domain.walk_forward(config, dates, paths=paths, workers=workers, progress_of=progress.of)
+        compute = domain.sequence_ablation if ablation else domain.walk_forward
+        result = compute(config, dates, paths=paths, workers=workers, progress_of=progress.of)
     result = {
         "settings": {"from": dates[0], "to": dates[-1], "every_months": every, "paths": paths},
         "trials": count_trials(base.home, config) + 1,
@@ -123,6 +130,27 @@ def walk_forward(
     }
     result = json_safe(result)
     result["stored"] = str(keep_result(base.home, config, result))
+    deliver(result, json_, markdown)
+
+
+def kept_result(path: Path) -> dict[str, Any]:
+    """A result as `--json` printed it, or as the home folder keeps it."""
+    try:
+        found = json.loads(path.read_text())
+        found = found.get("result", found)
+        found["pooled"]["model"], found["partitions"], found["settings"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as problem:
+        raise BadInputError(f"{path} is no walk-forward result ({problem!r}); give what --json printed") from problem
+    return found
+
+
+def deliver(result: dict[str, Any], json_: bool, markdown: Path | None) -> None:
+    """Print the result, and write its page where one is wanted."""
+    from k4_pipeline.report.walk_forward import page
+    from k4_pipeline.storage import atomic_write_text
+
+    if markdown is not None:
+        atomic_write_text(markdown, page(result))
     if json_:
         print_json(result)
     else:
@@ -133,19 +161,21 @@ def show(result: dict[str, Any]) -> None:
     """One table per partition and the pooled one, then what they say."""
     from rich.table import Table
 
+    from k4_pipeline.report.walk_forward import COLUMNS, methods_in
+
     console = out_console()
     for part in [*result["partitions"], {"as_of": "all dates pooled", **result["pooled"]}]:
         table = Table(title=f"{part['as_of']}: {part['n']:,} rows, {part['n_k4']} K4", title_justify="left")
         table.add_column("method")
-        for title in SHOWN.values():
+        for title in COLUMNS.values():
             table.add_column(title, justify="right")
-        methods = {"model": part["model"], **part["baselines"]}
-        if "best_possible" in part:
-            methods["best_possible"] = part["best_possible"]
-        for name, found in methods.items():
-            cells = [found.get(key) for key in SHOWN]
+        for name, found in methods_in(part).items():
+            cells = [found.get(key) for key in COLUMNS]
             table.add_row(name.replace("_", " "), *("-" if c is None else f"{c:.3f}" for c in cells))
         console.print(table)
     for sentence in result["pooled"]["headline"]:
         console.print(sentence)
-    console.print(f"Trial {result['trials']} on these bars. {result['seconds']} s. Kept in {result['stored']}")
+    if "answer" in result:
+        console.print(result["answer"])
+    kept = result.get("stored", "the file given")
+    console.print(f"Trial {result['trials']} on these bars. {result['seconds']} s. Kept in {kept}")

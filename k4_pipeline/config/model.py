@@ -29,6 +29,8 @@ class ModelConfig:
     preset: Literal["micro", "tiny", "compact", "small", "base", "large"] = "small"  # size
     dropout: float = 0.1  # inside the blocks
     head_dropout: float | None = None  # of the dense layers; None: as dropout
+    bars: int = 50  # how many of the last bars a network of sequences sees
+    shuffled: bool = False  # whether it sees them out of order, the last one excepted: for the ablation
     # of the selective scan; the numbers are the same to rounding
     backend: Literal["auto", "naive", "cpu", "triton", "mamba_ssm"] = "auto"
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from k4_pipeline.config import SEQUENCE_BARS
 from k4_pipeline.kernels.dropout import Dropout
 from k4_pipeline.models.beside import BesideSequence
 from k4_pipeline.models.head import DenseHead, MaskedPool
 from k4_pipeline.models.input_layer import InputLayer
 from k4_pipeline.models.presets import Sizes
+from k4_pipeline.models.view import seen
 
 
 class BiLSTMClassifier(nn.Module):
@@ -29,8 +31,11 @@ class BiLSTMClassifier(nn.Module):
         dropout: float = 0.0,
         head_dropout: float = 0.0,
         n_context: int = 0,
+        bars: int = SEQUENCE_BARS,
+        shuffled: bool = False,
     ) -> None:
         super().__init__()
+        self.view = (bars, shuffled)
         d_model, hidden = sizes.d_model, sizes.lstm_hidden
         self.input = InputLayer(n_features, d_model)
         self.layers = nn.ModuleList(
@@ -56,6 +61,7 @@ class BiLSTMClassifier(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor, context: Tensor | None = None) -> Tensor:
         """Logits (batch, n_classes) of x (batch, length, n_features), mask (batch, length) bool and the context."""
+        x, mask = seen(x, mask, *self.view)
         valid = mask.unsqueeze(-1)  # (batch, length, 1)
         hidden = self.input(x, mask)
         for layer in self.layers:

@@ -29,6 +29,8 @@ def build_model(
     Random initialisation from torch's global generator (training/seeding.py fixes it). `seq_len` is recorded for the
     checkpoint; the architectures themselves take any length. Raises `ConfigError` for unknown names.
     """
+    if not 1 <= config.bars <= SEQUENCE_BARS:
+        raise ConfigError(f"model.bars is {config.bars}; a sequence has 1 to {SEQUENCE_BARS} bars")
     sizes = sizes_of(config.preset)
     head_dropout = config.dropout if config.head_dropout is None else config.head_dropout
     model: nn.Module
@@ -41,10 +43,19 @@ def build_model(
             head_dropout=head_dropout,
             backend=config.backend,
             n_context=n_context,
+            bars=config.bars,
+            shuffled=config.shuffled,
         )
     elif config.architecture == "bilstm":
         model = BiLSTMClassifier(
-            sizes, n_features, n_classes, dropout=config.dropout, head_dropout=head_dropout, n_context=n_context
+            sizes,
+            n_features,
+            n_classes,
+            dropout=config.dropout,
+            head_dropout=head_dropout,
+            n_context=n_context,
+            bars=config.bars,
+            shuffled=config.shuffled,
         )
     elif config.architecture == "no_sequence":
         model = NoSequence(sizes, n_features, n_classes, dropout=head_dropout, n_context=n_context)

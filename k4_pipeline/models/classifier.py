@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from k4_pipeline.config import SEQUENCE_BARS
 from k4_pipeline.kernels import cpu_blocks
 from k4_pipeline.models.attention import MaskedSelfAttention
 from k4_pipeline.models.beside import BesideSequence
@@ -11,6 +12,7 @@ from k4_pipeline.models.head import DenseHead, MaskedPool
 from k4_pipeline.models.input_layer import InputLayer
 from k4_pipeline.models.mamba import MambaBlock, MambaMixer, rescale_residual_projections
 from k4_pipeline.models.presets import Sizes
+from k4_pipeline.models.view import seen
 
 
 class MambaAttention(nn.Module):
@@ -26,9 +28,12 @@ class MambaAttention(nn.Module):
         head_dropout: float = 0.0,
         backend: str = "auto",
         n_context: int = 0,
+        bars: int = SEQUENCE_BARS,
+        shuffled: bool = False,
     ) -> None:
         super().__init__()
         d_model = sizes.d_model
+        self.view = (bars, shuffled)
         self.backend = backend
         self.input = InputLayer(n_features, d_model, backend)
         self.blocks = nn.ModuleList(
@@ -58,6 +63,7 @@ class MambaAttention(nn.Module):
 
         Every row needs one valid bar or more; `check_mask` says so in words and is called by what feeds the model.
         """
+        x, mask = seen(x, mask, *self.view)
         first_valid = mask.shape[1] - mask.sum(dim=1)  # (batch,)
         plain = x.shape[1] > 0 and x.shape[-1] == self.input.in_features
         if plain and cpu_blocks.takes(x, self.backend, self):

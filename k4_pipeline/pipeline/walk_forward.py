@@ -1,36 +1,31 @@
 """A walk-forward backtest in memory: the data stages once, then split, fit, baselines and metrics of every as-of date.
 
-Partitions run side by side, each in a process of its own with its share of the cores; panel and context are mapped,
-not copied. The test spans do not overlap, so the rows of all partitions together are the pooled table.
+Partitions run side by side (`side_by_side`). The test spans do not overlap, so the rows of all partitions together are
+the pooled table.
 """
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import multiprocessing
-import os
-import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from k4_pipeline._numba import n_threads
 from k4_pipeline.config import K4, IntegrityConfig, PipelineConfig, SourceConfig
 from k4_pipeline.errors import BadInputError, ConfigError
 from k4_pipeline.evaluation import metrics, validation
 from k4_pipeline.evaluation.walk_forward import flat
 from k4_pipeline.market import sources
 from k4_pipeline.market.sources.base import RawBars
-from k4_pipeline.pipeline import baselines, stages
+from k4_pipeline.pipeline import ablation, baselines, stages
+from k4_pipeline.pipeline.side_by_side import each
 from k4_pipeline.progress import Progress
 
+_FACTS = {"certificate": "certificate", "tiers": "promises"}
 _FIRST_OF = {4: "{}-01-01", 7: "{}-01"}
 
 
@@ -136,7 +131,7 @@ def run_partition(path: stages.PipelineRun, as_of: str) -> Partition:
         "train_k4": int((train["outcome_class"] == K4).sum()),
         "last_label_known": str(train["label_end_date"].max().date()),
         "calibration": path.fitted.calibrator.meta,
-        "certificates": path.fitted.certificates.to_dict(),
+        **{_FACTS[k]: v for k, v in validation.certified(scored, path.fitted.certificates).items()},
         "seconds": clock.laps,
     }
     return Partition(as_of, scored, table, facts, result)
@@ -151,73 +146,6 @@ def evaluated(scored: pd.DataFrame, beside: pd.DataFrame, config: IntegrityConfi
     """The flat metrics of some rows: see `evaluation.walk_forward.flat`."""
     methods, rows = validation.methods_of(scored, beside)
     return flat(metrics.evaluate(methods, rows, config))
-
-
-_held: dict[str, stages.PipelineRun] = {}
-_MAPPED = ("panel", "context")  # what is large: written once and mapped by every process
-_THREADS = ("K4_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")  # read when libraries load
-_GPUS = "CUDA_VISIBLE_DEVICES"
-
-
-def _start(path: stages.PipelineRun, files: dict[str, str], threads: int, turn: Any, gpus: Sequence[str]) -> None:
-    import torch
-
-    torch.set_num_threads(threads)
-    with turn.get_lock():
-        number = turn.value
-        turn.value += 1
-    if gpus:
-        os.environ[_GPUS] = gpus[number % len(gpus)]  # before CUDA is first used in this process
-    _held["path"] = dataclasses.replace(path, **{k: np.load(f, mmap_mode="r") for k, f in files.items()})
-
-
-def _in_process(as_of: str) -> Partition:
-    return run_partition(_held["path"], as_of)
-
-
-def gpus_to_use(device: str) -> list[str]:
-    """The GPUs that partitions are dealt to, as `CUDA_VISIBLE_DEVICES` names them; none where a CPU is used."""
-    import torch
-
-    if device not in ("auto", "cuda"):
-        return []
-    given = [g for g in os.environ.get(_GPUS, "").split(",") if g]
-    return given or [str(i) for i in range(torch.cuda.device_count())]
-
-
-@contextlib.contextmanager
-def _environment(values: dict[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-def _side_by_side(
-    path: stages.PipelineRun, dates: Sequence[str], workers: int, threads: int, add: Callable[[Partition], None]
-) -> None:
-    """Every partition in one of `workers` new processes, which share the GPUs, where there are any."""
-    with tempfile.TemporaryDirectory(prefix="k4-walk-forward-") as folder:
-        files = {}
-        for name in _MAPPED:
-            if isinstance(getattr(path, name, None), np.ndarray):
-                files[name] = str(Path(folder) / f"{name}.npy")
-                np.save(files[name], getattr(path, name))
-        light = dataclasses.replace(path, **{name: np.empty(0, np.float32) for name in files}, _cache={})
-        context = multiprocessing.get_context("spawn")
-        handed = (light, files, threads, context.Value("i", 0), gpus_to_use(path.config.training.device))
-        with (
-            _environment(dict.fromkeys(_THREADS, str(threads))),
-            ProcessPoolExecutor(workers, context, initializer=_start, initargs=handed) as pool,
-        ):
-            for partition in pool.map(_in_process, dates):
-                add(partition)
 
 
 def walk_forward(
@@ -236,24 +164,43 @@ def walk_forward(
     raw = read_sources(config.source, config, paths, label("reading bars"))
     path = stages.build_from_raw(raw, config)
     path.raw, path.rejects = None, None
-    cores = n_threads()
-    workers = min(workers or cores, len(dates), cores)
     done = label("partitions")
     found: list[Partition] = []
-
-    def add(partition: Partition) -> None:
+    for partition in each(run_partition, path, [(as_of,) for as_of in dates], workers):
         found.append(partition)
         if done is not None:
             done(len(found), len(dates))
-
-    if workers > 1:
-        _side_by_side(path, dates, workers, max(1, cores // workers), add)
-    else:
-        for as_of in dates:
-            add(run_partition(path, as_of))
     scored = pd.concat([p.scored for p in found], ignore_index=True)
     beside = pd.concat([p.beside for p in found], ignore_index=True)
     return {
         "partitions": [{"as_of": p.as_of, **p.facts, **p.result} for p in found],
         "pooled": evaluated(scored, beside, config.integrity),
+    }
+
+
+def sequence_ablation(
+    config: PipelineConfig,
+    dates: Sequence[str],
+    *,
+    paths: Sequence[str] = (),
+    workers: int = 0,
+    progress_of: Callable[[str], Progress | None] | None = None,
+) -> dict[str, Any]:
+    """The variants of `ablation` at several dates: `partitions` and `pooled`, and the `answer` in words."""
+    label = progress_of or (lambda _: None)
+    raw = read_sources(config.source, config, paths, label("reading bars"))
+    path = stages.build_from_raw(raw, config)
+    path.raw, path.rejects = None, None
+    done = label("fits")
+    tasks = [(as_of, name) for as_of in dates for name in ablation.VARIANTS]
+    found: dict[str, dict[str, pd.DataFrame]] = {as_of: {} for as_of in dates}
+    for number, ((as_of, name), scored) in enumerate(zip(tasks, each(ablation.run_variant, path, tasks, workers)), 1):
+        found[as_of][name] = scored
+        if done is not None:
+            done(number, len(tasks))
+    pooled = ablation.pooled(list(found.values()), config)
+    return {
+        "partitions": [{"as_of": as_of, **ablation.compared(parts, config)} for as_of, parts in found.items()],
+        "pooled": pooled,
+        "answer": ablation.answer(pooled),
     }
