@@ -8,7 +8,10 @@ from typing import Any
 
 import pandas as pd
 
+from k4_pipeline.config import KEYS, IntegrityConfig
 from k4_pipeline.errors import BadInputError
+from k4_pipeline.evaluation import validation
+from k4_pipeline.evaluation.metrics import evaluate
 
 # Column of the table -> (metric family of a report, metric name).
 METRICS = {
@@ -75,3 +78,19 @@ def flat(metrics: dict[str, Any]) -> dict[str, Any]:
     for key in ("headline", "by_month", "value_by_ev", "reliability_k4", "signals", "tiers", "list_stability"):
         out[key] = metrics[key]
     return out
+
+
+def pooled(parts: Sequence[tuple[str, pd.DataFrame, pd.DataFrame]], config: IntegrityConfig) -> dict[str, Any]:
+    """`flat` metrics of the test rows of several reports together: (as_of, scored rows, what the baselines say).
+
+    Where test spans overlap, a row counts once, in the report of the newest as_of that scored it.
+    """
+    scored = pd.concat([table for _, table, _ in sorted(parts, key=_as_of)], ignore_index=True)
+    beside = pd.concat([table for _, _, table in sorted(parts, key=_as_of)], ignore_index=True)
+    scored, beside = (t.drop_duplicates(KEYS, keep="last").reset_index(drop=True) for t in (scored, beside))
+    methods, rows = validation.methods_of(scored, beside)
+    return flat(evaluate(methods, rows, config))
+
+
+def _as_of(part: tuple[str, pd.DataFrame, pd.DataFrame]) -> str:
+    return part[0]

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from k4_pipeline.errors import ConfigError
+from k4_pipeline.kernels.dropout import Dropout
+from k4_pipeline.kernels.linear import Linear
 from k4_pipeline.models.beside import BesideSequence
 
 N_MEMBERS = 16
@@ -23,12 +25,12 @@ class TabMHead(nn.Module):
     def __init__(self, d_in: int, width: int, n_classes: int, dropout: float, k: int = N_MEMBERS) -> None:
         super().__init__()
         self.sign = nn.Parameter(torch.randn(k, d_in).sign())
-        self.first, self.second = nn.Linear(d_in, width), nn.Linear(width, width)
+        self.first, self.second = Linear(d_in, width), Linear(width, width)
         self.first_out, self.second_in, self.second_out = (nn.Parameter(torch.ones(k, width)) for _ in range(3))
         self.first_bias, self.second_bias = (nn.Parameter(torch.zeros(k, width)) for _ in range(2))
         self.out = nn.Parameter(torch.randn(k, width, n_classes) * width**-0.5)
         self.bias = nn.Parameter(torch.zeros(k, n_classes))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, z: Tensor) -> Tensor:
         hidden = self.first(z.unsqueeze(1) * self.sign) * self.first_out + self.first_bias  # (batch, k, width)

@@ -15,10 +15,10 @@ from typing import Any
 
 import pandas as pd
 
-from k4_pipeline.config import K4, IntegrityConfig, PipelineConfig, SourceConfig
+from k4_pipeline.config import K4, PipelineConfig, SourceConfig
 from k4_pipeline.errors import BadInputError, ConfigError
-from k4_pipeline.evaluation import metrics, validation
-from k4_pipeline.evaluation.walk_forward import flat
+from k4_pipeline.evaluation import validation
+from k4_pipeline.evaluation.walk_forward import pooled
 from k4_pipeline.market import sources
 from k4_pipeline.market.sources.base import RawBars
 from k4_pipeline.pipeline import ablation, baselines, stages
@@ -122,7 +122,7 @@ def run_partition(path: stages.PipelineRun, as_of: str) -> Partition:
         stages.tables(path), path.fitted.scaler, path.config, path.bars, path.labeled, context=path_context(path)
     )
     clock.lap("baselines")
-    result = evaluated(scored, table, path.config.integrity)
+    result = pooled([(as_of, scored, table)], path.config.integrity)
     clock.lap("metrics")
     assert path.split is not None
     train = path.split[path.split["split"] == "train"]
@@ -140,12 +140,6 @@ def run_partition(path: stages.PipelineRun, as_of: str) -> Partition:
 def path_context(path: stages.PipelineRun) -> Any:
     """The context features of a path that has them already."""
     return getattr(path, "context", None)
-
-
-def evaluated(scored: pd.DataFrame, beside: pd.DataFrame, config: IntegrityConfig) -> dict[str, Any]:
-    """The flat metrics of some rows: see `evaluation.walk_forward.flat`."""
-    methods, rows = validation.methods_of(scored, beside)
-    return flat(metrics.evaluate(methods, rows, config))
 
 
 def walk_forward(
@@ -170,11 +164,9 @@ def walk_forward(
         found.append(partition)
         if done is not None:
             done(len(found), len(dates))
-    scored = pd.concat([p.scored for p in found], ignore_index=True)
-    beside = pd.concat([p.beside for p in found], ignore_index=True)
     return {
         "partitions": [{"as_of": p.as_of, **p.facts, **p.result} for p in found],
-        "pooled": evaluated(scored, beside, config.integrity),
+        "pooled": pooled([(p.as_of, p.scored, p.beside) for p in found], config.integrity),
     }
 
 
@@ -198,9 +190,9 @@ def sequence_ablation(
         found[as_of][name] = scored
         if done is not None:
             done(number, len(tasks))
-    pooled = ablation.pooled(list(found.values()), config)
+    together = ablation.pooled(list(found.values()), config)
     return {
         "partitions": [{"as_of": as_of, **ablation.compared(parts, config)} for as_of, parts in found.items()],
-        "pooled": pooled,
-        "answer": ablation.answer(pooled),
+        "pooled": together,
+        "answer": ablation.answer(together),
     }

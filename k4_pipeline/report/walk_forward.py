@@ -43,17 +43,34 @@ def page(result: dict[str, Any], title: str = "Walk-forward") -> str:
     lines = [f"# {title}", f"{span}; trial {result['trials']} on these bars. {LEGEND}", ""]
     if "answer" in result:
         lines += [result["answer"], ""]
-    lines += [*pooled["headline"], "", *_part("All dates pooled", pooled)]
-    if pooled["differences"]:
-        lines += ["", "Model less method:", "", _differences(pooled)]
-    promises = [(p["as_of"], t) for p in result["partitions"] for t in p.get("promises", [])]
-    if promises:
-        lines += ["", "What was certified before, and what held afterwards:", "", _promises(promises)]
-    none = [f"{p['as_of']}: {p['certificate']['why_none']}" for p in result["partitions"] if _why_none(p)]
-    lines += ["", *none] if none else []
+    lines += [*_together(pooled), *_kept_promises(result["partitions"])]
     for part in result["partitions"]:
         lines += ["", *_part(f"As of {part['as_of']}", part)]
     return "\n".join([*lines, "", "## Months", "", _months(pooled), ""])
+
+
+def pooled_page(found: dict[str, Any]) -> str:
+    """The pooled rows of the stored reports (`pooled`, `promises`, `left_out`)."""
+    lines = [f"Left out, since the bars have changed: {', '.join(found['left_out'])}", ""] if found["left_out"] else []
+    if found["pooled"]:
+        lines += _together(found["pooled"])
+    return "\n".join([*lines, *_kept_promises(found["promises"]), "", LEGEND])
+
+
+def _together(pooled: dict[str, Any]) -> list[str]:
+    lines = [" ".join(pooled["headline"]), "", *_part("All dates pooled", pooled)]
+    if pooled["differences"]:
+        lines += ["", "Model less method:", "", _differences(pooled)]
+    return lines
+
+
+def _kept_promises(partitions: list[dict[str, Any]]) -> list[str]:
+    promises = [(p["as_of"], t) for p in partitions for t in p.get("promises", [])]
+    lines = []
+    if promises:
+        lines += ["", "What was certified before, and what held afterwards:", "", _promises(promises)]
+    none = [f"{p['as_of']}: {_why_none(p)}" for p in partitions if _why_none(p)]
+    return [*lines, "", "  \n".join(none)] if none else lines
 
 
 def _why_none(part: dict[str, Any]) -> str:

@@ -37,7 +37,7 @@ SECTIONS = ("integrity", "proof", "trading")
 def validation_report(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.MaterializeResult:
     """Evaluate the predictions against the labels and render the report."""
     from k4_pipeline.evaluation import value
-    from k4_pipeline.evaluation.validation import build_validation
+    from k4_pipeline.evaluation.validation import build_validation, score_labelled
     from k4_pipeline.leakage.engine.audit_stamp import audited
     from k4_pipeline.report.render import render_report, share_plotly
     from k4_pipeline.report.summary import headline
@@ -72,6 +72,7 @@ def validation_report(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.M
                 value.test_rows(**tables), work.bars(), work.config, progress=work.progress("trading the lists")
             ),
         )
+        work.write_table("scored", score_labelled(**tables))
         files = render_report(report, work.dir)
         share_plotly(folder.parent)
         for file in (files.html, files.markdown, files.json):
