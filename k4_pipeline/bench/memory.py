@@ -47,7 +47,7 @@ def run(bars: Path | str | None = None, copies: Sequence[int] = (1, 4, 16), repe
     `BadInputError` when the disk of the temporary folder (TMPDIR) has no room for the largest panel.
     """
     with tempfile.TemporaryDirectory() as folder:
-        path = str(bars) if bars is not None else _simulated(Path(folder))
+        path = str(bars) if bars is not None else simulated_bars(Path(folder))
         rows = {f"{count}x": _repeated(path, count, folder, repeats) for count in copies}
     first, last = rows[f"{copies[0]}x"], rows[f"{copies[-1]}x"]
     return {
@@ -62,7 +62,8 @@ def run(bars: Path | str | None = None, copies: Sequence[int] = (1, 4, 16), repe
     }
 
 
-def _simulated(folder: Path) -> str:
+def simulated_bars(folder: Path) -> str:
+    """Cleaned bars of the simulated market as a table; returns its path."""
     raw = read_bars(SourceConfig(), SimulationConfig())
     return str(write_parquet(clean_bars(raw, CleaningConfig()).bars.to_frame(), folder / "bars.parquet"))
 
@@ -78,7 +79,8 @@ def _repeated(path: str, copies: int, folder: str, repeats: int) -> dict[str, fl
     return {**row, "peak_mib": max(r["peak_mib"] for r in runs)}
 
 
-def _copies(path: str, copies: int) -> Iterator[Bars]:
+def copies_of(path: str, copies: int) -> Iterator[Bars]:
+    """The bars of a table so many times over, under other names, a few tickers at a time."""
     for copy in range(copies):
         for chunk in bars_in_chunks(path):
             names = np.array([f"{copy:03d}~{name}" for name in chunk.tickers], dtype=object)
@@ -87,11 +89,11 @@ def _copies(path: str, copies: int) -> Iterator[Bars]:
 
 def _measure(path: str, copies: int, folder: str) -> dict[str, float]:
     # One small chunk first: imports and compiled kernels are not part of what grows.
-    write_panel_stream(itertools.islice(_copies(path, 1), 1), Path(folder))
+    write_panel_stream(itertools.islice(copies_of(path, 1), 1), Path(folder))
     _check_room(path, copies, folder)
     before = peak_mib()
     begin, cpu = time.perf_counter(), time.process_time()
-    write_panel_stream(_copies(path, copies), Path(folder))
+    write_panel_stream(copies_of(path, copies), Path(folder))
     written = time.perf_counter()
     write_peak = peak_mib()
     panel = read_panel(Path(folder))

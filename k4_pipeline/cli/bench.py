@@ -36,6 +36,16 @@ def _bench(name: str, options: dict[str, Any], json_: bool) -> None:
     out_console().print(table)
 
 
+def _sizes(copies: str) -> list[int]:
+    try:
+        sizes = [int(part) for part in copies.split(",")]
+    except ValueError:
+        sizes = []
+    if not sizes or min(sizes) < 1:
+        raise ConfigError(f"copies are {copies!r}; expected whole numbers of at least 1, as in 1,4,16")
+    return sizes
+
+
 def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     out: dict[str, Any] = {}
     for key, value in values.items():
@@ -83,13 +93,24 @@ def memory(
     json_: bool = JsonOption,
 ) -> None:
     """Peak memory and time of the feature panel on copies of the universe; needs room in TMPDIR."""
-    try:
-        sizes = [int(part) for part in copies.split(",")]
-    except ValueError:
-        sizes = []
-    if not sizes or min(sizes) < 1:
-        raise ConfigError(f"copies are {copies!r}; expected whole numbers of at least 1, as in 1,4,16")
+    sizes = _sizes(copies)
     _bench("memory", {"bars": bars, "copies": sizes, "repeats": repeats}, json_)
+
+
+@app.command()
+@explained
+def scale(
+    bars: Annotated[
+        Path | None, typer.Option("--bars", help="Cleaned bars (long Parquet table, sorted). Default: simulated.")
+    ] = None,
+    copies: Annotated[str, typer.Option(help="Sizes to measure, in copies of the bars.")] = "1,4,16",
+    engine: Annotated[str, typer.Option(help="local or ray.")] = "local",
+    shard_bars: Annotated[int | None, typer.Option(help="Bars of a shard at least.")] = None,
+    json_: bool = JsonOption,
+) -> None:
+    """Time and peak memory of the data stages over shards on copies of the universe; needs room in TMPDIR."""
+    options = {"bars": bars, "copies": _sizes(copies), "engine": engine, "shard_bars": shard_bars}
+    _bench("scale", {**options, "say": lambda line: typer.echo(line, err=True)}, json_)
 
 
 @app.command()

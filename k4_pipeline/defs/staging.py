@@ -49,6 +49,9 @@ if TYPE_CHECKING:
     from k4_pipeline.pipeline.sharded.store import Shards
 
 
+SHARDED_FROM = 8  # shards: from so many on the local engine takes one after another, too
+
+
 def load_bars(ref: ArtifactRef) -> Bars:
     """The bars of a `daily_bars` version."""
     from k4_pipeline.market.bars import Bars
@@ -135,11 +138,12 @@ class AssetRun:
 
     @property
     def sharded(self) -> bool:
-        """Whether the data stages run as tasks over shards."""
-        return self.config.execution.engine != "local"
+        """Whether the data stages work on shards: with Ray, and for bars that one memory should not hold."""
+        execution, rows = self.config.execution, self.inputs["daily_bars"].meta["rows"]
+        return execution.engine != "local" or rows > SHARDED_FROM * execution.shard_bars
 
     def shards(self) -> Shards:
-        """The cleaned bars as shards, for `execution.engine` other than local."""
+        """The cleaned bars as shards."""
         from k4_pipeline.pipeline.sharded.store import Shards
 
         ref, execution = self.inputs["daily_bars"], self.config.execution

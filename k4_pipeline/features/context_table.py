@@ -10,6 +10,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -33,28 +34,29 @@ class ContextTable:
         return len(self.values)
 
 
-def _compute(bars: Bars, out: np.ndarray) -> None:
-    compute_context(bars, out=out)
+def write_context(bars: Bars, dir: Path) -> None:
+    """Compute the context of `bars` into `dir/context.safetensors`."""
+    write_values(dir, len(bars), bars.fingerprint(), lambda out: compute_context(bars, out=out))
 
 
-def write_context(bars: Bars, dir: Path, *, fill: Callable[[Bars, np.ndarray], None] = _compute) -> None:
-    """Compute the context of `bars` into `dir/context.safetensors`; `fill(bars, out)` writes the values."""
-    n_bytes = len(bars) * N_CONTEXT * 4
+def write_values(dir: Path, n_bars: int, bars_fingerprint: str, fill: Callable[[np.ndarray], Any]) -> None:
+    """`dir/context.safetensors` for so many bars; `fill(out)` writes the values (n_bars, N_CONTEXT), mapped to disk."""
+    n_bytes = n_bars * N_CONTEXT * 4
     header = {
         "__metadata__": {
             "context_list_hash": context_list_hash(),
-            "bars_fingerprint": bars.fingerprint(),
+            "bars_fingerprint": bars_fingerprint,
             "names": ",".join(CONTEXT_NAMES),
         },
-        "values": {"dtype": "F32", "shape": [len(bars), N_CONTEXT], "data_offsets": [0, n_bytes]},
+        "values": {"dtype": "F32", "shape": [n_bars, N_CONTEXT], "data_offsets": [0, n_bytes]},
     }
     text = json.dumps(header).encode().ljust(_HEADER_BYTES - 8)
     with atomic_path(Path(dir) / CONTEXT_FILE) as temporary:
         with temporary.open("wb") as file:
             file.write((_HEADER_BYTES - 8).to_bytes(8, "little") + text)
             file.truncate(_HEADER_BYTES + n_bytes)
-        values = np.memmap(temporary, np.dtype("<f4"), "r+", offset=_HEADER_BYTES, shape=(len(bars), N_CONTEXT))
-        fill(bars, values)
+        values = np.memmap(temporary, np.dtype("<f4"), "r+", offset=_HEADER_BYTES, shape=(n_bars, N_CONTEXT))
+        fill(values)
         values.flush()
         del values
 

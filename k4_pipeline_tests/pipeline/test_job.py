@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import subprocess
@@ -11,41 +10,23 @@ import sys
 import pandas as pd
 import pytest
 
-from k4_pipeline.config import RecipeConfig, from_dict
+from k4_pipeline.config import from_dict
 from k4_pipeline.config.model import TrainConfig
 from k4_pipeline.errors import BadInputError, ConfigError, StaleArtifactError
-from k4_pipeline.features.context_table import CONTEXT_FILE, read_context, write_context
-from k4_pipeline.features.panel import PANEL_FILE, read_panel, write_panel
-from k4_pipeline.leakage.engine.small import SMALL_AS_OF, small_config
-from k4_pipeline.market.sources import read_bars
-from k4_pipeline.pipeline import stages
+from k4_pipeline.features.context_table import CONTEXT_FILE
+from k4_pipeline.features.panel import PANEL_FILE
 from k4_pipeline.pipeline.job import RESULT_FILE, take_result, write_job
 from k4_pipeline.pipeline.model_files import train_candidate
-from k4_pipeline.pipeline.tables import fit_scaler
 from k4_pipeline.storage import read_parquet
 from k4_pipeline.training.__main__ import main
+from k4_pipeline_tests.pipeline.small_job import small_job
 
 
 @pytest.fixture(scope="module")
 def job(tmp_path_factory):
     """A job of the small universe, and what `train_candidate` takes for the same training here."""
-    folder, config = tmp_path_factory.mktemp("job"), small_config(0)
-    config = dataclasses.replace(
-        config,
-        model=dataclasses.replace(config.model, architecture="bilstm", preset="micro", dropout=0.0),
-        recipe=RecipeConfig(members=("network", "logit"), context=True, stopping_frac=1.0),
-        training=dataclasses.replace(config.training, epochs=2, batch_size=64),
-    )
-    path = stages.run_path(read_bars(config.source, config.simulation), config, SMALL_AS_OF, model=None)
-    write_panel(path.bars, folder)
-    write_context(path.bars, folder)
-    scaler = fit_scaler(stages.tables(path), config).to_json()
-    fingerprints = {"dataset_split": "a", "sequences": "b"}
-    common = {"split": path.split, "sequences": path.sequences, "windows": path.windows, "scaler_json": scaler}
-    common |= {"config": config, "fingerprints": fingerprints, "as_of": str(path.as_of)}
-    write_job(folder / "in", panel_file=folder / PANEL_FILE, context_file=folder / CONTEXT_FILE, **common)
-    here = {**common, "panel": read_panel(folder), "context": read_context(folder).values}
-    return folder, here
+    folder = tmp_path_factory.mktemp("job")
+    return folder, small_job(folder)
 
 
 def run(folder, out="out", launcher=()):

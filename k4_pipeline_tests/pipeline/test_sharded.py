@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from pathlib import Path
@@ -18,12 +19,16 @@ from k4_pipeline.market.cleaning import clean_bars
 from k4_pipeline.market.sources import read_bars
 from k4_pipeline.patterns.labels import label_snapshots
 from k4_pipeline.patterns.snapshots import make_snapshots
+from k4_pipeline.pipeline.job import take_result
+from k4_pipeline.pipeline.model_files import train_candidate
 from k4_pipeline.pipeline.sharded import context, features, patterns
 from k4_pipeline.pipeline.sharded.engine import run_tasks
 from k4_pipeline.pipeline.sharded.store import Shards, ShardStore
+from k4_pipeline.pipeline.sharded.training import RayTrainingError, train_on_ray
 from k4_pipeline.pipeline.training_windows import index_windows
 from k4_pipeline.sequences.windows import index_sequences
 from k4_pipeline.storage import write_parquet
+from k4_pipeline_tests.pipeline.small_job import small_job
 
 EXECUTION = ExecutionConfig(engine="ray", shard_bars=6000)
 WHOLE = os.environ.get("K4_RAY") == "all"  # else a sample: every worker imports what its stages need, which takes long
@@ -45,40 +50,88 @@ def nodes():
     cluster.shutdown()
 
 
-def test_every_stage_gives_the_bytes_of_the_local_one(nodes, tmp_path):
-    config = small_config(0)
+@pytest.fixture(scope="module")
+def here(tmp_path_factory):
+    """Bars of a small market and what the stages make of them in one piece: (config, bars, tables, folder)."""
+    folder, config = tmp_path_factory.mktemp("here"), small_config(0)
     bars = clean_bars(read_bars(config.source, config.simulation), config.cleaning).bars
-    write_parquet(bars.to_frame(), tmp_path / "bars.parquet")
-    shards = Shards.of(tmp_path / "bars.parquet", "0123456789abcdef", EXECUTION, str(tmp_path / "store"))
-    assert len(shards.entries) > 1
-    for folder in ("here", "there"):
-        (tmp_path / folder).mkdir()
-    write_context(bars, tmp_path / "here")
-    context.write_context(shards, tmp_path / "there")
-    if WHOLE:
-        write_panel(bars, tmp_path / "here")
-        features.write_panel(shards, tmp_path / "there")
+    write_context(bars, folder)
+    write_panel(bars, folder)
     made = make_snapshots(bars, config.patterns)
-    scanned = patterns.scan(shards, config.patterns)
     assert len(made) > 20
     exchange = config.cleaning.default_exchange
-    pairs = {
-        "snapshots": (made, scanned),
-        "labels": (
-            label_snapshots(bars, made, config.labels, default_exchange=exchange),
-            patterns.label(shards, scanned, config.labels, exchange),
-        ),
-        "sequences": (index_sequences(bars, made), patterns.sequences(shards, scanned)),
+    tables = {
+        "snapshots": made,
+        "labels": label_snapshots(bars, made, config.labels, default_exchange=exchange),
+        "sequences": index_sequences(bars, made),
+        "windows": index_windows(bars, config),
     }
-    if WHOLE:
-        pairs["windows"] = (index_windows(bars, config), patterns.windows(shards, config))
-    for name, (here, there) in pairs.items():
-        write_parquet(here, tmp_path / "here" / name)
-        write_parquet(there, tmp_path / "there" / name)
-    files = sorted(p.name for p in (tmp_path / "here").iterdir())
-    assert len(files) == (6 if WHOLE else 4)
+    for name, table in tables.items():
+        write_parquet(table, folder / name)
+    return config, bars, folder
+
+
+def check_stages(here, execution, folder, *, every):
+    """The files of the stages over shards, or of those whose workers import least, are those made in one piece."""
+    config, bars, expected = here
+    write_parquet(bars.to_frame(), folder / "bars.parquet")
+    shards = Shards.of(folder / "bars.parquet", "0123456789abcdef", execution, str(folder / "store"))
+    assert len(shards.entries) > 1
+    there = folder / "there"
+    there.mkdir()
+    context.write_context(shards, there)
+    scanned = patterns.scan(shards, config.patterns)
+    tables = {
+        "snapshots": scanned,
+        "labels": patterns.label(shards, scanned, config.labels, config.cleaning.default_exchange),
+        "sequences": patterns.sequences(shards, scanned),
+    }
+    if every:
+        features.write_panel(shards, there)
+        tables["windows"] = patterns.windows(shards, config)
+    for name, table in tables.items():
+        write_parquet(table, there / name)
+    files = sorted(p.name for p in there.iterdir())
+    assert len(files) == (6 if every else 4)
     for name in files:
-        assert (tmp_path / "here" / name).read_bytes() == (tmp_path / "there" / name).read_bytes(), name
+        assert (expected / name).read_bytes() == (there / name).read_bytes(), name
+
+
+def test_shards_one_after_another_give_the_bytes_of_the_whole(here, tmp_path):
+    check_stages(here, dataclasses.replace(EXECUTION, engine="local"), tmp_path, every=True)
+
+
+def test_every_stage_on_the_cluster_gives_the_bytes_of_the_local_one(nodes, here, tmp_path):
+    check_stages(here, EXECUTION, tmp_path, every=WHOLE)
+
+
+@pytest.mark.skipif(not WHOLE, reason="takes a minute; make ray")
+def test_a_training_on_the_cluster_has_the_bytes_of_one_here_and_on_two_nodes_its_losses(nodes, tmp_path):
+    here = small_job(tmp_path)
+    (tmp_path / "here").mkdir()
+    expected = train_candidate(tmp_path / "here", **here)
+    seen = []
+
+    def on_ray(name, processes, store):
+        training = dataclasses.replace(here["config"].training, processes=processes)
+        execution = dataclasses.replace(EXECUTION, store=store)
+        config = dataclasses.replace(here["config"], training=training, execution=execution)
+        out = tmp_path / name
+        train_on_ray(config, tmp_path / "in", out, tmp_path / f"{name}-state", lambda *pair: seen.append(pair))
+        (tmp_path / f"{name}-taken").mkdir()
+        return take_result(tmp_path / "in", out, tmp_path / f"{name}-taken")
+
+    on_ray("one", 1, "")
+    for path in (tmp_path / "here").iterdir():
+        assert (tmp_path / "one-taken" / path.name).read_bytes() == path.read_bytes(), path.name
+    two = on_ray("two", 2, f"file://{tmp_path}/between")
+    assert two["processes"] == 2
+    for one_epoch, epoch in zip(expected["history"], two["history"], strict=True):
+        assert epoch == pytest.approx(one_epoch, rel=1e-4)
+    assert seen[-1][0] > 0
+    (tmp_path / "in" / "split.parquet").write_bytes(b"")
+    with pytest.raises(RayTrainingError, match=r"split\.parquet is missing or not as it was written"):
+        on_ray("damaged", 1, "")
 
 
 def _slow(folder: str, number: int) -> int:

@@ -22,16 +22,16 @@ def context_features(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Ma
     from k4_pipeline.pipeline.sharded import context as sharded
 
     with produce(context, k4, "context_features", inputs=("daily_bars",)) as work:
-        bars = work.bars()
+        n_bars = work.inputs["daily_bars"].meta["rows"]
         if work.sharded:
             sharded.write_context(work.shards(), work.dir, work.progress("comparing tickers"))
         else:
-            write_context(bars, work.dir)
-        work.meta = {"rows": len(bars), "features": len(CONTEXT_FEATURES), "context_list_hash": context_list_hash()}
+            write_context(work.bars(), work.dir)
+        work.meta = {"rows": n_bars, "features": len(CONTEXT_FEATURES), "context_list_hash": context_list_hash()}
     names = [[s.name, s.formula, s.lookback_bars, s.scope] for s in CONTEXT_FEATURES]
     return dg.MaterializeResult(
         metadata={
-            "dagster/row_count": len(bars),
+            "dagster/row_count": n_bars,
             "features": len(CONTEXT_FEATURES),
             "context_list_hash": context_list_hash(),
             "names": dg.MetadataValue.md(markdown_table(["name", "formula at t", "look-back", "scope"], names)),

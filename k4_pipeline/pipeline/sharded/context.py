@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from k4_pipeline.features import context, context_table
-from k4_pipeline.market.bars import Bars
-from k4_pipeline.pipeline.sharded.engine import Progress, run_tasks
+from k4_pipeline.market.bars import Bars, BarsFingerprint
+from k4_pipeline.pipeline.sharded.engine import Progress, run_tasks, task_threads
 from k4_pipeline.pipeline.sharded.store import Entry, Shards, ShardStore
 
 STAGE = "context"
@@ -22,7 +22,9 @@ def _own(url: str, bars: Entry, edges: np.ndarray, name: str) -> list[list[Entry
     """Of each span of dates: the dates (m,) and the columns (m, N_CONTEXT) of one ticker alone."""
     store = ShardStore(url)
     held = Bars.from_frame(store.table(bars))
-    values = context.own_columns(held, np.zeros((len(held), context.N_CONTEXT), dtype=np.float32), threads=1)
+    values = context.own_columns(
+        held, np.zeros((len(held), context.N_CONTEXT), dtype=np.float32), threads=task_threads()
+    )
     span = np.searchsorted(edges, held.date, side="right") - 1
     parts = []
     for i in range(len(edges) - 1):
@@ -40,14 +42,18 @@ def _compare(url: str, parts: list[list[Entry]], name: str) -> Entry:
     store = ShardStore(url)
     dates = np.concatenate([store.array(of_dates) for of_dates, _ in parts])
     values = np.concatenate([store.array(of_values) for _, of_values in parts])
-    return store.put_array(f"{STAGE}/done/{name}.npy", context.date_columns(dates, values, threads=1))
+    return store.put_array(f"{STAGE}/done/{name}.npy", context.date_columns(dates, values, threads=task_threads()))
 
 
 def write_context(shards: Shards, dir: Path, progress: Progress = None) -> None:
-    """`features.context_table.write_context`, computed by tasks."""
-    url = shards.store.url
-    bars = Bars.from_frame(shards.joined(shards.entries))
-    days = np.unique(bars.date)
+    """`features.context_table.write_context`, computed by tasks; this process holds the dates (4 bytes a bar)."""
+    url, digest = shards.store.url, BarsFingerprint()
+    parts = []
+    for chunk in shards.chunks():
+        digest.update(chunk)
+        parts.append(chunk.date)
+    date = np.concatenate(parts)
+    days = np.unique(date)
     count = min(len(shards.entries), len(days))
     edges = np.append(days[np.arange(count) * len(days) // count], days[-1] + 1)
     items = [(url, entry, edges, f"{i:05d}") for i, entry in enumerate(shards.entries)]
@@ -55,10 +61,9 @@ def write_context(shards: Shards, dir: Path, progress: Progress = None) -> None:
     spans = [(url, [parts[i] for parts in own], f"{i:05d}") for i in range(count)]
     done = run_tasks(shards.execution, _compare, spans, progress)
 
-    def fill(_: Bars, out: np.ndarray) -> None:
+    def fill(out: np.ndarray) -> None:
         for i, entry in enumerate(done):
-            rows = np.flatnonzero((bars.date >= edges[i]) & (bars.date < edges[i + 1]))
-            out[rows] = shards.store.array(entry)
+            out[np.flatnonzero((date >= edges[i]) & (date < edges[i + 1]))] = shards.store.array(entry)
 
-    context_table.write_context(bars, dir, fill=fill)
+    context_table.write_values(dir, len(date), digest.hexdigest(), fill)
     shards.store.remove(STAGE)

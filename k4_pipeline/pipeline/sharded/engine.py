@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -35,10 +36,23 @@ def cluster(execution: ExecutionConfig) -> Iterator[Any]:
             ray.shutdown()
 
 
+def task_threads() -> int | None:
+    """Threads of a task: one on Ray, where the tasks take the cores; all (None) where they run one after another."""
+    ray = sys.modules.get("ray")
+    return 1 if ray is not None and ray.is_initialized() and ray.get_runtime_context().get_task_id() else None
+
+
 def run_tasks(
     execution: ExecutionConfig, task: Callable[..., Any], items: Sequence[tuple[Any, ...]], progress: Progress = None
 ) -> list[Any]:
-    """`[task(*item) for item in items]` as Ray tasks spread over the nodes; an error of a task is raised here."""
+    """`[task(*item) for item in items]`, with Ray as tasks spread over the nodes; an error of a task is raised here."""
+    if execution.engine == "local":
+        made = []
+        for item in items:
+            made.append(task(*item))
+            if progress is not None:
+                progress(len(made), len(items))
+        return made
     with cluster(execution) as ray:
         remote = ray.remote(num_cpus=1, max_retries=RETRIES, scheduling_strategy="SPREAD")(task)
         pending = [remote.remote(*item) for item in items]

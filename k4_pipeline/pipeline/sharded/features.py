@@ -7,7 +7,7 @@ from pathlib import Path
 from k4_pipeline.features.compute import compute_market_features
 from k4_pipeline.features.panel import write_panel_stream
 from k4_pipeline.market.bars import Bars
-from k4_pipeline.pipeline.sharded.engine import Progress, run_tasks
+from k4_pipeline.pipeline.sharded.engine import Progress, run_tasks, task_threads
 from k4_pipeline.pipeline.sharded.store import Entry, Shards, ShardStore
 
 STAGE = "features"
@@ -15,7 +15,7 @@ STAGE = "features"
 
 def _compute(url: str, bars: Entry, name: str) -> Entry:
     store = ShardStore(url)
-    return store.put_array(name, compute_market_features(Bars.from_frame(store.table(bars)), threads=1))
+    return store.put_array(name, compute_market_features(Bars.from_frame(store.table(bars)), threads=task_threads()))
 
 
 def write_panel(shards: Shards, dir: Path, progress: Progress = None) -> None:

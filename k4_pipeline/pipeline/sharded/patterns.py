@@ -11,7 +11,7 @@ from k4_pipeline.config import LabelConfig, PatternConfig, PipelineConfig
 from k4_pipeline.market.bars import Bars, to_day
 from k4_pipeline.patterns.labels import label_snapshots
 from k4_pipeline.patterns.snapshots import make_snapshots
-from k4_pipeline.pipeline.sharded.engine import Progress, run_tasks
+from k4_pipeline.pipeline.sharded.engine import Progress, run_tasks, task_threads
 from k4_pipeline.pipeline.sharded.store import Entry, Shards, ShardStore
 from k4_pipeline.pipeline.training_windows import index_windows
 from k4_pipeline.sequences.windows import index_sequences
@@ -29,7 +29,7 @@ def _moved(table: pd.DataFrame, start: int) -> pd.DataFrame:
 
 def _scan(url: str, bars: Entry, name: str, config: PatternConfig) -> Entry:
     store = ShardStore(url)
-    return store.put_table(name, make_snapshots(_bars(store, bars), config, threads=1))
+    return store.put_table(name, make_snapshots(_bars(store, bars), config, threads=task_threads()))
 
 
 def _label(

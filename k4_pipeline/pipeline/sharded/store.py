@@ -57,6 +57,16 @@ class ShardStore:
         """The bytes under a name, unverified; `FileNotFoundError` when there are none."""
         return self._fs.cat_file(f"{self._root}/{name}")
 
+    def put_file(self, name: str, path: Path) -> None:
+        """Store a file as it is; large ones are not held in memory."""
+        target = f"{self._root}/{name}"
+        self._fs.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
+        self._fs.put_file(str(path), target)
+
+    def get_file(self, name: str, path: Path) -> None:
+        """Fetch what `put_file` stored; unverified."""
+        self._fs.get_file(f"{self._root}/{name}", str(path))
+
     def put_table(self, name: str, table: pd.DataFrame) -> Entry:
         """A table without index."""
         buffer = io.BytesIO()
@@ -82,11 +92,12 @@ class ShardStore:
         if self._fs.exists(f"{self._root}/{name}"):
             self._fs.rm(f"{self._root}/{name}", recursive=True)
 
-    def names(self) -> list[str]:
-        """What lies directly below the address."""
-        if not self._fs.exists(self._root):
+    def names(self, below: str = "") -> list[str]:
+        """What lies directly below the address, or below a name of it."""
+        root = f"{self._root}/{below}".rstrip("/")
+        if not self._fs.exists(root):
             return []
-        return [str(path).rstrip("/").rsplit("/", 1)[-1] for path in self._fs.ls(self._root, detail=False)]
+        return [str(path).rstrip("/").rsplit("/", 1)[-1] for path in self._fs.ls(root, detail=False)]
 
 
 @dataclass(frozen=True)
