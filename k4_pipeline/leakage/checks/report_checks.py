@@ -1,5 +1,4 @@
-"""The metrics of the report from its stored rows, and what stands beside them: the volatility ranking they are measured
-against, and the intervals.
+"""What stands beside the metrics of the report: the volatility ranking they are measured against, and the intervals.
 
 A baseline that is made worse, or an interval that is made narrower, sells a model as surely as a leak does.
 """
@@ -11,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy.stats
 
 from k4_pipeline.config import CLASS_VALUES, K4, KEYS
 from k4_pipeline.leakage.checks.prediction_checks import CALIBRATED
@@ -56,103 +54,14 @@ def nudged_metric(part: str, name: str, side: str, amount: float) -> Callable[[A
     return corrupt
 
 
-VALUES = (
-    "k4_auc",
-    "k4_average_precision",
-    "log_loss",
-    "ev_correlation_pearson",
-    "ev_correlation_spearman",
-    "k4_recall_top_5pct",
-    "brier",
-    "k4_brier",
-    "ev_bias",
-)
-
-
-def _more_rows(context: AuditContext) -> AuditContext:
-    assert context.full.metrics is not None
-    return context.with_full(metrics={**context.full.metrics, "n": context.full.metrics["n"] + 100})
-
-
-@check(
-    "report",
-    proves="The metrics are reproduced, by their definitions, from the stored predictions of the test rows and "
-    "the labels of the labelled snapshots: the right rows, the right truth, the right arithmetic.",
-    misses="The bootstrap intervals, whose draws are not repeated here.",
-    needs=("split", "predictions", "metrics"),
-    corruptions=(_more_rows, *(nudged_metric("model", name, "value", 1e-7) for name in VALUES)),
-)
-def the_report_follows_from_the_stored_rows(context: AuditContext) -> Verdict:
-    """Recompute counts, AUC, average precision, recall, EV correlation and log loss."""
-    full, out = context.full, Comparison()
-    assert full.metrics is not None
-    rows = test_rows(context)
-    y = rows["outcome_class"].to_numpy(dtype=np.int64)
-    p = rows[CALIBRATED].to_numpy(dtype=np.float64)
-    value = np.array(CLASS_VALUES)[y]
-    ev = rows["ev"].to_numpy(dtype=np.float64)
-    model = full.metrics["model"]
-    expected: dict[str, tuple[float, float]] = {
-        "n": (full.metrics["n"], len(rows)),
-        "n_k4": (full.metrics["n_k4"], int((y == K4).sum())),
-        "k4_auc": (model["k4_auc"]["value"], metrics_oracle.auc(p[:, K4], y == K4)),
-        "k4_average_precision": (
-            model["k4_average_precision"]["value"],
-            metrics_oracle.average_precision(p[:, K4], y == K4),
-        ),
-        "log_loss": (model["log_loss"]["value"], float(-np.log(np.maximum(p[np.arange(len(y)), y], 1e-12)).mean())),
-    }
-    if len(y) > 2 and ev.std() > 0 and value.std() > 0:
-        correlation = float(np.corrcoef(ev, value)[0, 1])
-        expected["ev_correlation_pearson"] = (model["ev_correlation_pearson"]["value"], correlation)
-    for budget in context.config.integrity.budget_fracs:
-        name = f"k4_recall_top_{budget * 100:g}pct"
-        expected[name] = (model[name]["value"], metrics_oracle.k4_recall_in_top(p[:, K4], y == K4, budget))
-    expected |= second_readings(full.metrics, y, p, ev, value, rows["ticker"].to_numpy(dtype=object))
-    for name, (stored, again) in expected.items():
-        both_undefined = stored is None or (stored != stored and again != again)
-        wrong = not both_undefined and not abs(float(stored) - again) <= 1e-9 * max(1.0, abs(again))
-        text = (
-            f"report: {name} is {stored}, the stored rows give {again:.9g}; it was computed on other rows or "
-            "another truth"
-        )
-        out.add(len(rows), int(wrong), [text] * wrong)
-    return Verdict.of(
-        "the_report_follows_from_the_stored_rows", out.cases, out.findings, rows=len(rows), metrics=len(expected)
-    )
-
-
-def second_readings(
-    metrics: dict[str, Any], y: np.ndarray, p: np.ndarray, ev: np.ndarray, value: np.ndarray, tickers: np.ndarray
-) -> dict[str, tuple[Any, float]]:
-    """(stored, computed by scipy or by hand) of the other numbers of the report that follow from single rows."""
-    model, n, hit = metrics["model"], len(y), (y == K4).astype(float)
-    one_hot = np.eye(p.shape[1])[y]
-    computed = {
-        "brier": float(np.square(p - one_hot).sum() / n),
-        "k4_brier": float(np.square(p[:, K4] - hit).sum() / n),
-        "ev_bias": float(ev.sum() / n - value.sum() / n),
-    }
-    if np.ptp(ev) > 0 and np.ptp(value) > 0:
-        computed["ev_correlation_spearman"] = float(scipy.stats.spearmanr(ev, value).statistic)
-    out: dict[str, tuple[Any, float]] = {k: (model[k]["value"], v) for k, v in computed.items() if k in model}
-    out["n_tickers"] = (metrics["n_tickers"], len(set(tickers.astype(str))))
-    out["mean_realised_value"] = (metrics["mean_realised_value"], float(value.sum() / n))
-    for row, (a, stored) in enumerate(zip(np.argmax(p, axis=1)[None].repeat(len(one_hot[0]), 0), metrics["confusion"])):
-        for column, count in enumerate(stored):
-            out[f"confusion[{row}][{column}]"] = (count, int(((y == row) & (a == column)).sum()))
-    for c, (name, count) in enumerate(metrics["class_counts"].items()):
-        out[f"class_counts.{name}"] = (count, int((y == c).sum()))
-    return out
-
-
-def volatility(bars: Bars, rows: pd.DataFrame) -> np.ndarray:
-    """Standard deviation of the last 20 log returns up to each snapshot bar, from bars; -1 where there are fewer."""
+def volatility(bars: Bars, rows: pd.DataFrame, window: int = _RETURNS) -> np.ndarray:
+    """Standard deviation of the last `window` log returns up to each snapshot bar, from bars; those there are where
+    there are fewer, -1 below 20."""
     at = bars.locate(rows["ticker"], to_days(rows["snapshot_date"]))
     first = bars.offsets[np.searchsorted(bars.offsets, at, side="right") - 1]
     out = np.full(len(rows), -1.0)
     for i in np.flatnonzero(at - first >= _RETURNS):
-        out[i] = np.diff(np.log(bars.close[at[i] - _RETURNS : at[i] + 1])).std()
+        out[i] = np.diff(np.log(bars.close[max(first[i], at[i] - window) : at[i] + 1])).std()
     return out
 
 

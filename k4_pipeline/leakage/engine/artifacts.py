@@ -219,6 +219,11 @@ def load_path(
         has["signals"] = False
         unproved["signals"] = "the signals are of nights after the last full run; `k4 nightly --full` takes them in"
     extra = {"store": store, "refs": refs, "has": has, "labels_of_file": labels_of_file(refs), "facts": facts}
+    if REPORT in refs:
+        extra |= {
+            "report": json.loads(refs[REPORT].path("report.json").read_text()),
+            "baselines": read_parquet(refs[REPORT].path("baselines.parquet")),
+        }
     return full, {**extra, "inapplicable": inapplicable, "unproved": unproved}
 
 

@@ -16,6 +16,7 @@ MODULES = (
     "scan_checks",
     "prediction_checks",
     "report_checks",
+    "metric_checks",
     "fitted_checks",
     "validation_independence",
     "replay_at_cutoffs",
