@@ -70,6 +70,9 @@ def train_candidate(
     to a fit) and `calibration_rows.parquet` (raw scores and classes of the validation rows that no member was fitted or
     stopped on, where recipe.stopping_frac is below 1) into `folder` and returns the facts a report shows.
     """
+    import torch
+
+    from k4_pipeline._numba import n_threads
     from k4_pipeline.features.context import context_list_hash
     from k4_pipeline.features.spec import feature_list_hash
     from k4_pipeline.pipeline import fit as candidate
@@ -98,6 +101,7 @@ def train_candidate(
         "monitor_note": lead.get("monitor_note", ""),
         "device": made.device,
         "processes": parallel.size(),
+        "threads": [torch.get_num_threads(), n_threads()],  # sums are rounded otherwise on another number of them
         "seed": lead["seed"],
         "seconds": round(made.seconds, 1),
         "history": lead.get("history", []),

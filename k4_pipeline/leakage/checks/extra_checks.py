@@ -18,7 +18,9 @@ import pandas as pd
 from k4_pipeline.config import KEYS
 from k4_pipeline.leakage.checks import feature_proofs, propositions, stage_checks
 from k4_pipeline.leakage.engine.audit import AuditContext, check
+from k4_pipeline.leakage.engine.compare import key_text
 from k4_pipeline.market.bars import to_days
+from k4_pipeline.pipeline import fit as candidate
 from k4_pipeline.pipeline import stages as production
 from k4_pipeline.pipeline.stages import PipelineRun
 from k4_pipeline.sequences import assemble, model_inputs
@@ -29,20 +31,31 @@ from k4_pipeline.verdict import Verdict
 _WHERE = [assemble.END, assemble.START]
 
 
-def sequences_read(full: PipelineRun) -> set[tuple[int, int]]:
-    """(end_row, start_row) of every sequence that a short fit of this path assembles, by whatever way."""
-    read: set[tuple[int, int]] = set()
-    gate = model_inputs._run
+def _place(rows: np.ndarray) -> np.ndarray:
+    """One number per sequence from its (end_row, start_row), int64."""
+    return rows[:, 0].astype(np.int64) << 32 | rows[:, 1].astype(np.int64)
+
+
+def sequences_read(full: PipelineRun) -> tuple[np.ndarray, np.ndarray]:
+    """Places of every sequence that a short fit of this path assembles, by whatever way; and of those that the fit of
+    the model, after the scaler, assembles."""
+    read: dict[str, list[np.ndarray]] = {"scaler": [], "model": []}
+    phase = ["scaler"]
+    gate, fit = model_inputs._run, candidate.fit
 
     def listening(panel: np.ndarray, index: assemble.SequenceIndex, rows: np.ndarray, *rest: Any) -> Any:
-        chosen = index.rows[np.asarray(rows, dtype=np.int64)][:, _WHERE]
-        read.update(map(tuple, chosen.tolist()))
+        read[phase[0]].append(_place(index.rows[np.asarray(rows, dtype=np.int64)][:, _WHERE]))
         return gate(panel, index, rows, *rest)
 
+    def fitting(*arguments: Any, **named: Any) -> Any:
+        phase[0] = "model"
+        return fit(*arguments, **named)
+
     config = dataclasses.replace(full.config, training=dataclasses.replace(full.config.training, epochs=1))
-    with mock.patch.object(model_inputs, "_run", listening):
+    with mock.patch.object(model_inputs, "_run", listening), mock.patch.object(candidate, "fit", fitting):
         production.fit(dataclasses.replace(full, config=config, _cache={}))
-    return read
+    scaled, learned = (np.unique(np.concatenate([np.zeros(0, np.int64), *read[p]])) for p in read)
+    return np.union1d(scaled, learned), learned
 
 
 def _test_row_into_train(context: AuditContext) -> AuditContext:
@@ -65,7 +78,7 @@ def _unlabelled_span_into_validation(context: AuditContext) -> AuditContext:
 @check(
     "fitted",
     proves="While scaler, weights and calibrator are fitted and chosen, no sequence is assembled whose label was not "
-    "known before the as-of date, whatever it is used for.",
+    "known before the as-of date, whatever it is used for; and the model is shown every train row.",
     misses="Forbidden rows that are read from a copy of the panel, past the function that assembles model inputs.",
     needs=("split",),
     corruptions=(_test_row_into_train, _unlabelled_span_into_validation),
@@ -73,7 +86,7 @@ def _unlabelled_span_into_validation(context: AuditContext) -> AuditContext:
 def fitting_reads_only_rows_known_at_as_of(context: AuditContext) -> Verdict:
     """Listen at the one place that makes model inputs while the path is fitted once more."""
     full = context.full
-    read = sequences_read(full)
+    read, learned = sequences_read(full)
     labeled = full.labeled
     known = to_days(labeled["label_end_date"].fillna(pd.Timestamp("2200-01-01"))) < context.as_of_day
     known &= labeled["outcome_class"].notna().to_numpy()
@@ -81,19 +94,20 @@ def fitting_reads_only_rows_known_at_as_of(context: AuditContext) -> Verdict:
         labeled.loc[known, KEYS], on=KEYS, how="left", indicator=True, validate="1:1"
     )
     allowed = keyed["_merge"] == "both"
-    permitted = set(map(tuple, keyed.loc[allowed, ["end_row", "start_row"]].to_numpy().tolist()))
+    where = ["end_row", "start_row"]
+    permitted = _place(keyed.loc[allowed, where].to_numpy())
     if full.windows is not None:
         early = to_days(full.windows["label_end_date"]) < context.as_of_day
-        permitted |= set(map(tuple, full.windows.loc[early, ["end_row", "start_row"]].to_numpy().tolist()))
-    named = {
-        (row.end_row, row.start_row): f"{row.ticker} start_date={row.start_date:%Y-%m-%d} "
-        f"snapshot_date={row.snapshot_date:%Y-%m-%d}"
-        for row in keyed.itertuples()
-    }
-    findings = [
-        f"sequences: {named.get(where, where)} was read while fitting as of {full.as_of}; its label was not known then"
-        for where in sorted(read - permitted)
-    ]
+        permitted = np.concatenate([permitted, _place(full.windows.loc[early, where].to_numpy())])
+    train = _place(full.sequences.iloc[production.members(full, "train")[0]][where].to_numpy())
+    places, findings = _place(keyed[where].to_numpy()), []
+    for odd, what in (
+        (np.setdiff1d(read, permitted), f"was read while fitting as of {full.as_of}; its label was not known then"),
+        (np.setdiff1d(train, learned), "is a train row that no fit was shown"),
+    ):
+        for place in odd[:10]:
+            row = keyed[places == place]
+            findings.append(f"sequences: {key_text(row.iloc[0], KEYS) if len(row) else 'a training window'} {what}")
     return Verdict.of("fitting_reads_only_rows_known_at_as_of", len(read), findings, permitted=len(permitted))
 
 

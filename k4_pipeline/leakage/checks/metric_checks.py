@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -29,7 +28,8 @@ def _table(context: AuditContext) -> pd.DataFrame:
     rows = test_rows(context)
     extra = [c for c in ("pattern_id", "signal", "tier") if c in full.predictions]
     rows = rows.merge(full.predictions[[*KEYS, *extra]], on=KEYS, how="left", validate="1:1")
-    rows["volatility_60"] = volatility(full.bars, rows, 60)
+    # Without the other baselines the report holds the volatility of 20 bars fixed.
+    rows["volatility_60"] = volatility(full.bars, rows, 20 if context.extra.get("baselines") is None else 60)
     return rows.assign(month=rows["snapshot_date"].dt.to_period("M").astype(str))
 
 
@@ -159,8 +159,8 @@ def _stability(score: np.ndarray, rows: pd.DataFrame, budget: float) -> dict[str
     later = {(month, ticker): top for (month, ticker), top in best.items()}
     pairs = [(top, later[(m + 1, t)]) for (m, t), top in later.items() if (m + 1, t) in later]
     stayed = [b for a, b in pairs if a]
-    share = float(np.mean(stayed)) if stayed else np.nan
-    return {"value": share, "n": float(len(stayed)), "base_rate": float(np.mean([b for _, b in pairs]) if pairs else np.nan)}
+    share, anyway = (float(np.mean(of)) if of else np.nan for of in (stayed, [b for _, b in pairs]))
+    return {"value": share, "n": float(len(stayed)), "base_rate": anyway}
 
 
 VALUES = (

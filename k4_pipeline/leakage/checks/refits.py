@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pandas as pd
+import torch
 
+from k4_pipeline._numba import n_threads
 from k4_pipeline.config import KEYS
 from k4_pipeline.leakage.checks.replay_at_cutoffs import rebuilt_at
 from k4_pipeline.leakage.engine.audit import AuditContext
@@ -60,10 +64,27 @@ def world_of_as_of(context: AuditContext) -> PipelineRun:
     return production.split_at(rebuilt_at(context, context.as_of_day - 1), context.as_of_day)
 
 
+@contextmanager
+def threads_of(context: AuditContext) -> Iterator[None]:
+    """As many threads as the stored fit had: on another number sums are rounded otherwise."""
+    torch_threads, kernels = context.extra.get("threads") or (torch.get_num_threads(), n_threads())
+    before, environment = torch.get_num_threads(), os.environ.get("K4_THREADS")
+    torch.set_num_threads(int(torch_threads))
+    os.environ["K4_THREADS"] = str(kernels)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        os.environ.pop("K4_THREADS")
+        if environment is not None:
+            os.environ["K4_THREADS"] = environment
+
+
 def fitted_again(context: AuditContext, kind: str, make: Callable[[], PipelineRun]) -> Fitted:
     """The fit of `make()`, made once for one split, panel and set of settings: self-tests change what is compared."""
     full, memory = context.full, context.extra.setdefault("refits", {})
     key = (kind, id(full.split), id(full.panel), id(full.sequences), full.config)
     if key not in memory:
-        memory[key] = (full.split, full.panel, full.sequences, production.fit(make()))  # held, so that ids stay theirs
+        with threads_of(context):
+            memory[key] = (full.split, full.panel, full.sequences, production.fit(make()))  # held, so ids stay theirs
     return memory[key][-1]

@@ -9,6 +9,8 @@ import pandas as pd
 
 from k4_pipeline.config import KEYS
 from k4_pipeline.features import compute
+from k4_pipeline.features import context as features_context
+from k4_pipeline.features.context import CONTEXT_NAMES
 from k4_pipeline.features.spec import FEATURE_NAMES, MARKET_NAMES
 from k4_pipeline.leakage.checks.replay_at_cutoffs import compare_paths
 from k4_pipeline.leakage.checks.replay_per_bar import scoped
@@ -46,11 +48,9 @@ def _memory(context: AuditContext) -> AuditContext:
 
 @check(
     "isolation",
-    proves="Features, the whole scan (undrawn), windows, labels and scores are reproduced with the same bits in "
-    "a process "
-    "that may open no file outside the installed code and has an empty home, from bars cut at a date, "
-    "under other ticker "
-    "names, whole weeks earlier.",
+    proves="Features, context, the whole scan (undrawn), windows, labels and scores are reproduced with the same bits "
+    "in a process that may open no file outside the installed code and has an empty home, from bars cut at a date, under "
+    "other ticker names, whole weeks earlier.",
     misses="A side channel that knows neither names, dates nor files (memory of the same process; every check "
     "has its own).",
     corruptions=(corrupt_panel, _memory, corrupt_sequence),
@@ -60,6 +60,18 @@ def nothing_is_read_but_the_bars(context: AuditContext) -> Verdict:
     full, out = scoped(context.full, context.sample_tickers(17)), Comparison()
     weeks = int(context.rng(17).integers(5, 40))
     inner = context.cut_days(2, 17)
+    whole = context.full
+    if whole.context is not None:
+        other = disguised(whole.bars, weeks)
+        try:
+            with sealed():
+                again = features_context.compute_context(other)
+            keys = whole.bars.to_frame()[["ticker", "date"]]
+            pair = ("context_features", keys, np.asarray(whole.context), again, CONTEXT_NAMES)
+            at, cause = ("ticker", "date"), "it comes from a file, from a name or from the date itself"
+            out.merge(compare_arrays(*pair, when="sealed, renamed", cause=cause, key_columns=at))
+        except SealBrokenError as error:
+            out.add(1, 1, [f"sealed replay of the context: {error}"])
     for day in (int(inner[0]), int(context.sessions[-1])):
         bars = full.bars.until(day)
         try:

@@ -103,6 +103,7 @@ def failures_to_fail(item: Check, context: AuditContext, few: AuditContext | Non
     proves="Every check of this audit fires on inputs corrupted on purpose, so that a check weakened to always pass "
     "is found.",
     misses="A check that is blind to the leak at hand but not to its own self-test.",
+    reads_files=True,
     corruptions=(lambda context: dataclasses.replace(context, extra={**context.extra, "weakened": True}),),
 )
 def every_check_can_fail(context: AuditContext) -> Verdict:

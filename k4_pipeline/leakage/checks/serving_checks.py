@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +12,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 import torch
 
-from k4_pipeline.config import CLASS_NAMES, CLASS_VALUES, KEYS, N_CLASSES
+from k4_pipeline.config import CLASS_VALUES, KEYS, N_CLASSES
 from k4_pipeline.evaluation.calibration import Calibrator
 from k4_pipeline.evaluation.champion import ENOUGH_K4
 from k4_pipeline.features.context_table import read_context
@@ -84,6 +82,7 @@ def open_by_scan(context: AuditContext) -> pd.DataFrame:
     "signal and order follow.",
     misses="Whether the champion deserves to serve (the check of the champion).",
     needs=("stored", "signals"),
+    reads_files=True,
     corruptions=(_one_signal_less,),
 )
 def signals_are_those_of_the_champion_one_by_one(context: AuditContext) -> Verdict:
@@ -181,6 +180,7 @@ def _no_champion(context: AuditContext) -> AuditContext:
     "it names are those that failed.",
     misses="Candidates whose artifacts are gone by now.",
     needs=("stored", "champion"),
+    reads_files=True,
     corruptions=(_no_champion,),
 )
 def the_champion_was_chosen_by_its_rule(context: AuditContext) -> Verdict:
@@ -262,6 +262,7 @@ WALK_FORWARD = {
     proves="The walk-forward table has one row for every report that was promoted, with the numbers of that report.",
     misses="Columns that no metric of a report is named after.",
     needs=("stored", "walk forward"),
+    reads_files=True,
     corruptions=(_other_row,),
 )
 def the_walk_forward_table_is_that_of_its_reports(context: AuditContext) -> Verdict:
@@ -282,8 +283,10 @@ def the_walk_forward_table_is_that_of_its_reports(context: AuditContext) -> Verd
         report_ref = store.last_good("validation_report", as_of)
         if report_ref.fingerprint != ref.inputs.get(report_ref.key):
             continue
-        metrics, row = json.loads(report_ref.path("report.json").read_text())["metrics"], rows.get(as_of, {})
+        report = json.loads(report_ref.path("report.json").read_text())
+        metrics, row = report["metrics"], rows.get(as_of, {})
         expected: dict[str, Any] = {"rows": metrics["n"], "k4_rows": metrics["n_k4"]}
+        expected["integrity_passed"] = all(test["passed"] for test in report["integrity"])
         for column in table.columns:
             base, side = next(
                 ((column.removesuffix(s), k) for s, k in (("_low", "low"), ("_high", "high")) if column.endswith(s)),
@@ -299,100 +302,3 @@ def the_walk_forward_table_is_that_of_its_reports(context: AuditContext) -> Verd
             wrong = not (a == b or (a != a and b != b))
             out.add(1, int(wrong), [f"walk-forward: {as_of}: {column} is {a}, its report says {value}"] * wrong)
     return verdict_of(out, reports=len(rows))
-
-
-EXPORTED = (
-    "daily_bars",
-    "rejects",
-    "snapshots",
-    "labeled_snapshots",
-    "dataset_split",
-    "predictions",
-    "signals",
-    "walk_forward_report",
-)
-
-
-def _stored_for_export(context: AuditContext, name: str) -> pd.DataFrame:
-    asset = "daily_bars" if name == "rejects" else name
-    store, partitioned = context.extra["store"], asset in ("dataset_split", "predictions")
-    ref = store.current(asset, context.full.as_of if partitioned else None)
-    table = pq.read_table(ref.path(f"{name}.parquet")).to_pandas()
-    return table if name != context.extra.get("corrupted_export") else table.iloc[1:]
-
-
-def _one_row_less(context: AuditContext) -> AuditContext:
-    return dataclasses.replace(context, extra={**context.extra, "corrupted_export": "predictions"})
-
-
-@check(
-    "serving",
-    proves="Exported files hold the stored tables, row by row and number by number; exported sequences hold the "
-    "windows, masks "
-    "and classes of the stored ones.",
-    misses="Formats other than Parquet.",
-    needs=("stored", "exports", "split"),
-    corruptions=(_one_row_less,),
-)
-def exported_files_are_the_stored_tables(context: AuditContext) -> Verdict:
-    """Export, read the file plainly, compare."""
-    out, export = Comparison(), context.extra["export"]
-    with tempfile.TemporaryDirectory(prefix="k4-audit-") as folder:
-        for name in EXPORTED:
-            if name in ("signals", "walk_forward_report") and not _there(context, name):
-                continue
-            file = Path(folder) / f"{name}.parquet"
-            as_of = context.full.as_of if name in ("dataset_split", "predictions") else None
-            export(name, file, as_of)
-            known, made = _stored_for_export(context, name), pq.read_table(file).to_pandas()
-            same = known.shape == made.shape and list(known.columns) == list(made.columns)
-            wrong = [c for c in known.columns if not _equal(known[c], made[c])] if same else list(known.columns)
-            out.add(
-                known.size or 1,
-                len(wrong),
-                [f"export {name}: {', '.join(map(str, wrong[:5]))} differ from what is stored"] * bool(wrong),
-            )
-        file = Path(folder) / "sequences.parquet"
-        export("sequences", file, None)
-        out.merge(_sequences(context, pq.read_table(file).to_pandas()))
-        file = Path(folder) / "market_features.parquet"
-        export("market_features", file, None)
-        values = pq.read_table(file).to_pandas().iloc[:, 2:].to_numpy(dtype=np.float32)
-        stored = np.asarray(context.full.panel)
-        wrong_panel = values.shape != stored.shape or not np.array_equal(values, stored, equal_nan=True)
-        out.add(
-            stored.size, int(wrong_panel), ["export market_features: values differ from the stored panel"] * wrong_panel
-        )
-    return verdict_of(out)
-
-
-def _there(context: AuditContext, asset: str) -> bool:
-    try:
-        context.extra["store"].current(asset)
-    except Exception:
-        return False
-    return True
-
-
-def _equal(a: pd.Series, b: pd.Series) -> bool:
-    return len(a) == len(b) and bool(((a == b) | (a.isna() & b.isna())).all())
-
-
-def _sequences(context: AuditContext, made: pd.DataFrame) -> Comparison:
-    out, full = Comparison(), context.full
-    if len(made) != len(full.sequences):
-        out.add(1, 1, [f"export sequences: {len(made)} rows for {len(full.sequences)} sequences"])
-        return out
-    some = np.unique(np.linspace(0, len(made) - 1, min(len(made), 200)).astype(int))
-    x, mask = full.canonical(some)
-    labels = full.sequences[KEYS].merge(full.labeled[[*KEYS, "outcome_class"]], on=KEYS, how="left")["outcome_class"]
-    for i, row in enumerate(some):
-        values = np.stack(made["sequence"].iloc[row]).astype(np.float32)
-        same = np.array_equal(values, x[i].astype(np.float32), equal_nan=True)
-        same &= np.array_equal(np.asarray(made["attention_mask"].iloc[row]).astype(bool), mask[i])
-        stored, exported = labels.iloc[row], made["outcome_class"].iloc[row]
-        name = None if pd.isna(stored) else CLASS_NAMES[int(stored)]
-        same &= name == (None if pd.isna(exported) else exported)
-        same &= made["sequence_dates"].iloc[row][-1] == full.sequences["snapshot_date"].iloc[row]
-        out.add(1, int(not same), [f"export sequences: row {row} differs from the stored sequence"] * (not same))
-    return out

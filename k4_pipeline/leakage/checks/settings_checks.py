@@ -10,10 +10,11 @@ import dataclasses
 import json
 from typing import Any
 
-from k4_pipeline.config import PipelineConfig, to_dict
+from k4_pipeline.config import to_dict
 from k4_pipeline.leakage.engine.audit import AuditContext, check, verdict_of
 from k4_pipeline.leakage.engine.compare import Comparison
 from k4_pipeline.leakage.oracles.as_of import newest_labelled_quarter
+from k4_pipeline.leakage.oracles.declared import DEFAULTS, PRESETS
 from k4_pipeline.verdict import Verdict
 
 # Where each option of the command line lands, written down a second time.
@@ -37,7 +38,7 @@ OPTION_FIELDS = {
     "seed": "training.seed",
 }
 WHOLE_SECTIONS = ("labels", "patterns")  # options that choose a preset of a section
-OF_THE_RECIPE = frozenset({"recipe", "model", "loss", "training"})  # a preset of the recipe may fill these
+CHOSEN = ("source.source", "source.tickers")  # follow from other options
 SHELL_TEST_MONTHS = 12  # `k4 run` judges one model on a year, unless told otherwise
 
 
@@ -76,21 +77,22 @@ def request_findings(request: dict[str, Any]) -> list[str]:
     for dotted, text in typed.items():
         if "." in dotted and not _same(_value(config, dotted), str(text)):
             findings.append(f"{dotted} was asked for as {text}, the run was given {_value(config, dotted)}")
-    unknown = [n for n in (*asked, *typed) if "." not in n and n not in OPTION_FIELDS and n not in WHOLE_SECTIONS]
+    unknown = [
+        n for n in (*asked, *typed) if "." not in n and n not in (*OPTION_FIELDS, *WHOLE_SECTIONS, "model_preset")
+    ]
     if request.get("again") or [n for n in unknown if n != "universe"]:
         return findings  # other settings than the defaults were the beginning
     skipped = {n for n in (*asked, *typed) if n in WHOLE_SECTIONS}
-    for field in dataclasses.fields(PipelineConfig):
-        if field.name in skipped | OF_THE_RECIPE:
-            continue
-        for setting in dataclasses.fields(getattr(PipelineConfig(), field.name)):
-            dotted, default = f"{field.name}.{setting.name}", setting.default
-            if dotted in typed or dataclasses.MISSING is default or dotted in ("source.source", "source.tickers"):
+    preset = PRESETS.get(str(asked.get("model_preset", typed.get("model_preset", "default"))), {})
+    for section, declared in DEFAULTS.items():
+        wanted_of = {**declared, **preset.get(section, {})}
+        for name, wanted in wanted_of.items():
+            dotted = f"{section}.{name}"
+            if section in skipped or dotted in typed or dotted in CHOSEN:
                 continue
             value = _value(config, dotted)
-            wanted = json.loads(json.dumps(default))
             if value != wanted and not (dotted == "split.test_months" and value == SHELL_TEST_MONTHS):
-                findings.append(f"{dotted} is {value}; nobody asked for it, and its default is {wanted}")
+                findings.append(f"{dotted} is {value}; nobody asked for it, and its declared default is {wanted}")
     return findings
 
 
@@ -110,8 +112,9 @@ def _another_seed(context: AuditContext) -> AuditContext:
     "settings",
     proves="Every setting recorded with an artifact, a checkpoint or a report is the one asked for before the first "
     "asset was made, and what was asked for follows from the options as typed and the declared defaults.",
-    misses="Settings that a preset of the recipe filled in, or that a person chose after looking at the outcomes.",
+    misses="Settings that a person chose after looking at the outcomes.",
     needs=("stored", "facts"),
+    reads_files=True,
     corruptions=(_another_embargo, _another_seed),
 )
 def recorded_settings_are_those_requested(context: AuditContext) -> Verdict:
@@ -172,6 +175,7 @@ def _later_as_of(context: AuditContext) -> AuditContext:
     "a second time from dates alone: no class of an outcome can have moved it.",
     misses="A date that a person chose after looking at the outcomes.",
     needs=("stored", "facts", "split"),
+    reads_files=True,
     corruptions=(_later_as_of,),
 )
 def the_as_of_date_was_not_chosen_by_outcome(context: AuditContext) -> Verdict:

@@ -59,6 +59,7 @@ def _without_a_ticker(context: AuditContext) -> AuditContext:
     "rows: what is stored was not smoothed, thinned or chosen after cleaning.",
     misses="What cleaning itself does (the other checks of the bars).",
     needs=("raw",),
+    reads_files=True,
     corruptions=(_next_volume, _nudged_close, _without_a_ticker),
 )
 def bars_are_those_that_cleaning_the_source_gives(context: AuditContext) -> Verdict:
@@ -83,6 +84,7 @@ def bars_are_those_that_cleaning_the_source_gives(context: AuditContext) -> Verd
     "doubt is stored, by a second reader that shares no code with market/.",
     misses="Rows whose sanity can be disputed; simulated markets, which have no file.",
     needs=("source file",),
+    reads_files=True,
     corruptions=(_next_volume, _nudged_close, _without_a_ticker),
 )
 def bars_are_those_of_a_plain_reader(context: AuditContext) -> Verdict:
@@ -149,6 +151,7 @@ def cut_file(path: Path, day: str, folder: Path) -> Path:
     "itself looks at nothing later.",
     misses="Dates other than the sampled ones; simulated markets, which have no file.",
     needs=("source file",),
+    reads_files=True,
     corruptions=(_next_volume, _without_a_ticker),
 )
 def bars_are_reproduced_from_the_source_cut_at_a_date(context: AuditContext) -> Verdict:

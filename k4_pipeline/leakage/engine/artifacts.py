@@ -212,13 +212,17 @@ def load_path(
         if file_has_classes(config.source.snapshots_path):
             inapplicable["raced"] = f"{config.source.snapshots_path} gives the classes itself"
     has = {name: was_made(store, name) for name in SERVING}
+    has["ledger"] = has["signals"] and was_made(store, "prediction_ledger")
     names = {"champion_model": "champion", "walk_forward_report": "walk forward"}
     inapplicable |= {names.get(n, n): f"no {n} was ever made in this home" for n, there in has.items() if not there}
     if has["signals"] and "night_bars" in store.newest("signals").inputs:
         # The audit proves one reading of the source; these are of sessions after it, with checks of their own.
-        has["signals"] = False
-        unproved["signals"] = "the signals are of nights after the last full run; `k4 nightly --full` takes them in"
+        has["signals"] = has["ledger"] = False
+        unproved["ledger"] = unproved["signals"] = (
+            "the signals are of nights after the last full run; `k4 nightly --full` takes them in"
+        )
     extra = {"store": store, "refs": refs, "has": has, "labels_of_file": labels_of_file(refs), "facts": facts}
+    extra["threads"] = json.loads(refs["trained_model"].path("facts.json").read_text()).get("threads")
     if REPORT in refs:
         extra |= {
             "report": json.loads(refs[REPORT].path("report.json").read_text()),

@@ -138,6 +138,7 @@ class Check:
     misses: str
     needs: frozenset[str] = frozenset()
     corruptions: tuple[Corruption, ...] = ()
+    reads_files: bool = False  # while it is asked; the others are asked in a process that can open none
 
     def __call__(self, context: AuditContext) -> Verdict:
         return self.function(context)
@@ -147,7 +148,13 @@ CHECKS: dict[str, Check] = {}
 
 
 def check(
-    stage: str, *, proves: str, misses: str, needs: Iterable[str] = (), corruptions: Iterable[Corruption] = ()
+    stage: str,
+    *,
+    proves: str,
+    misses: str,
+    needs: Iterable[str] = (),
+    corruptions: Iterable[Corruption] = (),
+    reads_files: bool = False,
 ) -> Callable[[CheckFunction], CheckFunction]:
     """Register a check under its function's name."""
 
@@ -158,7 +165,7 @@ def check(
         def named(context: AuditContext) -> Verdict:
             return replace(function(context), name=name)
 
-        CHECKS[name] = Check(name, named, stage, proves, misses, frozenset(needs), tuple(corruptions))
+        CHECKS[name] = Check(name, named, stage, proves, misses, frozenset(needs), tuple(corruptions), reads_files)
         return named
 
     return register
@@ -245,6 +252,7 @@ def what_is_there(context: AuditContext) -> set[str]:
         "signals": context.extra.get("has", {}).get("signals", False),
         "champion": context.extra.get("has", {}).get("champion_model", False),
         "walk forward": context.extra.get("has", {}).get("walk_forward_report", False),
+        "ledger": context.extra.get("has", {}).get("ledger", False),
         "facts": bool(context.extra.get("facts")),
         "exports": context.extra.get("export") is not None,
         "scanned": full.given is None,
@@ -262,6 +270,7 @@ STORED_NEEDS = (
     "signals",
     "champion",
     "walk forward",
+    "ledger",
 )  # what only an audit of stored artifacts has
 
 

@@ -5,7 +5,7 @@ nothing from them. That is as good as a fresh interpreter that loads them itself
 installed source and reading the verified files gives, and changes only its own copy (pages are copied on write). It
 spares 50 times the import of torch and the reading of the tables, which was three quarters of the cost of an audit.
 Where there is nothing stored (the code on the small universe) every child runs the path itself.
-A child that dies or says nothing is a failed check.
+A child that dies or says nothing is a failed check. A check that needs no file is asked where none can be opened.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ import json
 import multiprocessing
 import os
 import signal
+import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any
 
 from k4_pipeline.config import PipelineConfig
@@ -31,6 +33,7 @@ from k4_pipeline.leakage.engine.audit import (
     run_checks,
 )
 from k4_pipeline.leakage.engine.reduced import one_thread
+from k4_pipeline.leakage.engine.sealed import seal_process
 from k4_pipeline.progress import Progress
 from k4_pipeline.verdict import Verdict
 
@@ -77,16 +80,19 @@ class _Child:
     process: Any
     answers: Connection
     begin: float
+    own: tempfile.TemporaryDirectory[str] | None
 
 
 def _lost(name: str, why: str) -> Verdict:
     return Verdict(name, False, 0, (f"the check could not be evaluated: {why}",))
 
 
-def _child(context: Callable[[], AuditContext], name: str, answer: Connection) -> None:
-    """Run one check, send its verdict (or that it was left out, and why)."""
+def _child(context: Callable[[], AuditContext], name: str, answer: Connection, own: Path | None) -> None:
+    """Run one check, send its verdict (or that it was left out, and why); `own`: the one folder it may read in."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
+        if own is not None:
+            seal_process(own)
         report = run_checks(context(), [name])
         left = {"not_applicable": report.not_applicable, "not_proved": report.not_proved}
         text = json.dumps({**left, "verdicts": [v.to_dict() for v in report.verdicts]}, default=str)
@@ -98,12 +104,14 @@ def _child(context: Callable[[], AuditContext], name: str, answer: Connection) -
     os._exit(0)
 
 
-def _start(context: Callable[[], AuditContext], name: str) -> _Child:
+def _start(context: Callable[[], AuditContext], name: str, *, sealed: bool) -> _Child:
     mine, theirs = _FORK.Pipe(duplex=False)
-    process = _FORK.Process(target=_child, args=(context, name, theirs), daemon=True)
+    own = tempfile.TemporaryDirectory(prefix="k4-audit-") if sealed else None
+    arguments = (context, name, theirs, Path(own.name) if own else None)
+    process = _FORK.Process(target=_child, args=arguments, daemon=True)
     process.start()
     theirs.close()
-    return _Child(name, process, mine, time.perf_counter())
+    return _Child(name, process, mine, time.perf_counter(), own)
 
 
 def _finish(child: _Child, report: AuditReport) -> None:
@@ -115,6 +123,8 @@ def _finish(child: _Child, report: AuditReport) -> None:
         child.process.join()
         answer = {"error": f"its process ended with status {child.process.exitcode}"}
     child.process.join()
+    if child.own is not None:
+        child.own.cleanup()
     report.seconds[name] = time.perf_counter() - child.begin
     if "error" in answer:
         report.verdicts.append(_lost(name, answer["error"]))
@@ -157,7 +167,10 @@ def run_isolated(
     while todo or running:
         late = end is not None and time.perf_counter() >= end
         while todo and len(running) < max(1, workers) and not late:
-            running.append(_start(context, todo.pop()))
+            name = todo.pop()
+            # Without a store every child reads the source and runs the path itself.
+            sealed = bool(source.store) and not registry[name].reads_files
+            running.append(_start(context, name, sealed=sealed))
         if late:
             for child in running:
                 child.process.kill()

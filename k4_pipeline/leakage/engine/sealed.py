@@ -19,6 +19,7 @@ import numba
 import numpy as np
 
 import k4_pipeline
+from k4_pipeline.leakage.engine.landlock import reads_only
 from k4_pipeline.market.bars import Bars
 
 _REFUSED = ("socket.connect", "socket.bind", "subprocess.Popen", "os.system", "os.exec", "os.listdir", "os.scandir")
@@ -32,6 +33,7 @@ class SealBrokenError(Exception):
 class _Seal:
     closed = False
     hooked = False
+    own = ""
 
 
 def _allowed() -> tuple[str, ...]:
@@ -56,34 +58,53 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
         path = arguments[0]
         if not isinstance(path, (str, bytes, os.PathLike)):
             return
-        text = str(Path(os.fsdecode(path)).absolute())
+        text = os.path.abspath(os.fsdecode(path))  # noqa: PTH100  (no look at the disk, ".." resolved)
         cached = text.startswith(str(numba.config.CACHE_DIR))
         inside = text.startswith(_allowed()) and (cached or not text.endswith(_DATA))
+        inside |= bool(_Seal.own) and text.startswith(_Seal.own)
         if not inside:
             raise SealBrokenError(f"{text} was opened while values were computed from their own arrays")
     elif event in _REFUSED and event not in ("os.listdir", "os.scandir"):
         raise SealBrokenError(f"{event} was called while values were computed from their own arrays")
     elif event in ("os.listdir", "os.scandir"):
-        text = str(Path(os.fsdecode(arguments[0] or ".")).absolute())
-        if not (text + "/").startswith(_allowed()):
+        text = os.path.abspath(os.fsdecode(arguments[0] or "."))  # noqa: PTH100
+        if (
+            text not in sys.path
+            and not (text + "/").startswith(_allowed())
+            and not (_Seal.own and text.startswith(_Seal.own))
+        ):
             raise SealBrokenError(f"{text} was listed while values were computed from their own arrays")
+
+
+def seal_process(own: Path) -> None:
+    """For the rest of this process: no file outside the installed code and the empty folder `own` can be read."""
+    os.environ.update({"HOME": str(own), "K4_HOME": str(own), "DAGSTER_HOME": str(own), "TMPDIR": str(own)})
+    tempfile.tempdir = str(own)
+    os.chdir(own)
+    if not reads_only([*_allowed(), str(own)]):
+        _hooked()
+        _Seal.closed, _Seal.own = True, str(own)
+
+
+def _hooked() -> None:
+    if not _Seal.hooked:
+        sys.addaudithook(_hook)
+        _Seal.hooked = True
 
 
 @contextmanager
 def sealed() -> Iterator[None]:
     """Within the block: an empty home and working folder, and `SealBrokenError` for what is opened elsewhere."""
-    if not _Seal.hooked:
-        sys.addaudithook(_hook)
-        _Seal.hooked = True
+    _hooked()
     before, where = dict(os.environ), Path.cwd()
     with tempfile.TemporaryDirectory(prefix="k4-sealed-") as empty:
         os.environ.update({"HOME": empty, "K4_HOME": empty, "DAGSTER_HOME": empty, "TMPDIR": empty})
         os.chdir(empty)
-        _Seal.closed = True
+        closed, _Seal.closed = _Seal.closed, True
         try:
             yield
         finally:
-            _Seal.closed = False
+            _Seal.closed = closed
             os.chdir(where)
             os.environ.clear()
             os.environ.update(before)

@@ -1,8 +1,8 @@
 """Windows, masks, pattern channels and model inputs computed a second time, one snapshot at a time in plain numpy.
 
-Written from docs/features.md on bars, snapshots and the panel; it shares no code with sequences/ (the scale-free
-form is that of features/reference.py), and it takes nothing
-from the `sequences` table, so that a wrong row number there cannot hide.
+Written from docs/features.md on bars, snapshots and the panel; it shares no code with sequences/ or features/ but the
+declarations of the channels, and it takes nothing from the `sequences` table, so that a wrong row number there cannot
+hide.
 """
 
 from __future__ import annotations
@@ -13,13 +13,32 @@ import numpy as np
 import pandas as pd
 
 from k4_pipeline.config import N_FEATURES, SEQUENCE_BARS
-from k4_pipeline.features.reference import model_input
-from k4_pipeline.features.spec import FEATURES
+from k4_pipeline.features.spec import FEATURES, FeatureSpec
 from k4_pipeline.market.bars import Bars
 
 HISTORY_BARS = 20  # a bar is valid from its ticker's 20th on
 PRIOR_BARS = 20
 VOLUME_BARS = 250
+LEAST_VOLUME = 0.01  # of the mean volume, added to each
+
+
+def scale_free(channel: FeatureSpec, x: np.ndarray, close: np.ndarray, anchor: float, mean_volume: float) -> np.ndarray:
+    """A channel x (n,) in the unit of the model inputs, by its declared scale; not finite where there is none.
+
+    close (n,) of the same bars, `anchor` the close at the snapshot.
+    """
+    with np.errstate(all="ignore"):
+        match channel.scale:
+            case "price_level":
+                return np.log(x) - math.log(anchor) if anchor > 0 else np.full(len(x), np.nan)
+            case "price_width":
+                return x / close
+            case "volume":
+                return np.log(LEAST_VOLUME + x / mean_volume)
+            case "count":
+                return np.where(x < 0, -np.log1p(-x), np.log1p(x))
+    low, high = channel.clip or (-math.inf, math.inf)
+    return np.where(np.isfinite(x), np.minimum(np.maximum(x, low), high), np.nan)
 
 
 class InputOracle:
@@ -82,7 +101,7 @@ class InputOracle:
         price = x[:, 4].copy()
         with np.errstate(all="ignore"):
             for f in FEATURES:
-                v = model_input(f, x[:, f.position], price, anchor, mean_volume)
+                v = scale_free(f, x[:, f.position], price, anchor, mean_volume)
                 finite = np.isfinite(v)
                 z = np.clip((v - center[f.position]) / scale[f.position], -bound, bound)
                 out[:, f.position] = np.where(finite & mask, z, 0.0)
