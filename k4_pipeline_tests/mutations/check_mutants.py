@@ -1,6 +1,7 @@
 """Weakens the checks themselves, one edit at a time, and asks whether their self-tests notice.
 
-`python -m k4_pipeline_tests.mutations.check_mutants [--sample N]`: exit status 1 when a weakened check goes unnoticed.
+`python -m k4_pipeline_tests.mutations.check_mutants [--only TEXT] [--out lines.txt]`: exit status 1 when a weakened
+check goes unnoticed. One small home is made first; every weakened check is asked of it, or of the path in memory.
 """
 
 from __future__ import annotations
@@ -14,102 +15,105 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from k4_pipeline_tests.mutations.copies import patched, restored, workers
-from k4_pipeline_tests.mutations.source_patches import Edit, SourceLeak
+from k4_pipeline_tests.mutations.patch_tools import SourceLeak
+from k4_pipeline_tests.mutations.real_path import SMALL, write_market
+from k4_pipeline_tests.mutations.weakened_checks import WEAKENED
 
-CHECKS = "leakage/checks/"
-PREDICTIONS, FITTED, REPORT = (f"{CHECKS}{n}_checks.py" for n in ("prediction", "fitted", "report"))
-SELF_TESTS = ("every_check_can_fail", "checks_of_stored_tables_can_fail", "the_integrity_tests_can_fail_and_pass")
-ASK = f"""
-from k4_pipeline.leakage.checks.self_test import small_context
-from k4_pipeline.leakage.engine.audit import run_checks
-report = run_checks(small_context(), {SELF_TESTS!r})
-raise SystemExit(0 if report.passed else 1)
+ASK = """
+import sys
+from k4_pipeline.defs.audit_facts import audit_facts
+from k4_pipeline.defs.export import export_asset
+from k4_pipeline.leakage.checks import self_test
+from k4_pipeline.leakage.engine.artifacts import artifact_context, newest_as_of
+from k4_pipeline.leakage.engine.audit import CHECKS, AuditSample, load_checks, run_checks
+from k4_pipeline.settings import load_settings
+from k4_pipeline.storage import ArtifactStore
+
+home, *names = sys.argv[1:]
+load_checks()
+settings = load_settings(home, stored=True)
+store = ArtifactStore(settings.artifacts_dir)
+as_of = newest_as_of(store)
+facts, sample = audit_facts(settings, as_of), AuditSample.named("normal")
+export = lambda name, out, as_of: export_asset(settings, name, out, as_of)
+context = artifact_context(store, settings.config, as_of, sample, facts, export)
+found = self_test.guard_findings()
+whole = [n for n in names if CHECKS[n].stage == "self-test"]
+found += self_test.self_tests(context, [n for n in names if n not in whole])[2]
+if whole and not run_checks(self_test.small_context(), whole).passed:
+    found.append(f"{whole} do not hold")
+for line in found:
+    print(line)
+raise SystemExit(1 if found else 0)
 """
 
-WEAKENED: dict[str, Edit] = {
-    "scores within 100 times the tolerance": (
-        PREDICTIONS,
-        "> 2e-3 * np.maximum(p, 0.01)",
-        "> 0.2 * np.maximum(p, 0.01)",
-    ),
-    "expected values within 100,000 times": (PREDICTIONS, "<= 1e-9)", "<= 1e-4)"),
-    "one row scored by hand": (PREDICTIONS, "count = min(n, 64, context.sample.input_rows or 64)", "count = 1"),
-    "signals never compared": (PREDICTIONS, "!= signal) & ~near", "!= signal) & near"),
-    "batches never compared": (
-        PREDICTIONS,
-        'cause="the row\'s score depends on its batch"\n            )',
-        'cause="the row\'s score depends on its batch"\n            ).__class__()',
-    ),
-    "refit compares nothing": (
-        FITTED,
-        "    return out\n\n\ndef _fitted_with",
-        "    return Comparison(cases=1)\n\n\ndef _fitted_with",
-    ),
-    "refit leaves out the weights": (FITTED, "weights_fingerprint(again.model))", "weights_fingerprint(stored.model))"),
-    "best epoch within 100 times": (FITTED, "<= 1e-3 * max(1.0, abs(value))", "<= 1e-1 * max(1.0, abs(value))"),
-    "metrics within 100,000 times": (REPORT, "<= 1e-9 * max(1.0, abs(again))", "<= 1e-4 * max(1.0, abs(again))"),
-    "baseline within 1,000 times": (REPORT, "_RTOL = 1e-4", "_RTOL = 1e-1"),
-    "intervals within 1,000 times": (REPORT, "_ATOL = 1e-7", "_ATOL = 1e-4"),
-    "combined always holds": (
-        f"{CHECKS}stage_checks.py",
-        "passed=verdict.holds and report.passed)",
-        "passed=True, findings=(), cases=1)",
-    ),
-    "prove always holds": (
-        f"{CHECKS}feature_proofs.py",
-        "    return Verdict.of(name, result.cases, findings,",
-        "    return Verdict.of(name, result.cases, [],",
-    ),
-    "nothing differs": (
-        "leakage/engine/compare.py",
-        "    return wrong\n\n\ndef shown",
-        "    return wrong & False\n\n\ndef shown",
-    ),
-    "arrays are never compared": (
-        "leakage/engine/compare.py",
-        "    if wrong.any():\n        lines = []",
-        "    if False:\n        lines = []",
-    ),
-    "a failure is a pass": ("verdict.py", "return cls(name, total == 0,", "return cls(name, True,"),
-}
+
+def make_home(work: Path) -> Path:
+    """A small run of the code as it is, for the checks of stored artifacts."""
+    home = work / "home-of-checks"
+    if (home / "artifacts" / "signal_outcomes").exists():
+        return home
+    sets = [text for s in (*SMALL, "controls.enabled=false") for text in ("--set", s)]
+    market = write_market(work / "market-of-checks.csv", 0)
+    options = ["--preset", "micro", "--epochs", "2", *sets, "--path", str(market), "--home", str(home), "--json"]
+    command = [sys.executable, "-m", "k4_pipeline.cli", "run", *options]
+    subprocess.run(command, check=True, capture_output=True)
+    return home
 
 
-def noticed(name: str, worker: Path) -> bool:
-    """Whether the self-tests fail on a copy of the package in which one check is weakened."""
-    edited = patched(worker, SourceLeak(name, "check", (WEAKENED[name],)))
+def noticed(name: str, worker: Path, home: Path) -> tuple[bool, str]:
+    """Whether the self-tests fail on a copy of the package in which one check is weakened, and what they say."""
+    file, old, new, checks = WEAKENED[name]
+    edited = patched(worker, SourceLeak(name, "check", ((file, old, new),)))
     environment = {**os.environ, "PYTHONPATH": str(worker), "K4_THREADS": "1", "OMP_NUM_THREADS": "1"}
     try:
-        done = subprocess.run(
-            [sys.executable, "-c", ASK], env=environment, capture_output=True, cwd=worker, check=False
-        )
+        command = [sys.executable, "-c", ASK, str(home), *checks]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=worker, check=False)
     finally:
         restored(worker, edited)
-    return done.returncode == 1 and b"Traceback" not in done.stderr
+    said = (done.stdout.splitlines() or done.stderr.splitlines()[-1:] or [""])[0]
+    return done.returncode == 1 and "Traceback" not in done.stderr, said[:200]
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sample", type=int, default=len(WEAKENED))
+    parser.add_argument("--only", default="", help="weakenings whose name holds this text; `nothing`: no weakening")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--out", type=Path, default=None, help="one line per weakening, as they come")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "k4-mutants")
     arguments = parser.parse_args()
-    names, free = list(WEAKENED)[: arguments.sample], workers(arguments.jobs, arguments.work)
+    names = [name for name in WEAKENED if arguments.only in name]
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    free, home, results = workers(arguments.jobs, arguments.work), make_home(arguments.work), {}
 
-    def one(name: str) -> bool:
+    def one(name: str) -> None:
         worker = free.get()
         try:
-            return noticed(name, worker)
+            results[name], said = noticed(name, worker, home)
         finally:
             free.put(worker)
+        line = f"{'noticed' if results[name] else 'MISSED '} {name} | {said}"
+        print(line, flush=True)
+        if arguments.out is not None:
+            with arguments.out.open("a") as lines:
+                lines.write(line + "\n")
 
     with ThreadPoolExecutor(arguments.jobs) as pool:
-        results = {}
-        for name, seen in zip(names, pool.map(one, names)):
-            results[name] = seen
-            print(f"{'noticed' if seen else 'MISSED '} {name}", flush=True)
-    print(f"{sum(results.values())} of {len(results)} weakenings noticed")
-    raise SystemExit(int(not all(results.values())))
+        list(pool.map(one, names))
+    # The control: where nothing is weakened the self-tests are silent.
+    every = sorted({check for name in names for check in WEAKENED[name][3]})
+    environment = {**os.environ, "K4_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-c", ASK, str(home), *every]
+    control = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    quiet = control.returncode == 0
+    text = f"{sum(results.values())} of {len(results)} weakenings noticed; "
+    text += "silent without one" if quiet else f"NOT silent without one: {(control.stdout + control.stderr)[-500:]}"
+    print(text, flush=True)
+    if arguments.out is not None:
+        with arguments.out.open("a") as lines:
+            lines.write(text + "\n")
+    raise SystemExit(int(not all(results.values()) or not quiet))
 
 
 if __name__ == "__main__":

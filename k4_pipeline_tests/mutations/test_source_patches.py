@@ -6,10 +6,11 @@ import ast
 
 import pytest
 
-from k4_pipeline_tests.mutations.check_mutants import WEAKENED
+from k4_pipeline.leakage.engine.audit import load_checks
 from k4_pipeline_tests.mutations.copies import SOURCE
 from k4_pipeline_tests.mutations.real_path import Outcome, summary
 from k4_pipeline_tests.mutations.source_patches import CLEAN, LEAKS
+from k4_pipeline_tests.mutations.weakened_checks import WEAKENED
 
 
 @pytest.mark.parametrize("leak", LEAKS, ids=lambda leak: leak.name)
@@ -25,7 +26,8 @@ def test_a_patch_fits_the_source(leak):
 
 @pytest.mark.parametrize("name", WEAKENED)
 def test_a_weakening_fits_the_source(name):
-    file, old, new = WEAKENED[name]
+    file, old, new, checks = WEAKENED[name]
+    assert set(checks) <= set(load_checks())
     text = (SOURCE / file).read_text()
     assert old in text, f"{file} has changed: renew the weakening {name!r}"
     ast.parse(text.replace(old, new))

@@ -26,8 +26,8 @@ def majority_days(bars: Bars, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray
     return days[enough & (2 * traded > listed)], days[enough & (2 * traded <= listed)]
 
 
-def _no_fridays(context: AuditContext) -> AuditContext:
-    return AuditContext(context.full, context.sample, context.today, {**context.extra, "calendar": "no fridays"})
+def _some_missing(context: AuditContext) -> AuditContext:
+    return AuditContext(context.full, context.sample, context.today, {**context.extra, "calendar": "some missing"})
 
 
 def _one_too_few(context: AuditContext) -> AuditContext:
@@ -39,7 +39,7 @@ def _one_too_few(context: AuditContext) -> AuditContext:
     proves="The days on which most tickers of an exchange trade are its sessions, its sessions are days on which they "
     "trade, and the n-th session after a day is found by counting: no label is known a session too early.",
     misses="Exchanges with fewer than five listed tickers; single days that a vendor left out for everybody.",
-    corruptions=(_no_fridays, _one_too_few),
+    corruptions=(_some_missing, _one_too_few),
 )
 def sessions_are_the_days_on_which_tickers_trade(context: AuditContext) -> Verdict:
     """Count with the bars."""
@@ -50,8 +50,8 @@ def sessions_are_the_days_on_which_tickers_trade(context: AuditContext) -> Verdi
         codes = np.flatnonzero(np.array(exchanges) == exchange)
         first, last = int(bars.date[bars.offsets[codes]].min()), int(bars.date[bars.offsets[codes + 1] - 1].max())
         sessions = calendar.sessions(exchange, first, last).astype(np.int64)
-        if spoilt == "no fridays":
-            sessions = sessions[(sessions + 3) % 7 != 4]
+        if spoilt == "some missing":
+            sessions = np.delete(sessions, slice(None, None, 20))
         out.merge(_counted(context, exchange, sessions, one_less=spoilt == "one too few"))
         if len(codes) < ENOUGH_TICKERS:
             continue

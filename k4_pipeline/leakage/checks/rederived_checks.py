@@ -23,11 +23,13 @@ from k4_pipeline.leakage.checks.replay_at_cutoffs import LABELS
 from k4_pipeline.leakage.engine.audit import AuditContext, check, verdict_of
 from k4_pipeline.leakage.engine.compare import Comparison, compare_arrays, compare_tables
 from k4_pipeline.leakage.engine.corruptions import (
+    corrupt_context,
     corrupt_label,
     corrupt_panel,
     corrupt_prediction,
     corrupt_sequence,
     corrupt_snapshot,
+    corrupt_window,
     drop_snapshot,
 )
 from k4_pipeline.patterns import snapshots
@@ -50,18 +52,6 @@ def _other_weight(context: AuditContext) -> AuditContext:
     return context.with_full(split=split)
 
 
-def _other_context(context: AuditContext) -> AuditContext:
-    values = np.array(context.full.context)
-    values[-1, -1] = np.nextafter(values[-1, -1], np.float32(np.inf)) if np.isfinite(values[-1, -1]) else 1.0
-    return context.with_full(context=values)
-
-
-def _other_window(context: AuditContext) -> AuditContext:
-    windows = context.full.windows.copy()  # type: ignore[union-attr]
-    windows.loc[windows.index[-1], "outcome_class"] = (int(windows["outcome_class"].iloc[-1]) + 1) % 6
-    return context.with_full(windows=windows)
-
-
 def _table(name: str, stored: pd.DataFrame, again: pd.DataFrame) -> Comparison:
     columns = [c for c in {**dict.fromkeys(stored.columns), **dict.fromkeys(again.columns)} if c not in KEYS]
     return compare_tables(name, stored, again, KEYS, columns, when=WHEN, cause=CAUSE)
@@ -82,8 +72,8 @@ def _table(name: str, stored: pd.DataFrame, again: pd.DataFrame) -> Comparison:
         corrupt_sequence,
         corrupt_prediction,
         _other_weight,
-        _other_context,
-        _other_window,
+        corrupt_context,
+        corrupt_window,
     ),
 )
 def stored_tables_are_those_the_stages_make(context: AuditContext) -> Verdict:
@@ -206,7 +196,7 @@ def _other_number(context: AuditContext) -> AuditContext:
 
 def _other_baseline(context: AuditContext) -> AuditContext:
     table = context.extra["baselines"].copy()
-    column = [c for c in table.columns if c.endswith("__p_4")][-1]
+    column = next(c for c in table.columns if c.endswith("__p_4"))
     table.loc[table.index[-1], column] += 1e-12
     return dataclasses.replace(context, extra={**context.extra, "baselines": table})
 

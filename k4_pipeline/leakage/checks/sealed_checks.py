@@ -49,8 +49,8 @@ def _memory(context: AuditContext) -> AuditContext:
 @check(
     "isolation",
     proves="Features, context, the whole scan (undrawn), windows, labels and scores are reproduced with the same bits "
-    "in a process that may open no file outside the installed code and has an empty home, from bars cut at a date, under "
-    "other ticker names, whole weeks earlier.",
+    "in a process that may open no file outside the installed code and has an empty home, from bars cut at a date, "
+    "under other ticker names, whole weeks earlier.",
     misses="A side channel that knows neither names, dates nor files (memory of the same process; every check "
     "has its own).",
     corruptions=(corrupt_panel, _memory, corrupt_sequence),

@@ -56,6 +56,14 @@ def _one_signal_less(context: AuditContext) -> AuditContext:
     return _with_signals(context, table.iloc[1:].reset_index(drop=True) if len(table) else extra)
 
 
+def _nudged_signal(context: AuditContext) -> AuditContext:
+    table = _signals(context).copy()
+    if not len(table):
+        return _one_signal_less(context)
+    table.loc[table.index[-1], "p_4"] += 1e-8
+    return _with_signals(context, table)
+
+
 def open_by_scan(context: AuditContext) -> pd.DataFrame:
     """ticker, start_date, snapshot_date of the patterns open on the last day, by the independent scan."""
     bars, found = context.full.bars, []
@@ -83,7 +91,7 @@ def open_by_scan(context: AuditContext) -> pd.DataFrame:
     misses="Whether the champion deserves to serve (the check of the champion).",
     needs=("stored", "signals"),
     reads_files=True,
-    corruptions=(_one_signal_less,),
+    corruptions=(_one_signal_less, _nudged_signal),
 )
 def signals_are_those_of_the_champion_one_by_one(context: AuditContext) -> Verdict:
     """Find the open patterns again and score them one at a time."""
@@ -173,6 +181,12 @@ def _no_champion(context: AuditContext) -> AuditContext:
     return dataclasses.replace(context, extra={**context.extra, "champion": {"as_of": "1999-01-01"}})
 
 
+def _fails_otherwise(context: AuditContext) -> AuditContext:
+    record = json.loads(context.extra["store"].current("champion_model").path("champion.json").read_text())
+    failed = {"failed": [*record["failed"], "a check that held"]}
+    return dataclasses.replace(context, extra={**context.extra, "champion": failed})
+
+
 @check(
     "serving",
     proves="The champion is, byte for byte, the model of a partition whose report was promoted; a newer model that "
@@ -181,7 +195,7 @@ def _no_champion(context: AuditContext) -> AuditContext:
     misses="Candidates whose artifacts are gone by now.",
     needs=("stored", "champion"),
     reads_files=True,
-    corruptions=(_no_champion,),
+    corruptions=(_no_champion, _fails_otherwise),
 )
 def the_champion_was_chosen_by_its_rule(context: AuditContext) -> Verdict:
     """Read the candidates again and choose a second time."""

@@ -108,6 +108,15 @@ def _another_seed(context: AuditContext) -> AuditContext:
     return dataclasses.replace(context, extra={**context.extra, "facts": facts})
 
 
+def _edited_default(context: AuditContext) -> AuditContext:
+    """A default that nobody typed is another one, in the request and everywhere."""
+    facts = json.loads(json.dumps(context.extra["facts"]))
+    request = facts["snapshots"].get("request") or {"options": {}, "set": [], "config": facts["snapshots"]["requested"]}
+    request["config"]["cleaning"]["jump_factor"] += 1.0
+    facts["snapshots"]["request"] = request
+    return dataclasses.replace(context, extra={**context.extra, "facts": facts})
+
+
 @check(
     "settings",
     proves="Every setting recorded with an artifact, a checkpoint or a report is the one asked for before the first "
@@ -115,7 +124,7 @@ def _another_seed(context: AuditContext) -> AuditContext:
     misses="Settings that a person chose after looking at the outcomes.",
     needs=("stored", "facts"),
     reads_files=True,
-    corruptions=(_another_embargo, _another_seed),
+    corruptions=(_another_embargo, _another_seed, _edited_default),
 )
 def recorded_settings_are_those_requested(context: AuditContext) -> Verdict:
     """Compare every recorded section with the request of the run that made the artifact."""

@@ -103,3 +103,20 @@ def corrupt_prediction(context: AuditContext) -> AuditContext:
     made = context.full.predictions.copy()  # type: ignore[union-attr]
     made.loc[made["snapshot_date"].idxmin(), "p_raw_4"] += 1e-9
     return context.with_full(predictions=made)
+
+
+def corrupt_context(context: AuditContext) -> AuditContext:
+    """The last finite context feature on the bar of an early snapshot, by one unit in the last place."""
+    values = np.array(context.full.context)
+    row = int(context.full.sequences["end_row"].iloc[_early_row(context)])
+    at = int(np.flatnonzero(np.isfinite(values[row]))[-1])
+    values[row, at] = np.nextafter(values[row, at], np.float32(np.inf))
+    return context.with_full(context=values)
+
+
+def corrupt_window(context: AuditContext) -> AuditContext:
+    """The class of the training window whose label is known first."""
+    windows = context.full.windows.copy()  # type: ignore[union-attr]
+    at = windows["label_end_date"].idxmin()
+    windows.loc[at, "outcome_class"] = (int(windows.loc[at, "outcome_class"]) + 1) % N_CLASSES
+    return context.with_full(windows=windows)
