@@ -75,11 +75,11 @@ def rewritten(asset: str, first: str, section: str, change: str) -> tuple[Edit, 
 
 
 TABLE_READ = (
-    "    return assemble([file], problems, [], given_order=given.date_order, default_exchange=default_exchange)\n"
+    "    return assemble([file], problems, [], given_order=how.given.date_order, default_exchange=default_exchange)\n"
 )
 TABLE_FRAME = (
     "    import pandas as pd\n\n"
-    "    raw = assemble([file], problems, [], given_order=given.date_order, default_exchange=default_exchange)\n"
+    "    raw = assemble([file], problems, [], given_order=how.given.date_order, default_exchange=default_exchange)\n"
     "    frame = raw.frame\n"
 )
 TABLE_RETURN = "    return replace(raw, frame=frame)\n"

@@ -139,8 +139,8 @@ LEAKS = (
         (
             (
                 "market/cleaning.py",
-                "    rejects = _rejects_table(frame, reason, values)\n",
-                "    later = np.roll(values['close'], -1) / values['close']\n    reason[(reason == 0) & (later < 0.9)] = 1\n    rejects = _rejects_table(frame, reason, values)\n",
+                "    rejects = _rejects_table(raw, reason, values)\n",
+                "    later = np.roll(values['close'], -1) / values['close']\n    reason[(reason == 0) & (later < 0.9)] = 1\n    rejects = _rejects_table(raw, reason, values)\n",
             ),
         ),
     ),
