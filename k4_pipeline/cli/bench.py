@@ -17,7 +17,7 @@ from k4_pipeline.errors import ConfigError
 
 app = typer.Typer(no_args_is_help=True, help="Measure the speed of features, sequences, scan and training, and memory.")
 
-RepeatsOption = typer.Option(5, help="Repeats; medians are reported.")
+RepeatsOption = typer.Option(5, min=1, help="Repeats; medians are reported.")
 
 
 def _bench(name: str, options: dict[str, Any], json_: bool) -> None:
@@ -89,7 +89,7 @@ def memory(
         Path | None, typer.Option("--bars", help="Bars to use (long Parquet table, sorted). Default: simulated.")
     ] = None,
     copies: Annotated[str, typer.Option(help="Sizes to measure, in copies of the bars.")] = "1,4,16",
-    repeats: Annotated[int, typer.Option(help="Repeats per size; median time, highest peak.")] = 1,
+    repeats: Annotated[int, typer.Option(min=1, help="Repeats per size; median time, highest peak.")] = 1,
     json_: bool = JsonOption,
 ) -> None:
     """Peak memory and time of the feature panel on copies of the universe; needs room in TMPDIR."""

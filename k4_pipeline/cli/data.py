@@ -57,6 +57,8 @@ def check(
         "universe": universe,
     }
     config = apply_assignments(apply_options(base.config, given), set_ or [])
+    if config.source.source == "simulated" and source is None:
+        typer.echo("the embedded simulated market; --path FILE_OR_FOLDER looks at yours", err=True)
     summary, bars = check_source(config, raw_dir=base.raw_dir)
     if bars is not None:
         summary["warnings"] += _restated(base, config, bars)

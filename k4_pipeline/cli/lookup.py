@@ -30,10 +30,7 @@ def find_pattern(settings: Settings, ticker: str, date: str | None) -> dict[str,
     """
     store = ArtifactStore(settings.artifacts_dir)
     bars = bars_of_tonight(store)
-    if ticker not in set(bars.tickers):
-        near = difflib.get_close_matches(ticker, [str(t) for t in bars.tickers], n=3, cutoff=0.4)
-        hint = f"; near it are {', '.join(near)}" if near else ""
-        raise BadInputError(f"there are no bars of {ticker!r}{hint}; the universe has {bars.n_tickers} tickers")
+    ticker = _spelled(ticker, [str(t) for t in bars.tickers])
     snapshots = table_of(store, "labeled_snapshots")
     own = snapshots[snapshots["ticker"] == ticker].sort_values("snapshot_date")
     open_now = _signals(store, ticker)
@@ -52,6 +49,18 @@ def find_pattern(settings: Settings, ticker: str, date: str | None) -> dict[str,
         found |= {"p_4": float(scored[f"p_{K4}"]), "p_5": float(scored[f"p_{K5}"]), "ev": float(scored["ev"])}
         found["signal"] = str(scored["signal"])
     return {**found, "lines": _lines(found)}
+
+
+def _spelled(ticker: str, known: list[str]) -> str:
+    """`ticker` as the universe spells it; `BadInputError` names what is near."""
+    if ticker in known:
+        return ticker
+    alike = [name for name in known if name.lower() == ticker.lower()]
+    if len(alike) == 1:
+        return alike[0]
+    near = alike or difflib.get_close_matches(ticker, known, n=3, cutoff=0.4)
+    hint = f"; near it are {', '.join(near)}" if near else ""
+    raise BadInputError(f"there are no bars of {ticker!r}{hint}; the universe has {len(known):,} tickers")
 
 
 def _signals(store: ArtifactStore, ticker: str) -> pd.DataFrame:

@@ -23,7 +23,7 @@ START_S = 180.0
 
 @explained
 def ui(
-    port: Annotated[int, typer.Option(help="Port of the web server.")] = 3000,
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port of the web server.")] = 3000,
     host: Annotated[
         str, typer.Option(help="Address to listen on; another than loopback needs K4_UI_TOKEN.")
     ] = "127.0.0.1",

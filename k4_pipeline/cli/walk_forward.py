@@ -56,7 +56,7 @@ def walk_forward(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Any other setting.")
     ] = None,
-    workers: Annotated[int, typer.Option(help="Partitions at the same time; 0: as many as cores allow.")] = 0,
+    workers: Annotated[int, typer.Option(min=0, help="Partitions at the same time; 0: as many as cores allow.")] = 0,
     ablation: Annotated[
         bool, typer.Option("--ablation", help="What the sequence is for: one network with all bars, some, or none.")
     ] = False,

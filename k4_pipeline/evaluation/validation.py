@@ -18,6 +18,7 @@ from k4_pipeline.evaluation import metrics, tiers
 from k4_pipeline.evaluation.integrity import TOO_LITTLE, run_integrity_tests
 from k4_pipeline.evaluation.predict_table import CERTIFIED_SCORE
 from k4_pipeline.evaluation.scores import MODEL, Rows, Scores, model_scores, scores_in
+from k4_pipeline.evaluation.tables import by_label
 from k4_pipeline.features.spec import FEATURE_NAMES, MARKET_CHANNELS
 from k4_pipeline.verdict import Verdict
 
@@ -71,9 +72,11 @@ def methods_of(scored: pd.DataFrame, beside: pd.DataFrame | None = None) -> tupl
 
 
 def certified(scored: pd.DataFrame, found: tiers.Certificates) -> dict[str, Any]:
-    """`certificate` (what was certified, or why nothing) and `tiers` (every promise beside what the test rows did)."""
+    """`certificate` (what was certified, or why nothing) `tiers` (every promise beside what the test rows did) and
+    `tier_values` (what the rows of each tier were worth)."""
     checked = tiers.checked_on_test(found, scored, scored[CERTIFIED_SCORE].to_numpy()) if found.tiers else []
-    return {"certificate": found.to_dict(), "tiers": checked}
+    values = by_label(scored["tier"].to_numpy(), scored["outcome_class"].to_numpy())
+    return {"certificate": found.to_dict(), "tiers": checked, "tier_values": values}
 
 
 def class_table(split: pd.DataFrame) -> list[dict[str, Any]]:

@@ -91,14 +91,24 @@ def reliability(report: dict[str, Any]) -> dict[str, Any] | None:
     )
 
 
-def value_by_signal(report: dict[str, Any]) -> dict[str, Any]:
-    """Mean realised value of each signal, beside that of all test rows."""
-    rows = [r for r in report["metrics"]["signals"] if r["count"]]
-    names, mean = [r["signal"] for r in rows], report["metrics"]["mean_realised_value"]
-    bars = {"type": "bar", "name": "realised", "x": names, "y": [r["mean_realised_value"] for r in rows]}
-    bars |= {"marker": {"color": GOOD}, "text": [f"{r['count']:,} rows" for r in rows]}
+def _value_bars(x: list[Any], values: list[Any], counts: list[int]) -> dict[str, Any]:
+    """Bars of realised value, green above zero and red below; the rows of each are told when it is touched."""
+    bars = {"type": "bar", "name": "realised", "x": x, "y": values, "showlegend": False}
+    bars["marker"] = {"color": [GOOD if finite(v) and v >= 0 else BAD for v in values]}
+    bars["text"], bars["textposition"] = [f"{n:,} rows" for n in counts], "none"
+    return {**bars, "hovertemplate": "%{x}: %{y:.2f} points, %{text}<extra></extra>"}
+
+
+def value_by(label: str, rows: list[dict[str, Any]], mean: float) -> dict[str, Any] | None:
+    """Mean realised value of each signal or tier that came, beside that of all test rows."""
+    rows = [r for r in rows if r["count"]]
+    if not rows:
+        return None
+    names, counts = [r["signal"] for r in rows], [r["count"] for r in rows]
+    bars = _value_bars(names, [r["mean_realised_value"] for r in rows], counts)
     line = _line("all test rows", names, [mean] * len(names), GREY, mode="lines+markers")
-    return figure("Realised value by signal", [bars, line], "", "points")
+    note = "Rows: " + ", ".join(f"{name} {n:,}" for name, n in zip(names, counts)) + "."
+    return figure(f"Realised value by {label}", [bars, line], "", "points", note)
 
 
 def value_by_decile(report: dict[str, Any]) -> dict[str, Any] | None:
@@ -107,9 +117,7 @@ def value_by_decile(report: dict[str, Any]) -> dict[str, Any] | None:
     if not rows:
         return None
     tenth = list(range(1, len(rows) + 1))
-    realised = {"type": "bar", "name": "realised", "x": tenth, "y": [r["realised"] for r in rows]}
-    realised["marker"] = {"color": GOOD}
-    realised["text"] = [f"{r['count']} rows" for r in rows]
+    realised = _value_bars(tenth, [r["realised"] for r in rows], [r["count"] for r in rows])
     announced = _line("announced EV", tenth, [r["ev"] for r in rows], MODEL)
     return figure("Realised value by expected value", [realised, announced], "tenth of EV, low to high", "points")
 

@@ -15,6 +15,8 @@ from markupsafe import Markup, escape
 from k4_pipeline.report.glossary import GLOSSARY
 
 ASSETS = Path(__file__).parent / "assets"
+CARD_FILE = "model-card.html"
+CARD_LINK = f"[model card](../{CARD_FILE})"
 
 
 @dataclass
@@ -48,8 +50,9 @@ def _json(figure: dict[str, Any]) -> Markup:
 
 
 def _with_code(text: Any) -> Markup:
-    """Escaped text in which `what stands in backticks` is set as code."""
-    return Markup(re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text))))
+    """Escaped text in which `what stands in backticks` is set as code, and the model card is a link."""
+    coded = re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text)))
+    return Markup(coded.replace(CARD_LINK, f'<a href="../{CARD_FILE}">model card</a>'))
 
 
 @functools.cache

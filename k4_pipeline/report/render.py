@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from k4_pipeline.report.page import plotly_file, plotly_source, render_page
+from k4_pipeline.report.page import ASSETS, CARD_FILE, plotly_file, plotly_source, render_page
 from k4_pipeline.report.sections import report_sections
 from k4_pipeline.report.summary import headline_lines, next_steps, state
 from k4_pipeline.report.text import render_markdown
@@ -30,16 +31,40 @@ def render_html(report: dict[str, Any], *, single_file: bool = False) -> str:
     kind, word = state(report)
     head = {"state": kind, "word": word, "lines": headline_lines(report), "next": next_steps(report)}
     title = f"K4 validation report, as of {report['as_of']}"
-    return render_page(title, report_sections(report), head, plotly_folder=None if single_file else "..")
+    linked = not single_file and model_card().is_file()
+    sections = report_sections(report, linked=linked)
+    return render_page(title, sections, head, plotly_folder=None if single_file else "..")
+
+
+def model_card() -> Path:
+    """The model card of a checkout; an installed wheel has none."""
+    return Path(__file__).parents[2] / "docs" / "model-card.md"
+
+
+def _card_page() -> bytes:
+    import markdown
+
+    body = markdown.markdown(model_card().read_text(encoding="utf-8"), extensions=["tables", "fenced_code"])
+    body = re.sub(r'<a href="(?!https?:)[^"]*">(.*?)</a>', r"\1", body)  # other pages of the docs are not here
+    body = body.replace("<table>", '<div class="scroll"><table>').replace("</table>", "</table></div>")
+    style = (ASSETS / "report.css").read_text(encoding="utf-8").partition("@media (max-width: 640px)")[0]
+    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+    return f"<!doctype html><html lang=en><head>{head}<title>Model card</title><style>{style}</style>{body}".encode()
 
 
 def share_plotly(folder: Path) -> Path:
-    """Put the Plotly library into `folder`, where the pages of its subfolders look for it; again if it was changed."""
-    target, wanted = folder / plotly_file(), plotly_source().read_bytes()
-    if not target.is_file() or target.read_bytes() != wanted:
-        folder.mkdir(parents=True, exist_ok=True)
-        atomic_write_bytes(target, wanted)
-    return target
+    """Put the Plotly library and the model card into `folder`, where the pages of its subfolders look for them.
+
+    Written again if they were changed. Returns the place of the library.
+    """
+    beside = {plotly_file(): plotly_source().read_bytes()}
+    if model_card().is_file():
+        beside[CARD_FILE] = _card_page()
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, wanted in beside.items():
+        if not (folder / name).is_file() or (folder / name).read_bytes() != wanted:
+            atomic_write_bytes(folder / name, wanted)
+    return folder / plotly_file()
 
 
 def render_report(report: dict[str, Any], folder: Path) -> ReportFiles:

@@ -17,7 +17,7 @@ from k4_pipeline.report.numbers import (
     strongest,
     titled,
 )
-from k4_pipeline.report.page import Grid, Section
+from k4_pipeline.report.page import CARD_LINK, Grid, Section
 from k4_pipeline.report.summary import NOT_ENOUGH, verdict_kind
 from k4_pipeline.report.trading import trading_section
 
@@ -38,6 +38,8 @@ def comparison(report: dict[str, Any]) -> Grid:
         row: list[Any] = [title, {"text": number(m["value"], form), "small": span(m, form)}]
         row.append(number(m["base_rate"], form))
         name = strongest(metrics, key)
+        if name is None and not finite(m["value"]):
+            continue  # undefined for everyone: `undefined` says so once
         if name is None:
             row += ["", ""]
         else:
@@ -48,12 +50,26 @@ def comparison(report: dict[str, Any]) -> Grid:
     return Grid(header + (["best possible"] if best else []), rows)
 
 
+def undefined(report: dict[str, Any]) -> str:
+    """A sentence about the metrics that no method has on these rows; empty where there are none."""
+    metrics = report["metrics"]
+    names = [
+        title
+        for key, (title, _) in METRICS.items()
+        if key in metrics["model"] and strongest(metrics, key) is None and not finite(metrics["model"][key]["value"])
+    ]
+    why = "" if metrics["n_k4"] else ", because none of them is K4"
+    return f"Not defined on these rows{why}: {', '.join(names)}." if names else ""
+
+
 def by_baseline(report: dict[str, Any]) -> Grid:
     """Every metric of every baseline, with the paired difference of the model below it."""
     metrics = report["metrics"]
     others, rows = baselines(metrics), []
     for key, (title, form) in METRICS.items():
         row: list[Any] = [title]
+        if strongest(metrics, key) is None:
+            continue
         for name, held in others.items():
             if key not in held:
                 row.append("")
@@ -107,6 +123,16 @@ def signal_grid(report: dict[str, Any]) -> Grid:
         for s in report["metrics"]["signals"]
     ]
     return Grid(["signal", "test rows", "mean realised value", "K4 share", "K5 share"], rows, "By signal")
+
+
+def _value_figures(report: dict[str, Any]) -> list[dict[str, Any] | None]:
+    mean = report["metrics"]["mean_realised_value"]
+    certified = report.get("tier_values") or []
+    return [
+        figures.value_by("signal", report["metrics"]["signals"], mean),
+        figures.value_by("certified tier", certified, mean) if report.get("tiers") else None,
+        figures.value_by_decile(report),
+    ]
 
 
 def tier_grid(report: dict[str, Any]) -> Grid | None:
@@ -192,7 +218,7 @@ def top_signal_cards(report: dict[str, Any]) -> list[dict[str, Any]]:
             f"EV {number(row['ev'], '{:+.2f}')}; buy above {number(row['chart']['power'], '{:.4g}')}, stop "
             f"{number(row['chart']['stop'], '{:.4g}')}. What followed: {outcome}."
         )
-        reasons = "; ".join(row.get("reasons") or [])
+        reasons = "; ".join(r["in_words"] if isinstance(r, dict) else r for r in row.get("reasons") or [])
         figure = figures.candles(row["chart"], "")
         cards.append(
             {"title": f"{row['ticker']}, {row['snapshot_date']}", "line": line, "figure": figure, "reasons": reasons}
@@ -206,8 +232,8 @@ def facts_grid(report: dict[str, Any]) -> Grid:
     return Grid(["what", "value"], [[titled(k), f"{v:,}" if isinstance(v, int) else str(v)] for k, v in facts.items()])
 
 
-def report_sections(report: dict[str, Any]) -> list[Section]:
-    """All sections in the order of reading."""
+def report_sections(report: dict[str, Any], *, linked: bool = False) -> list[Section]:
+    """All sections in the order of reading; `linked`: the model card lies beside the reports."""
     metrics = report["metrics"]
     demo, demo_grids = demo_lines(report.get("leak_demo") or {})
     training = figures.training(report)
@@ -229,16 +255,17 @@ def report_sections(report: dict[str, Any]) -> list[Section]:
                 }
             ],
             notes=[
+                *([undefined(report)] if undefined(report) else []),
                 "K4 recall is given within an alert budget only: calling everything K4 would find all of them. The "
                 "base rate is what a method that knows nothing scores on the same rows.",
-                "What this recipe reached on years it was not tuned on: docs/model-card.md of the project.",
+                f"What this recipe reached on years it was not tuned on: {CARD_LINK if linked else 'the model card'}.",
             ],
         ),
         Section(
             "What signals and tiers were followed by",
             [(report.get("certificate") or {}).get("why_none") or ""],
             [g for g in (tier_grid(report), signal_grid(report)) if g],
-            [figures.value_by_signal(report), *([tenths] if (tenths := figures.value_by_decile(report)) else [])],
+            [f for f in _value_figures(report) if f],
             notes=[f"Mean realised value of all test rows: {metrics['mean_realised_value']:+.2f} points."],
         ),
         trading_section(report.get("trading") or {}),

@@ -52,3 +52,30 @@ def test_an_unknown_command_names_the_way_to_help():
 
 def test_the_version_is_printed():
     assert CliRunner().invoke(app, ["--version"]).stdout.strip() == f"k4 {__version__}"
+
+
+@pytest.mark.parametrize(
+    "arguments, said",
+    [
+        (["ui", "--port", "99999999"], "less than or equal to 65535"),
+        (["walk-forward", "--from", "2010", "--to", "2012", "--workers", "-3"], "greater than or equal to 0"),
+        (["bench", "scan", "--repeats", "0"], "greater than or equal to 1"),
+        (["signals", "--top", "abc"], "valid integer"),
+        (["plot"], "Missing argument"),
+        (["status", "extra"], "unexpected extra argument"),
+        (["data", "check", "--nope"], "No such option"),
+    ],
+)
+def test_what_is_no_value_of_an_option_is_refused_before_anything_is_loaded(arguments, said):
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 2
+    assert said in done.output
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_the_shell_completes_commands_and_options(shell):
+    words = {"bash": {"COMP_WORDS": "k4 sta", "COMP_CWORD": "1"}}.get(shell, {"_TYPER_COMPLETE_ARGS": "k4 sta"})
+    extra = {"_TYPER_COMPLETE_FISH_ACTION": "get-args", "_TYPER_COMPLETE_WORD_TO_COMPLETE": "sta"}
+    done = CliRunner().invoke(app, [], env={"_K4_COMPLETE": f"complete_{shell}", **words, **extra}, prog_name="k4")
+    assert "status" in done.output
+    assert "signals" not in done.output

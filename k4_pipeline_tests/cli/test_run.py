@@ -196,7 +196,14 @@ def test_sequences_as_csv_hold_the_same_rows(home, tmp_path):
         (["plot", "S000"], "near it are S00"),
         (["compare", "garbage", "2015-01-01"], "neither an as-of date"),
         (["explain", "S0001", "--date", "yesterday"], "write it as YYYY-MM-DD"),
-        (["run", *TINY, "--as-of", "soon"], "is no date"),
+        (["run", *TINY, "--as-of", "soon"], "--as-of 'soon' is no date"),
+        (["run", "--start", "yesterday"], "--start 'yesterday' is no date"),
+        (["run", "--snapshots", "nosuch.csv"], "--snapshots nosuch.csv: there is no such file"),
+        (["run", "--device", "tpu"], "use one of auto, cpu, cuda"),
+        (["run", "--test-months", "999"], "it must be at most 240"),
+        (["run", "--labels", "nope"], "use one of race_100, rare_30"),
+        (["backtest", "--set", "trading.max_positions=0"], "it must be at least 1"),
+        (["backtest", "--set", "trading.list_frac=7"], "it must be at most 1"),
     ],
 )
 def test_a_mistake_ends_with_status_1_and_one_clear_message(home, tmp_path, arguments, message):
@@ -325,7 +332,7 @@ def test_signals_chart_and_explanation_of_an_open_pattern(home):
     assert len(rows) > 0
     assert rows[0]["ticker"] in k4(home, "signals", "--top", 1).stdout
     ticker = rows[0]["ticker"]
-    assert "power line" in k4(home, "plot", ticker).stdout
+    assert "power line" in k4(home, "plot", ticker.lower()).stdout
     found = json.loads(k4(home, "explain", ticker, "--samples", 4, "--json").stdout)
     assert found["open"]
     assert found["p_4"] == pytest.approx(rows[0]["p_4"])

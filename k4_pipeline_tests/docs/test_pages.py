@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+import shlex
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 import k4_pipeline
-from k4_pipeline.cli import Commands
+from k4_pipeline.cli import Commands, app
 from k4_pipeline.cli.reference import lines
 
 ROOT = Path(k4_pipeline.__file__).parents[1]
@@ -27,3 +31,33 @@ def test_every_link_leads_somewhere_and_every_command_exists(page):
     assert [link for link in links if link and not (page.parent / link).exists()] == []
     named = {name for name in re.findall(r"`(?:\.venv/bin/)?k4 ([a-z][a-z-]+)", text)}
     assert named - set(Commands.table) == set()
+
+
+def commands_in(text: str) -> Iterator[str]:
+    """Every command line of k4 in a page: in backticks, or in an indented block."""
+    for found in re.findall(r"`(?:\.venv/bin/)?(k4 [^`\n]+)`", text):
+        yield found
+    for found in re.findall(r"^    (?:\.venv/bin/)?(k4 [^#|\n]+)", text, flags=re.MULTILINE):
+        yield found.strip()
+
+
+def told_of(command: Any, words: list[str]) -> tuple[Any, list[str]]:
+    """The subcommand that `words` lead to, and what is left of them."""
+    while hasattr(command, "get_command") and words and not words[0].startswith("-"):
+        found = command.get_command(None, words[0])
+        if found is None:
+            break
+        command, words = found, words[1:]
+    return command, words
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_every_option_of_every_command_exists(page):
+    wrong, group = [], typer.main.get_command(app)
+    for line in commands_in(page.read_text()):
+        command, words = told_of(group, shlex.split(line.replace("...", "").replace("…", ""))[1:])
+        known = {option for parameter in command.params for option in parameter.opts}
+        known |= {"--help", "--install-completion", "--show-completion"}
+        given = [word.partition("=")[0] for word in words if word.startswith("-") and not word.lstrip("-").isdigit()]
+        wrong += [f"{line}: {option}" for option in given if option not in known]
+    assert wrong == []
