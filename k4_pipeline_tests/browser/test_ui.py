@@ -17,6 +17,8 @@ import pytest
 
 from k4_pipeline.config import PipelineConfig
 from k4_pipeline.defs.graph import ASSET_ORDER
+from k4_pipeline.defs.remedies import ANSWERS
+from k4_pipeline.defs.verdicts import stored_verdicts
 from k4_pipeline.options import apply_options
 from k4_pipeline.settings import Settings, save_settings
 from k4_pipeline.storage import ArtifactStore
@@ -175,27 +177,69 @@ def test_an_asset_page_shows_its_class_table_date_range_and_pictures(page, url, 
     assert page.locator("img[src^='data:image/svg']").count() >= 2
 
 
-def test_the_report_page_links_to_the_report(page, url, materialized):
+def test_the_page_of_the_report_leads_to_the_report_and_that_to_the_model_card(page, url, materialized):
     text = _text_with(page, f"{url}/assets/validation_report?partition={AS_OF}&view=partitions", "report_path")
-    assert "report.html" in text
     assert "labelled test snapshots" in text
+    link = page.get_by_role("link", name="report.html").first.get_attribute("href")
+    assert link.endswith(f"/k4/reports/{AS_OF}/report.html")
+    page.goto(f"{url}/k4/reports/{AS_OF}/report.html")
+    page.locator(".headline .word").wait_for()
+    page.get_by_role("link", name="model card").click()
+    assert page.url == f"{url}/k4/reports/model-card.html"
+    assert "2013" in page.inner_text("body")
 
 
-@pytest.mark.parametrize("width", [1280, 700])
-def test_every_plot_of_the_report_fills_its_place_and_no_more(page, settings, materialized, width):
+def test_a_check_that_did_not_pass_says_why_what_to_do_and_where_it_is_explained(page, url, settings, materialized):
+    store = ArtifactStore(settings.artifacts_dir)
+    verdicts = stored_verdicts(store, [store.current("validation_report", AS_OF), store.current("champion_model")])
+    missed = next(v for v in verdicts if not v.holds)  # so small a market cannot be judged in everything
+    asset = missed.detail["asset"]
+    text = _text_with(page, f"{url}/assets/{asset}?view=checks&checkDetail={missed.name}", "next_command")
+    assert ANSWERS[asset][0] in text
+    assert f"/k4/docs/{ANSWERS[asset][1]}" in text
+    assert missed.findings[0][:40] in " ".join(text.split())
+
+
+def test_the_launchpad_starts_from_valid_settings(page, url, materialized):
+    text = _text_with(page, f"{url}/locations/k4_pipeline/jobs/full_pipeline/playground", "No errors")
+    assert "set_fields" in text
+
+
+WIDTHS = [1300, 360]
+MEASURE = """() => {
+    const wide = (place) => place.getBoundingClientRect().width;
+    return {
+        page: document.documentElement.scrollWidth - innerWidth,
+        tables: [...document.querySelectorAll(".scroll")].filter((t) => t.scrollWidth > t.clientWidth + 1).length,
+        plots: [...document.querySelectorAll(".js-plotly-plot")].map((plot) =>
+            Math.abs(wide(plot.querySelector("svg")) - wide(plot.parentElement))),
+        paper: getComputedStyle(document.body).backgroundColor,
+    };
+}"""
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_nothing_of_the_report_is_cut_off_and_it_follows_light_and_dark(page, settings, materialized, width):
     page.set_viewport_size({"width": width, "height": 900})
+    page.emulate_media(color_scheme="light")
     page.goto((settings.reports_dir / AS_OF / "report.html").as_uri())
     page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true; })")
     for place in page.locator(".plot").all():
         place.scroll_into_view_if_needed()
     page.locator(".js-plotly-plot svg").nth(4).wait_for()
-    widths = page.evaluate(
-        """() => [...document.querySelectorAll(".js-plotly-plot")].map((plot) =>
-            [plot.querySelector("svg"), plot.parentElement].map((part) => part.getBoundingClientRect().width))"""
-    )
-    assert len(widths) >= 5
-    for drawn, place in widths:
-        assert abs(drawn - place) <= 1
+    light = page.evaluate(MEASURE)
+    page.emulate_media(color_scheme="dark")
+    dark = page.evaluate(MEASURE)
+    for seen in (light, dark):
+        assert (seen["page"], seen["tables"]) == (0, 0)
+        assert len(seen["plots"]) >= 5
+        assert max(seen["plots"]) <= 1
+    assert light["paper"] != dark["paper"]
+    page.emulate_media(color_scheme="light")
+    term = page.locator("abbr[data-tip]").first
+    term.focus()
+    shown = term.evaluate("(e) => getComputedStyle(e, '::after').content")
+    assert shown.strip('"') == term.get_attribute("data-tip")
 
 
 def test_jobs_schedules_and_sensor_are_shown_with_their_descriptions(page, url, materialized):
