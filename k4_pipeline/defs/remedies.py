@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-
 ANSWERS: dict[str, tuple[str, str]] = {  # asset -> (next command, page below docs/)
     "daily_bars": ("k4 data check", "data-sources.md"),
     "snapshots": ("k4 data check", "patterns.md"),
@@ -22,16 +20,11 @@ ANSWERS: dict[str, tuple[str, str]] = {  # asset -> (next command, page below do
     "prediction_ledger": ("k4 monitor", "operations.md"),
     "signal_outcomes": ("k4 monitor", "operations.md"),
 }
+# Paths below the address of `k4 ui`, whichever it is: what stores a link does not know who will show it.
 REPORTS_PATH, DOCS_PATH = "/k4/reports", "/k4/docs"
 
 
-def ui_url(path: str) -> str:
-    """The address of a page that `k4 ui` serves; "" in a run that no UI started."""
-    base = os.environ.get("K4_UI_URL", "")
-    return f"{base.rstrip('/')}{path}" if base else ""
-
-
 def answer(asset: str) -> dict[str, str]:
-    """`next_command` and `docs` for a check that did not pass."""
+    """`next_command` and `docs` (a path that `k4 ui` serves) for a check that did not pass."""
     command, page = ANSWERS.get(asset, ("k4 status", "operations.md"))
-    return {"next_command": command, "docs": ui_url(f"{DOCS_PATH}/{page}") or f"docs/{page}"}
+    return {"next_command": command, "docs": f"{DOCS_PATH}/{page}"}

@@ -166,8 +166,10 @@ def to_result(asset: str, proposition: Proposition, verdict: Verdict) -> dg.Asse
 
 def _answer(asset: str) -> dict[str, Any]:
     said = answer(asset)
-    docs = dg.MetadataValue.url(said["docs"]) if "://" in said["docs"] else dg.MetadataValue.text(said["docs"])
-    return {"next_command": dg.MetadataValue.text(said["next_command"]), "docs": docs}
+    return {
+        "next_command": dg.MetadataValue.text(said["next_command"]),
+        "docs": dg.MetadataValue.url(said["docs"]),
+    }
 
 
 def _severity(proposition: Proposition, verdict: Verdict) -> dg.AssetCheckSeverity:

@@ -1,0 +1,31 @@
+"""What is wrong in a command line is said before anything is read, in one sentence that names what to do."""
+
+from __future__ import annotations
+
+import pytest
+
+from k4_pipeline_tests.cli.test_run import k4
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (["run", "--path", "nosuch.parquet"], "--path nosuch.parquet: there is no such file or folder"),
+        (["data", "check", "--path", "nosuch.parquet"], "nosuch.parquet does not exist; give the path of a Parquet"),
+        (["walk-forward", "--path", "Makefil", "--from", "2015", "--to", "2015"], "no such file or folder"),
+        (["run", "--source", "folder"], "needs --path"),
+        (["run", "--preset", "huge"], "use one of micro, tiny, compact, small"),
+        (["run", "--as-of", "soon"], "--as-of 'soon' is no date"),
+        (["run", "--start", "yesterday"], "--start 'yesterday' is no date"),
+        (["run", "--snapshots", "nosuch.csv"], "--snapshots nosuch.csv: there is no such file"),
+        (["run", "--device", "tpu"], "use one of auto, cpu, cuda"),
+        (["run", "--test-months", "999"], "it must be at most 240"),
+        (["run", "--labels", "nope"], "use one of race_100, rare_30"),
+    ],
+)
+def test_a_mistake_is_refused_at_once_and_leaves_no_settings(tmp_path, arguments, message):
+    done = k4(tmp_path / "home", *arguments, ok=False)
+    assert done.exit_code == 1
+    assert message in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "home" / "settings.json").exists()
