@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from typer.testing import CliRunner
 
-from k4_pipeline_tests.cli.test_run import k4
+from k4_pipeline.cli import app
 
 
 @pytest.mark.parametrize(
@@ -24,7 +25,7 @@ from k4_pipeline_tests.cli.test_run import k4
     ],
 )
 def test_a_mistake_is_refused_at_once_and_leaves_no_settings(tmp_path, arguments, message):
-    done = k4(tmp_path / "home", *arguments, ok=False)
+    done = CliRunner().invoke(app, arguments, env={"K4_HOME": str(tmp_path / "home")})
     assert done.exit_code == 1
     assert message in " ".join(done.stderr.split())
     assert "Traceback" not in done.stderr
