@@ -12,7 +12,7 @@ import json
 import sys
 from typing import Any
 
-NAMES = ("features", "sequences", "memory", "scan", "train")
+NAMES = ("reading", "features", "sequences", "memory", "scan", "train", "architectures")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -84,6 +84,19 @@ def sequences(
 
 @app.command()
 @explained
+def reading(
+    files: Annotated[int, typer.Option(min=1, help="CSV files in the folder.")] = 1600,
+    csv_rows: Annotated[int, typer.Option(min=1, help="Rows in all of them.")] = 3_060_000,
+    parquet_rows: Annotated[int, typer.Option(min=1, help="Rows of the Parquet table.")] = 8_500_000,
+    repeats: Annotated[int, typer.Option(min=1, help="Repeats; the median counts.")] = 1,
+    json_: bool = JsonOption,
+) -> None:
+    """Reading and cleaning of many CSV files and of one Parquet table; needs 500 MB in TMPDIR."""
+    _bench("reading", {"files": files, "csv_rows": csv_rows, "parquet_rows": parquet_rows, "repeats": repeats}, json_)
+
+
+@app.command()
+@explained
 def memory(
     bars: Annotated[
         Path | None, typer.Option("--bars", help="Bars to use (long Parquet table, sorted). Default: simulated.")

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from k4_pipeline.bench import __main__ as runner
-from k4_pipeline.bench import scan, train
+from k4_pipeline.bench import reading, scan, train
 from k4_pipeline.cli import bench as cli_bench
 
 COMMANDS = [command.callback.__name__ for command in cli_bench.app.registered_commands]  # type: ignore[union-attr]
@@ -35,7 +35,8 @@ def passed(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, object]]:
 
 
 def test_there_is_a_command_for_each_benchmark() -> None:
-    assert sorted(COMMANDS) == sorted(runner.NAMES) == ["features", "memory", "scan", "sequences", "train"]
+    assert sorted(COMMANDS) == sorted(runner.NAMES)
+    assert {"features", "memory", "reading", "scan", "sequences", "train"} <= set(COMMANDS)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -43,11 +44,12 @@ def test_the_module_of_a_command_accepts_every_option_the_command_passes(
     name: str, passed: dict[str, dict[str, object]]
 ) -> None:
     own = {"features": ["--bars", "x.parquet"], "sequences": ["--bars", "x.parquet"], "memory": ["--bars", "x.parquet"]}
+    own["reading"] = ["--files", "7"]
     options = [*own.get(name, ["--device", "cpu"]), "--repeats", "2"]
     result = CliRunner().invoke(cli_bench.app, [name, *options, "--json"])
     assert result.exit_code == 0, result.output
     assert passed[name]["repeats"] == 2
-    assert len(passed[name]) == (3 if name == "memory" else 2)
+    assert len(passed[name]) == {"memory": 3, "reading": 4}.get(name, 2)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -57,7 +59,8 @@ def test_the_plain_runner_passes_the_same_options(name: str, passed: dict[str, d
     module.run.__signature__ = inspect.Signature(  # the stand-in takes anything; the runner asks what it takes
         [inspect.Parameter(p, inspect.Parameter.KEYWORD_ONLY) for p in (option[2:], "repeats")]
     )
-    assert runner.main([name, option, "cpu", "--repeats", "3", "--json"]) == 0
+    given = [] if name == "reading" else [option, "cpu"]
+    assert runner.main([name, *given, "--repeats", "3", "--json"]) == 0
     assert passed[name]["repeats"] == 3
 
 
@@ -65,6 +68,13 @@ def test_the_plain_runner_refuses_an_option_the_benchmark_does_not_have(capsys: 
     with pytest.raises(SystemExit):
         runner.main(["scan", "--bars", "x.parquet"])
     assert "scan has no option --bars" in capsys.readouterr().err
+
+
+def test_reading_is_measured_on_the_rows_that_were_written() -> None:
+    result = reading.run(files=3, csv_rows=900, parquet_rows=4000)
+    rows = {name: result[f"{name}_rows"] for name in ("csv_folder", "csv_folder_unchanged", "parquet_table")}
+    assert rows == {"csv_folder": 900, "csv_folder_unchanged": 900, "parquet_table": 4000}
+    json.dumps(result, allow_nan=False)
 
 
 def test_the_scan_is_measured_after_it_has_proved_right() -> None:
