@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import typer
-from rich.table import Table
 
-from k4_pipeline.cli.common import HomeOption, JsonOption, explained, out_console, print_json, settings_for
+from k4_pipeline.cli.common import HomeOption, JsonOption, explained, out_console, plain_table, print_json, settings_for
 from k4_pipeline.errors import ConfigError
 
 app = typer.Typer(no_args_is_help=True, help="Messages about what went wrong and what is new: try them, see them.")
@@ -54,12 +53,12 @@ def status(json_: bool = JsonOption, home: Path | None = HomeOption) -> None:
         return
     console = out_console()
     console.print(f"last look: {state['looked_at'] or 'never; the sensor runs in `k4 ui`, or use `k4 alerts send`'}")
-    targets = Table("target", "told", "waiting", "last error", "next attempt")
+    targets = plain_table("target", "told", "waiting", "last error", "next attempt")
     for row in state["targets"]:
         targets.add_row(row["target"], str(row["told"]), str(row["waiting"]), row["error"], row["next_attempt"])
     console.print(targets if state["targets"] else "no targets: set K4_ALERT_URLS")
     for title, rows in (("troubles that last", state["open"]), ("latest facts", state["latest"])):
-        table = Table("at (UTC)", "what", "cause", title=title, title_justify="left")
+        table = plain_table("at (UTC)", "what", "cause", title=title)
         for row in rows:
             table.add_row(row["at"], row["what"], row["cause"][:100])
         console.print(table if rows else f"{title}: none")

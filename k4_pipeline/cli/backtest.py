@@ -65,13 +65,15 @@ def backtest(
     settings = dataclasses.replace(settings, config=apply_assignments(settings.config, set_ or []))
     store = ArtifactStore(settings.artifacts_dir)
     with TerminalProgress(err_console()) as progress:
+        trading = progress.of("trading the lists")
+        trading(0, 1)  # before seconds of reading
         if ledger:
             rows, what, name = ledger_rows(settings), "signals of the ledger", "ledger"
         else:
             name = stored_as_of(store, "predictions", as_of)
             rows, what = predicted_rows(store, name), f"predictions of {name}"
         bars = Bars.from_frame(table_of(store, "daily_bars"))
-        result = json_safe(run_backtest(rows, bars, settings.config, progress=progress.of("trading the lists")))
+        result = json_safe(run_backtest(rows, bars, settings.config, progress=trading))
     page = settings.reports_dir / name / "backtest.html"
     page.parent.mkdir(parents=True, exist_ok=True)
     share_plotly(settings.reports_dir)

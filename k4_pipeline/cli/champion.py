@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
-from k4_pipeline.cli.common import HomeOption, JsonOption, explained, out_console, print_json, settings_for
+from k4_pipeline.cli.common import HomeOption, JsonOption, explained, out_console, plain_table, print_json, settings_for
 from k4_pipeline.evaluation import champion as domain
 from k4_pipeline.storage import ArtifactStore
 from k4_pipeline.storage.writer_lock import writing
@@ -24,10 +23,10 @@ def list_(json_: bool = JsonOption, home: Path | None = HomeOption) -> None:
     if json_:
         print_json(moves)
         return
-    table = Table("at (UTC)", "as of", "model", "K4 AUC", "EV r", "why")
+    table = plain_table("at (UTC)", "as of", "model", "K4 AUC", "EV r", "why")
     for move in moves:
         auc, ev = (_number(move, name) for name in ("k4_auc", "ev_correlation_pearson"))
-        table.add_row(move["at"], move["as_of"], move["model"][:12], auc, ev, move["why"])
+        table.add_row(move["at"][:16].replace("T", " "), move["as_of"], move["model"][:12], auc, ev, move["why"])
     out_console().print(table if moves else "no champion yet; `k4 run` makes one")
 
 

@@ -45,6 +45,16 @@ def _has_handle() -> bool:
     return True
 
 
+def plain_table(*names: str, title: str = "") -> Any:
+    """A rich table without lines; what does not fit its column is folded, never cut."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, title=title or None, title_justify="left")
+    for name in names:
+        table.add_column(name, overflow="fold")
+    return table
+
+
 def print_json(value: Any) -> None:
     """One JSON document on standard output; NaN becomes null."""
     from k4_pipeline.storage.json_values import json_safe

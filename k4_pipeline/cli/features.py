@@ -6,9 +6,8 @@ import dataclasses
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
-from k4_pipeline.cli.common import JsonOption, explained, out_console, print_json
+from k4_pipeline.cli.common import JsonOption, explained, out_console, plain_table, print_json
 from k4_pipeline.errors import ConfigError
 
 
@@ -32,7 +31,8 @@ def features(
     if json_:
         print_json({"hash": feature_list_hash(), "features": [dataclasses.asdict(spec) for spec in chosen]})
         return
-    table = Table("#", "name", "group", "look-back", "warm-up", "scale", "formula", title=f"{len(chosen)} channels")
+    names = ("#", "name", "group", "look-back", "warm-up", "scale", "formula")
+    table = plain_table(*names, title=f"{len(chosen)} channels")
     for spec in chosen:
         lookback = "pattern" if spec.needs_pattern else str(spec.lookback_bars)
         table.add_row(str(spec.index), spec.name, spec.group, lookback, str(spec.warmup_bars), spec.scale, spec.formula)

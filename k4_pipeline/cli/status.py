@@ -135,5 +135,5 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
     for state, names in by_state.items():
         whole = len(names) == len(found["assets"])
         lines.append(("Tables", f"{state}: {f'all {len(names)}' if whole else ', '.join(names)}"))
-    lines += [("Why", f"{row['asset']}: {row['why']}") for row in found["assets"] if row["why"]][:2]
+    lines += [("Why", f"{row['asset']}: {row['why']}") for row in found["assets"] if row["why"]][:1]
     return [*lines, ("Next", found["next"])]
