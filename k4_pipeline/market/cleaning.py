@@ -126,7 +126,11 @@ def clean_bars(
     if kept == 0 or bad_rows > config.max_rejected_frac * len(frame):
         counts = {"read": len(frame), "kept": 0, "rejected": len(frame), **refused}
         raise UnusableBarsError(_refusal(raw, reason, kept, config), rejects, counts)
-    rows = np.flatnonzero(reason == 0) if order is None else order[reason[order] == 0]
+    rows: np.ndarray | slice
+    if order is not None:
+        rows = order[reason[order] == 0]
+    else:  # no list of rows where all are kept: it is as large as a column
+        rows = np.flatnonzero(reason == 0) if kept < len(frame) else slice(None)
     rows, listing, listed, said = split_listings(rows, code, names, day, config)
     bars = _to_bars(rows, listing, listed, day, values)
     listings = {
@@ -255,13 +259,18 @@ def _drop_short_tickers(reason: np.ndarray, code: np.ndarray, names: np.ndarray,
 
 
 def _to_bars(
-    rows: np.ndarray, code: np.ndarray, names: np.ndarray, day: np.ndarray, values: dict[str, np.ndarray]
+    rows: np.ndarray | slice, code: np.ndarray, names: np.ndarray, day: np.ndarray, values: dict[str, np.ndarray]
 ) -> Bars:
     """Rows sorted by (ticker, date) with the code of each."""
     present, lengths = np.unique(code, return_counts=True)
     offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
-    columns = {c: values[c][rows] for c in (*PRICE_COLUMNS, "volume")}
-    return Bars(tickers=names[present], offsets=offsets, date=day[rows], **columns)
+    columns = {c: np.array(values[c][rows], copy=isinstance(rows, slice) or None) for c in (*PRICE_COLUMNS, "volume")}
+    return Bars(
+        tickers=names[present],
+        offsets=offsets,
+        date=np.array(day[rows], copy=isinstance(rows, slice) or None),
+        **columns,
+    )
 
 
 def _rejects_table(raw: RawBars, reason: np.ndarray, values: dict[str, np.ndarray]) -> pd.DataFrame:

@@ -35,14 +35,14 @@ class Sessions:
     """Per row: is its day a session of the ticker's exchange, and how many sessions lie before and up to it."""
 
     on: np.ndarray  # (n,) bool
-    before: np.ndarray  # (n,) int64, sessions before the day
-    upto: np.ndarray  # (n,) int64, sessions up to the day
+    before: np.ndarray  # (n,) int32, sessions before the day
+    upto: np.ndarray  # (n,) int32, sessions up to the day
 
 
 def place_on_sessions(code: np.ndarray, names: np.ndarray, day: np.ndarray, default_exchange: str) -> Sessions:
     """The rows (n,) of `code` and `day` on the calendars of their exchanges."""
     exchange = np.array([exchange_of(n, default_exchange) for n in names], dtype=object)
-    on, before = np.zeros(len(day), dtype=bool), np.zeros(len(day), dtype=np.int64)
+    on, before = np.zeros(len(day), dtype=bool), np.zeros(len(day), dtype=np.int32)
     kinds = sorted(set(exchange))
     for name in kinds:
         rows = slice(None) if len(kinds) == 1 else np.flatnonzero((exchange == name)[code])
@@ -51,9 +51,9 @@ def place_on_sessions(code: np.ndarray, names: np.ndarray, day: np.ndarray, defa
             continue
         low, high = int(own.min()), int(own.max())
         table = calendar.sessions(name, low, high)
-        counts = np.zeros(high - low + 2, dtype=np.int64)
+        counts = np.zeros(high - low + 2, dtype=np.int32)
         counts[table - low + 1] = 1
-        before[rows] = np.cumsum(counts)[own - low]
+        before[rows] = np.cumsum(counts, dtype=np.int32)[own - low]
         on[rows] = counts[own - low + 1] == 1
     return Sessions(on, before, before + on)
 
@@ -135,8 +135,8 @@ def _slow(code: np.ndarray, upto: np.ndarray, n: int) -> np.ndarray:
 
 
 def split_listings(
-    rows: np.ndarray, code: np.ndarray, names: np.ndarray, day: np.ndarray, config: CleaningConfig
-) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
+    rows: np.ndarray | slice, code: np.ndarray, names: np.ndarray, day: np.ndarray, config: CleaningConfig
+) -> tuple[np.ndarray | slice, np.ndarray, np.ndarray, list[str]]:
     """(rows sorted by (listing, date), listing of each, names of the listings ascending, sentences).
 
     `rows` are sane and sorted by (ticker, date).
@@ -147,6 +147,7 @@ def split_listings(
     ends = same & (place.before[1:] - place.upto[:-1] > config.listing_gap_sessions)
     if not ends.any():
         return rows, own, names, []
+    rows = np.arange(len(code))[rows]
     starts = np.concatenate([[True], ~same | ends])
     listing = np.cumsum(starts) - 1
     first = np.flatnonzero(starts)

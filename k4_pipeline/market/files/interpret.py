@@ -34,6 +34,7 @@ from k4_pipeline.market.files.table import (
 from k4_pipeline.market.files.text import read_text
 from k4_pipeline.market.files.typed import check_rows, read_typed
 
+_LARGE = 1_000_000  # rows of one file after which freed memory is given back at once
 _SPLIT_STEP = 1.3  # an adjustment that moves by more than this share from bar to bar is a split, not a dividend
 
 
@@ -121,10 +122,18 @@ def read_entry(entry: Entry, how: HowToRead, *, also: np.ndarray | None = None) 
         fields, tickers = _unpivot(table, names, groups, date_at)
         dialect = replace(dialect, layout="wide", columns={t: ", ".join(VALUES) for t in groups})
     else:
-        fields = {f: as_array(table.column(own)) for f, own in columns.items() if f != "ticker"}
+        fields = {}
         tickers = ticker_column(table.column(columns["ticker"])) if "ticker" in columns else None
+        for field, own in columns.items():
+            if field != "ticker":
+                fields[field] = as_array(table.column(own))
+            if list(columns.values()).count(own) == 1 and table.num_columns > 1:
+                table = table.drop_columns([own])  # one column after the other: never the whole table twice
         dialect = replace(dialect, columns={f: c for f, c in columns.items() if f in SENT_COLUMNS}, prices=prices)
     found = _interpret(entry.label, fields, tickers, dialect, given, notes, also)
+    del table, fields
+    if len(found) > _LARGE:
+        pa.default_memory_pool().release_unused()
     found.open_end = open_end
     found = _with_unread(found, unread, names) if unread else found
     found.again = cells_again(entry, how, len(found))
