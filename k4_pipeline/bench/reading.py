@@ -37,8 +37,8 @@ _NOW = dt.datetime(2026, 1, 5, tzinfo=dt.UTC)
 def run(
     files: int = 1600, csv_rows: int = 3_060_000, parquet_rows: int = 8_500_000, repeats: int = 1
 ) -> dict[str, Any]:
-    """Seconds (median, by the clock and of all processors) and peak memory of each: `csv_folder`, the same folder `csv_folder_unchanged` since it was read
-    before, and `parquet_table`."""
+    """Seconds (by the clock and of all processors) and peak memory of `csv_folder`, of the same folder
+    `csv_folder_unchanged` since it was read before, and of `parquet_table`."""
     out: dict[str, Any] = {"files": files, "csv_rows": csv_rows, "parquet_rows": parquet_rows}
     with tempfile.TemporaryDirectory(prefix="k4-bench-") as folder:
         root = Path(folder)
