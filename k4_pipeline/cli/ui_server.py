@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import mimetypes
 import os
-from pathlib import Path
 from typing import Any
 
 TOKEN_VARIABLE = "K4_UI_TOKEN"
@@ -14,19 +12,31 @@ POLL_MS = 2000
 
 def pages() -> list[Any]:
     """Routes of what this project shows beside Dagster's own pages: reports, and the docs of a checkout."""
-    from starlette.routing import Mount
+    from starlette.routing import Mount, Route
     from starlette.staticfiles import StaticFiles
 
     from k4_pipeline.defs.remedies import DOCS_PATH, REPORTS_PATH
+    from k4_pipeline.report.markdown_page import DOCS
     from k4_pipeline.settings import Settings, home_dir
 
-    reports, docs = Settings(home_dir()).reports_dir, Path(__file__).parents[2] / "docs"
+    reports = Settings(home_dir()).reports_dir
     reports.mkdir(parents=True, exist_ok=True)
-    made = [Mount(REPORTS_PATH, StaticFiles(directory=reports, html=True))]
-    if docs.is_dir():
-        mimetypes.add_type("text/plain", ".md")  # shown, not downloaded
-        made.append(Mount(DOCS_PATH, StaticFiles(directory=docs)))
+    made: list[Any] = [Mount(REPORTS_PATH, StaticFiles(directory=reports, html=True))]
+    if DOCS.is_dir():
+        made.append(Route(f"{DOCS_PATH}/{{name:path}}.md", docs_page))
+        made.append(Mount(DOCS_PATH, StaticFiles(directory=DOCS)))
     return made
+
+
+async def docs_page(request: Any) -> Any:
+    """A page of the docs as HTML."""
+    from starlette.responses import HTMLResponse, PlainTextResponse
+
+    from k4_pipeline.report.markdown_page import DOCS, markdown_page
+
+    known = {page.relative_to(DOCS).with_suffix("").as_posix(): page for page in DOCS.rglob("*.md")}
+    page = known.get(request.path_params["name"])
+    return PlainTextResponse("There is no such page.", 404) if page is None else HTMLResponse(markdown_page(page))
 
 
 def main() -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from k4_pipeline.report.page import ASSETS, CARD_FILE, plotly_file, plotly_source, render_page
+from k4_pipeline.report.markdown_page import DOCS, markdown_page
+from k4_pipeline.report.page import CARD_FILE, plotly_file, plotly_source, render_page
 from k4_pipeline.report.sections import report_sections
 from k4_pipeline.report.summary import headline_lines, next_steps, state
 from k4_pipeline.report.text import render_markdown
@@ -37,19 +37,8 @@ def render_html(report: dict[str, Any], *, single_file: bool = False) -> str:
 
 
 def model_card() -> Path:
-    """The model card of a checkout; an installed wheel has none."""
-    return Path(__file__).parents[2] / "docs" / "model-card.md"
-
-
-def _card_page() -> bytes:
-    import markdown
-
-    body = markdown.markdown(model_card().read_text(encoding="utf-8"), extensions=["tables", "fenced_code"])
-    body = re.sub(r'<a href="(?!https?:)[^"]*">(.*?)</a>', r"\1", body)  # other pages of the docs are not here
-    body = body.replace("<table>", '<div class="scroll"><table>').replace("</table>", "</table></div>")
-    style = (ASSETS / "report.css").read_text(encoding="utf-8").partition("@media (max-width: 640px)")[0]
-    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-    return f"<!doctype html><html lang=en><head>{head}<title>Model card</title><style>{style}</style>{body}".encode()
+    """The model card of a checkout."""
+    return DOCS / "model-card.md"
 
 
 def share_plotly(folder: Path) -> Path:
@@ -59,7 +48,7 @@ def share_plotly(folder: Path) -> Path:
     """
     beside = {plotly_file(): plotly_source().read_bytes()}
     if model_card().is_file():
-        beside[CARD_FILE] = _card_page()
+        beside[CARD_FILE] = markdown_page(model_card(), alone=True).encode()
     folder.mkdir(parents=True, exist_ok=True)
     for name, wanted in beside.items():
         if not (folder / name).is_file() or (folder / name).read_bytes() != wanted:

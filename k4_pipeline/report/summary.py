@@ -89,8 +89,9 @@ def money(report: dict[str, Any]) -> str:
     word = "lost money" if rule["net_return"] < 0 else "made money"
     if rule["trades"] == 1:
         return f"Traded as a list it {word} after costs: {rule['net_return']:+.1%} in one trade, which shows nothing."
+    sizes = " (their sizes differ)" if rule["net_return"] * rule["mean_net"] < 0 else ""
     return (
-        f"Traded as a list it {word} after costs: {rule['net_return']:+.1%} in {rule['trades']:,} trades, mean "
+        f"Traded as a list it {word} after costs: {rule['net_return']:+.1%} in {rule['trades']:,} trades{sizes}, mean "
         f"{rule['mean_net']:+.2%} a trade{_how_surely(rule)}"
     )
 

@@ -150,10 +150,11 @@ def in_words(results: list[dict[str, Any]]) -> list[str]:
     if not main["trades"]:
         return [f"{main['rule']}: no order was filled, so there is nothing to judge."]
     what = "lost money" if main["net_return"] < 0 else "made money"
+    sizes = ", which differ in size" if main["net_return"] * main["mean_net"] < 0 else ""
     count = "one trade" if main["trades"] == 1 else f"{main['trades']:,} trades"
     lines = [
         f"{main['rule']}, exit by the {main['exits']}: it {what} after costs, {main['net_return']:+.1%} in {count} "
-        f"(mean {main['mean_net']:+.2%} a trade, worst drawdown {main['max_drawdown']:.1%}).",
+        f"(mean {main['mean_net']:+.2%} a trade{sizes}, worst drawdown {main['max_drawdown']:.1%}).",
         _edge(main),
     ]
     race = [r for r in results[1:] if r["exits"] == main["exits"] and not r["rule"].startswith("model") and r["trades"]]
