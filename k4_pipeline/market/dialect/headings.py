@@ -23,8 +23,8 @@ _RANKS: dict[str, tuple[str, ...]] = {
     ),
     "date": (
         "date",
-        "datum fecha data 日付 日期 交易日期 日時 날짜 일자 дата tarih tradedate tradingday tradingdate sessiondate asofdate "
-        "pricedate",
+        "dates datum fecha data 日付 日期 交易日期 日時 날짜 일자 дата tarih paivamaara dato tradedate tradingday tradingdate "
+        "sessiondate asofdate pricedate datadate traddt dtyyyymmdd",
         "datetime timestamp dateandtime opentime windowstart gmttime localtime",
         "day dt time t",
         "index indexlevel0 unnamed0",

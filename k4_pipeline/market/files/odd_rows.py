@@ -12,7 +12,7 @@ from k4_pipeline.market.dialect.headings import KNOWN_HEADINGS, plain
 from k4_pipeline.market.dialect.structure import Structure, cells_of
 
 _SWALLOWED = 4  # lines in one quoted cell: no name of a company is that long
-_QUOTED = re.compile(rb'"[^"]*"')
+_QUOTED = re.compile(rb'"[^"]*(?:"|\Z)')
 
 
 def sort_out(
