@@ -11,6 +11,21 @@ from k4_pipeline.report.numbers import finite, titled
 
 INK, MODEL, BASE, GOOD, BAD, GREY, LINE = "--ink", "--model", "--base", "--ok", "--bad", "--soft", "--grid"
 SERIES = (BASE, GOOD, GREY, BAD)
+# No two methods look alike: colour and dash.
+STYLES: dict[str, dict[str, Any]] = {
+    "model": {"color": MODEL, "width": 3},
+    "best_possible": {"color": INK, "dash": "dash"},
+    "volatility_20": {"color": BASE, "dash": "dot"},
+    "volatility_250": {"color": BASE},
+    "gradient_boosting": {"color": GOOD},
+    "logit": {"color": GOOD, "dash": "dot"},
+    "bilstm": {"color": BAD},
+    "class_mix": {"color": GREY, "dash": "dot"},
+}
+
+
+def _style(name: str) -> dict[str, Any]:
+    return STYLES.get(name, {"color": GREY, "dash": "dashdot"})
 
 
 def _axis(title: str, **more: Any) -> dict[str, Any]:
@@ -32,7 +47,8 @@ def figure(title: str, data: list[dict[str, Any]], x: str, y: str, note: str = "
     return {"title": title, "note": note, "figure": {"data": data, "layout": {**base, **layout}}}
 
 
-def _line(name: str, x: list[Any], y: list[Any], colour: str, **more: Any) -> dict[str, Any]:
+def curve(name: str, x: list[Any], y: list[Any], colour: str, **more: Any) -> dict[str, Any]:
+    """One line of a plot."""
     return {"type": "scatter", "mode": "lines", "name": name, "x": x, "y": y, "line": {"color": colour}, **more}
 
 
@@ -42,15 +58,17 @@ def gain(report: dict[str, Any]) -> dict[str, Any] | None:
     if not curves or not report["metrics"]["n_k4"]:
         return None
     lines = [
-        _line(
+        curve(
             titled(name),
             [p["budget"] for p in points],
             [p["recall"] for p in points],
-            MODEL if name == "model" else SERIES[(i - 1) % len(SERIES)],
+            "",
+            line=_style(name),
         )
-        for i, (name, points) in enumerate(curves.items())
+        for name, points in curves.items()
+        if name != "class_mix"  # it ranks nothing: it is the line of chance
     ]
-    lines.append(_line("at random", [0, 1], [0, 1], GREY, line={"color": GREY, "dash": "dot"}))
+    lines.append(curve("at random", [0, 1], [0, 1], GREY, line={"color": GREY, "dash": "dot"}))
     return figure("K4 found within an alert budget", lines, "share of snapshots looked at", "share of K4 found")
 
 
@@ -70,7 +88,7 @@ def reliability(report: dict[str, Any]) -> dict[str, Any] | None:
             "color": MODEL,
             "thickness": 1,
         }
-    points = _line(
+    points = curve(
         "groups of test rows",
         [r["announced"] for r in rows],
         [r["realised"] for r in rows],
@@ -80,7 +98,7 @@ def reliability(report: dict[str, Any]) -> dict[str, Any] | None:
         hovertemplate="announced %{x:.2%}, realised %{y:.2%}, %{text}<extra></extra>",
         **bars,
     )
-    ideal = _line("perfect", [0, top], [0, top], GREY, line={"color": GREY, "dash": "dot"})
+    ideal = curve("perfect", [0, top], [0, top], GREY, line={"color": GREY, "dash": "dot"})
     counts = ", ".join(str(r["count"]) for r in rows)
     return figure(
         "Calibration of P(K4)",
@@ -106,7 +124,7 @@ def value_by(label: str, rows: list[dict[str, Any]], mean: float) -> dict[str, A
         return None
     names, counts = [r["signal"] for r in rows], [r["count"] for r in rows]
     bars = _value_bars(names, [r["mean_realised_value"] for r in rows], counts)
-    line = _line("all test rows", names, [mean] * len(names), GREY, mode="lines+markers")
+    line = curve("all test rows", names, [mean] * len(names), GREY, mode="lines+markers")
     note = "Rows: " + ", ".join(f"{name} {n:,}" for name, n in zip(names, counts)) + "."
     return figure(f"Realised value by {label}", [bars, line], "", "points", note)
 
@@ -118,7 +136,7 @@ def value_by_decile(report: dict[str, Any]) -> dict[str, Any] | None:
         return None
     tenth = list(range(1, len(rows) + 1))
     realised = _value_bars(tenth, [r["realised"] for r in rows], [r["count"] for r in rows])
-    announced = _line("announced EV", tenth, [r["ev"] for r in rows], MODEL)
+    announced = curve("announced EV", tenth, [r["ev"] for r in rows], MODEL)
     return figure("Realised value by expected value", [realised, announced], "tenth of EV, low to high", "points")
 
 
@@ -127,13 +145,13 @@ def training(report: dict[str, Any]) -> dict[str, Any] | None:
     history, monitor = report["model"].get("history") or [], report["model"].get("monitor", "")
     epochs = [h.get("epoch", i) for i, h in enumerate(history)]
     lines = [
-        _line(titled(key), epochs, [h[key] for h in history], colour)
+        curve(titled(key), epochs, [h[key] for h in history], colour)
         for key, colour in (("train_loss", GREY), ("validation_loss", BASE))
         if history and key in history[0]
     ]
     layout: dict[str, Any] = {}
     if history and monitor in history[0]:
-        lines.append(_line(titled(monitor), epochs, [h[monitor] for h in history], MODEL, yaxis="y2"))
+        lines.append(curve(titled(monitor), epochs, [h[monitor] for h in history], MODEL, yaxis="y2"))
         layout["yaxis2"] = {"overlaying": "y", "side": "right", "rangemode": "tozero", "automargin": True}
     return figure("Training", lines, "epoch", "loss", **layout) if lines else None
 
@@ -167,12 +185,12 @@ def by_month(report: dict[str, Any]) -> list[dict[str, Any]]:
     for key, what in (("k4_recall", "K4 recall in the top"), ("log_loss", "log loss")):
         title = f"{what} {rows[0]['budget']:.0%} per month" if key == "k4_recall" else f"{what} per month"
         lines = []
-        for i, name in enumerate(n for n in rows[0]["methods"] if key in rows[0]["methods"][n]):
+        for name in (n for n in rows[0]["methods"] if key in rows[0]["methods"][n]):
             values = [r["methods"].get(name, {}).get(key) for r in rows]
-            colour = MODEL if name == "model" else SERIES[(i - 1) % len(SERIES)]
             shown = {} if name in ("model", "volatility_250", "best_possible") else {"visible": "legendonly"}
             known = [v if finite(v) else None for v in values]
-            lines.append(_line(titled(name), months, known, colour, mode="lines+markers", connectgaps=False, **shown))
+            shown |= {"mode": "lines+markers", "connectgaps": False, "line": _style(name)}
+            lines.append(curve(titled(name), months, known, "", **shown))
         if any(value is not None for line in lines for value in line["y"]):
             out.append(figure(title, lines, "", what, "Touch a name below the plot to show or hide it."))
     return out
@@ -192,11 +210,11 @@ def candles(chart: dict[str, Any], title: str) -> dict[str, Any]:
     }
     box, after = (chart["start"], chart["snapshot"]), (chart["snapshot"], dates[-1])
     lines = [
-        _line(
+        curve(
             "box", [*box, box[1], box[0], box[0]], [chart["upper"]] * 2 + [chart["lower"]] * 2 + [chart["upper"]], MODEL
         ),
-        _line("power line", [box[0], after[1]], [chart["power"]] * 2, GOOD, line={"color": GOOD, "dash": "dash"}),
-        _line("stop", [box[0], after[1]], [chart["stop"]] * 2, BAD, line={"color": BAD, "dash": "dash"}),
+        curve("power line", [box[0], after[1]], [chart["power"]] * 2, GOOD, line={"color": GOOD, "dash": "dash"}),
+        curve("stop", [box[0], after[1]], [chart["stop"]] * 2, BAD, line={"color": BAD, "dash": "dash"}),
     ]
     lines[0].update(fill="toself", opacity=0.35)
     mark = {"type": "line", "x0": box[1], "x1": box[1], "y0": 0, "y1": 1, "yref": "paper"}
@@ -210,7 +228,7 @@ def equity(curves: list[dict[str, Any]]) -> list[dict[str, Any]]:
     out = []
     for key, title, unit in (("equity", "Equity after costs", "multiple of the start"), ("drawdown", "Drawdown", "")):
         lines = [
-            _line(c["name"], c["dates"], c[key], MODEL if i == 0 else SERIES[(i - 1) % len(SERIES)])
+            curve(c["name"], c["dates"], c[key], MODEL if i == 0 else SERIES[(i - 1) % len(SERIES)])
             for i, c in enumerate(curves)
         ]
         out.append(figure(title, lines, "", unit))

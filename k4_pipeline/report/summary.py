@@ -152,7 +152,9 @@ def _more_evidence(report: dict[str, Any]) -> list[str]:
             + (f" to {source['path']}." if path else " (`k4 run --path DIR` reads your own bars).")
         )
     else:
-        steps.append(f"{n} K4 test rows judge little: test longer (`k4 run --again --test-months {2 * months}`).")
+        thin = ", ".join(name for name, _ in outcomes(report)[NOT_ENOUGH][:3])
+        what = f"{n} K4 test rows judge little" if n < FEW_K4 else f"Not enough evidence for {thin}"
+        steps.append(f"{what}: test longer (`k4 run --again --test-months {2 * months}`).")
     return [*steps, f"`k4 walk-forward{path} --from YEAR --to YEAR` judges several years together."]
 
 
