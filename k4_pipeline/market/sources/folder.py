@@ -13,6 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 
 from k4_pipeline.config import SourceConfig
 from k4_pipeline.errors import BadInputError
@@ -133,6 +134,8 @@ def read_folder(
     )
     if keep and not tickers:
         before.save()
+    del files
+    pa.default_memory_pool().release_unused()  # what the parser needed is as large as the bars
     return replace(raw, files_unchanged=before.unchanged)
 
 
