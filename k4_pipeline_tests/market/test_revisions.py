@@ -76,7 +76,7 @@ def test_the_moment_is_stored_in_utc():
     assert versions["ingested_at"].tolist() == [pd.Timestamp("2015-03-02 22:00")]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(st.lists(st.lists(st.sampled_from([1.0, 2.0, 3.0]), min_size=1, max_size=6), min_size=1, max_size=5))
 def test_every_state_that_was_ever_sent_can_be_read_back(histories):
     versions, moments, expected = None, [], []

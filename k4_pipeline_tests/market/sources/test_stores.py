@@ -138,10 +138,11 @@ def upload(folder: Path, prefix: str) -> str:
 @pytest.mark.parametrize("layout", ["ticker=, date=", "date= of CSV"])
 def test_partitions_in_a_store(tmp_path, store, layout):
     keys, suffix = LAYOUTS[layout]
-    write_partitions(tmp_path / "in", bars_of(), keys, suffix)
+    table = bars_of({"A B": 20.0})
+    write_partitions(tmp_path / "in", table, keys, suffix)
     path = upload(tmp_path / "in", layout.replace("=", "").replace(", ", "-"))
     found, bars = check(path, tmp_path)
-    assert_same(bars, bars_of())
+    assert_same(bars, table)
     assert all(name.startswith("s3://bars/") for name in found["by_file"])
 
 
@@ -166,6 +167,22 @@ def test_a_store_that_does_not_answer_is_named(tmp_path, monkeypatch):
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "s")
     found, _ = check("s3://elsewhere/bars", tmp_path, code=1)
     assert "s3://elsewhere/bars cannot be read" in found["error"]
+
+
+def test_one_table_of_a_database_in_whatever_schema(tmp_path):
+    duckdb = pytest.importorskip("duckdb")
+    path = tmp_path / "bars.duckdb"
+    with duckdb.connect(str(path)) as base:
+        base.register("sent", bars_of())
+        base.execute("create schema market")
+        base.execute("create table market.daily as select * from sent")
+        base.execute("create table notes as select ticker, date from sent")
+    assert_same(check(path, tmp_path)[1], bars_of())
+    with duckdb.connect(str(path)) as base:
+        base.execute("create table copied as select * from market.daily")
+    (tmp_path / "out.parquet").unlink()
+    found, _ = check(path, tmp_path, code=1)
+    assert "2 tables of bars" in found["error"]
 
 
 def test_a_bulk_archive_of_stooq(tmp_path):
