@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,12 +32,14 @@ def test_every_link_leads_somewhere_and_every_command_exists(page):
     assert named - set(Commands.table) == set()
 
 
-def commands_in(text: str) -> Iterator[str]:
-    """Every command line of k4 in a page: in backticks, or in an indented block."""
-    for found in re.findall(r"`(?:\.venv/bin/)?(k4 [^`\n]+)`", text):
-        yield found
-    for found in re.findall(r"^    (?:\.venv/bin/)?(k4 [^#|\n]+)", text, flags=re.MULTILINE):
-        yield found.strip()
+def commands_in_blocks(text: str) -> list[str]:
+    """The command lines of k4 in the indented blocks of a page, in order."""
+    return [found.strip() for found in re.findall(r"^    (?:\.venv/bin/)?(k4 [^#|\n]+)", text, flags=re.MULTILINE)]
+
+
+def commands_in(text: str) -> list[str]:
+    """Those, and what stands in backticks."""
+    return [*re.findall(r"`(?:\.venv/bin/)?(k4 [^`\n]+)`", text), *commands_in_blocks(text)]
 
 
 def told_of(command: Any, words: list[str]) -> tuple[Any, list[str]]:
