@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from k4_pipeline import __version__
 from k4_pipeline.config import PipelineConfig, from_dict, to_dict
 from k4_pipeline.errors import ConfigError
 from k4_pipeline.options import apply_options, options_from_environment
@@ -31,6 +32,7 @@ class Settings:
     home: Path
     config: PipelineConfig = field(default_factory=PipelineConfig)
     alert_urls: tuple[str, ...] = field(default=(), repr=False)  # Apprise URLs, secret; none: no messages are sent
+    dropped: tuple[str, ...] = ()  # what settings.json of another version says and this one does not know
 
     @property
     def dagster_dir(self) -> Path:
@@ -93,9 +95,10 @@ def _working_copy(url: str) -> Path:
 def stored_settings(home: Path) -> Settings:
     """What `settings.json` of this home says; the defaults when there is none. Raises `ConfigError` naming the file.
 
-    A file without its sha256 was written by hand: it is accepted when every value passes the schema.
+    A file without its sha256 was written by hand: it is accepted when every value passes the schema. In one that
+    another version of this package wrote, settings that are no more are dropped (`Settings.dropped` names them).
     """
-    from k4_pipeline.storage.sealed import read_sealed
+    from k4_pipeline.storage.sealed import is_sealed, read_sealed
 
     path = home / "settings.json"
     if not path.is_file():
@@ -106,10 +109,12 @@ def stored_settings(home: Path) -> Settings:
             raise ConfigError(
                 f"it holds alert_urls, which are secret: move them to {ALERT_VARIABLE} or {home / SECRETS}"
             )
-        unknown = sorted(set(stored) - {"config"})
-        if unknown:
+        dropped: list[str] | None = [] if is_sealed(path) else None
+        unknown = sorted(set(stored) - {"config", "version"})
+        if unknown and dropped is None:
             raise ConfigError(f"it has no entry {', '.join(unknown)}; it has config")
-        return Settings(home, from_dict(PipelineConfig, stored.get("config", {})))
+        config = from_dict(PipelineConfig, stored.get("config", {}), dropped=dropped)
+        return Settings(home, config, dropped=tuple(dropped or ()))
     except (OSError, ValueError, ConfigError) as problem:
         raise ConfigError(
             f"{path} cannot be used: {problem}; mend it, or delete it to go back to the defaults. A hand-written file "
@@ -144,5 +149,6 @@ def save_settings(settings: Settings) -> Path:
     from k4_pipeline.storage.sealed import write_sealed
 
     settings.home.mkdir(parents=True, exist_ok=True)
-    write_sealed(settings.settings_file, {"config": to_dict(settings.config)}, mode=0o600)
+    stored = {"version": __version__, "config": to_dict(settings.config)}
+    write_sealed(settings.settings_file, stored, mode=0o600)
     return settings.settings_file

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime as dt
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -30,6 +32,55 @@ def list_(json_: bool = JsonOption, home: Path | None = HomeOption) -> None:
     out_console().print(table if moves else "no champion yet; `k4 run` makes one")
 
 
+@app.command()
+@explained
+def show(json_: bool = JsonOption, home: Path | None = HomeOption) -> None:
+    """The model that serves: since when and why, its age and the limit, what did not pass, the last decision.
+
+    `champion` and `previous` may be given to --as-of of other commands, and to `k4 compare`, in place of the date.
+    """
+    found = serving_facts(ArtifactStore(settings_for(home).artifacts_dir))
+    if json_:
+        print_json(found)
+        return
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2))
+    for name, value in found.items():
+        shown = ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
+        table.add_row(name.replace("_", " "), Text(shown or "none"))
+    out_console().print(table if found else "no champion yet; `k4 run` makes one")
+
+
+def serving_facts(store: ArtifactStore, today: dt.date | None = None) -> dict[str, Any]:
+    """What `show` prints; empty when nothing serves."""
+    from k4_pipeline.evaluation.promotion import MAX_AGE_DAYS
+
+    ref = domain.serving(store)
+    if ref is None:
+        return {}
+    record, moves = domain.Record.read(ref), ref.meta["history"]
+    age = ((today or dt.datetime.now(dt.UTC).date()) - dt.date.fromisoformat(record.as_of)).days
+    # A champion of an older version keeps no decision beside it; its last move says the same in words.
+    decided = json.loads(ref.path(domain.DECISION).read_text()) if domain.DECISION in ref.files else None
+    limit = f"{MAX_AGE_DAYS} days before a candidate's as-of date: then one that is not shown to be worse takes over"
+    return {
+        "as_of": record.as_of,
+        "model": record.model_fingerprint,
+        "provisional": record.provisional,
+        "failed": list(record.failed),
+        "serves_since": moves[-1]["at"] if moves else None,
+        "why": moves[-1]["why"] if moves else None,
+        "age_days": age,
+        "age_limit": limit,
+        "past_the_age_limit": age > MAX_AGE_DAYS,
+        "previous": next((m["as_of"] for m in reversed(moves) if m["model"] != record.model_fingerprint), None),
+        "rolled_back_from": list(record.held_back),
+        "last_decision": decided["why"] if decided else None,
+    }
+
+
 def _number(move: dict[str, Any], name: str) -> str:
     value = move.get("metrics", {}).get(name)
     return "" if value is None else f"{value:.3f}"
@@ -51,7 +102,8 @@ def rollback(
     """
     settings = settings_for(home)
     with writing(settings.home):
-        record = domain.roll_back(ArtifactStore(settings.artifacts_dir), to)
+        store = ArtifactStore(settings.artifacts_dir)
+        record = domain.roll_back(store, domain.as_of_named(store, to))
     if json_:
         print_json({"as_of": record.as_of, "model": record.model_fingerprint})
     else:

@@ -63,12 +63,17 @@ def print_json(value: Any) -> None:
 
 
 def stored_as_of(store: Any, asset: str, wanted: str | None) -> str:
-    """The as-of date to look at: `wanted` where `asset` has it, else the newest; a clear error names the choices."""
+    """The as-of date to look at: `wanted` where `asset` has it, else the newest; a clear error names the choices.
+
+    `champion` and `previous` stand for the as-of date of the model that serves, and of the one that served before.
+    """
     from k4_pipeline.errors import BadInputError, StaleArtifactError
+    from k4_pipeline.evaluation.champion import as_of_named
 
     known = store.partitions(asset)
     if not known:
         raise StaleArtifactError(f"there is no {asset} below {store.root} yet; run `k4 run` first")
+    wanted = None if wanted is None else as_of_named(store, wanted)
     if wanted is not None and wanted not in known:
         raise BadInputError(f"--as-of {wanted}: {asset} has no such date; there are {', '.join(known)}")
     return wanted or known[-1]
@@ -125,8 +130,24 @@ def require_path(source: str | None, given: str | Path | None) -> None:
 
 
 def settings_for(home: Path | None) -> Settings:
-    """Stored settings and environment, below `home`."""
-    return load_settings(home)
+    """Stored settings and environment, below `home`; says on standard error what an older version's hold too much."""
+    settings = load_settings(home)
+    say_dropped(settings)
+    return settings
+
+
+def say_dropped(settings: Settings) -> None:
+    """One line for the settings that an upgrade dropped."""
+    if settings.dropped:
+        typer.echo(f"k4: {dropped_in_words(settings)}", err=True)
+
+
+def dropped_in_words(settings: Settings) -> str:
+    """Which settings an upgrade dropped, and for how long this is said."""
+    return (
+        f"{settings.settings_file} is of another version of k4: {'; '.join(settings.dropped)}. The rest of it is used; "
+        "the next `k4 run` that succeeds writes it anew"
+    )
 
 
 def explained(command: Callable[P, R]) -> Callable[P, R]:

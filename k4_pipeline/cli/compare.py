@@ -20,6 +20,7 @@ from k4_pipeline.cli.common import (
     stored_as_of,
 )
 from k4_pipeline.errors import BadInputError
+from k4_pipeline.evaluation.champion import BEFORE, SERVES
 from k4_pipeline.storage import ArtifactStore
 
 SHOWN = (
@@ -70,8 +71,10 @@ def side_of(text: str, artifacts: Path) -> Side:
         return Side(f"{report['as_of']} ({path})", report, None)
     if path.is_dir() and not _is_date(text):
         artifacts, text = path / "artifacts", ""
-    elif not _is_date(text):
-        raise BadInputError(f"{text!r} is neither an as-of date (YYYY-MM-DD) nor a home folder nor a report.json")
+    elif not _is_date(text) and text not in (SERVES, BEFORE):
+        raise BadInputError(
+            f"{text!r} is neither an as-of date (YYYY-MM-DD, {SERVES} or {BEFORE}) nor a home folder nor a report.json"
+        )
     store = ArtifactStore(artifacts)
     as_of = stored_as_of(store, "validation_report", text or None)
     report = _read(store.last_good("validation_report", as_of).path("report.json"))

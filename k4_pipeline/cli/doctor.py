@@ -13,7 +13,7 @@ from typing import Any
 
 import typer
 
-from k4_pipeline.cli.common import HomeOption, JsonOption, explained, out_console, print_json
+from k4_pipeline.cli.common import HomeOption, JsonOption, dropped_in_words, explained, out_console, print_json
 from k4_pipeline.settings import Settings, home_dir, load_settings
 
 OK, WARN, FAIL = "ok", "warning", "failed"
@@ -150,11 +150,14 @@ def _home(home: Path) -> Finding:
 
 
 def _settings(home: Path) -> Finding:
-    source = load_settings(home).config.source
+    settings = load_settings(home)
+    source = settings.config.source
     if source.path and "://" not in source.path and not Path(source.path).exists():
         return Finding(
             "settings", FAIL, f"the stored source {source.path} is gone", "k4 run --path with its new place stores it."
         )
+    if settings.dropped:
+        return Finding("settings", WARN, dropped_in_words(settings), "`k4 run --again` writes it anew.")
     return Finding("settings", OK, f"source {source.source} {source.path}".strip())
 
 

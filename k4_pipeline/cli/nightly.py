@@ -8,7 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
-from k4_pipeline.cli.common import DebugOption, HomeOption, JsonOption, err_console, explained, out_console, print_json
+from k4_pipeline.cli.common import (
+    DebugOption,
+    HomeOption,
+    JsonOption,
+    err_console,
+    explained,
+    out_console,
+    print_json,
+    settings_for,
+)
 
 FAILED, CERTIFICATE_BROKEN = 1, 3
 FULL_AFTER_DAYS = 7
@@ -36,10 +45,9 @@ def nightly(
     but matured signals refute a certified tier; 130 interrupted.
     """
     began = time.monotonic()
-    from k4_pipeline.settings import load_settings
     from k4_pipeline.storage.writer_lock import writing
 
-    settings = load_settings(home)
+    settings = settings_for(home)
     with writing(settings.home):
         result = play(settings, full, quiet=quiet or json_)
     result["seconds"]["total"] = round(time.monotonic() - began, 2)

@@ -21,6 +21,7 @@ from k4_pipeline.cli.common import (
     print_json,
     require_date,
     require_path,
+    say_dropped,
     source_named,
 )
 from k4_pipeline.config import FILE_SOURCES, SplitConfig
@@ -181,6 +182,7 @@ def resolve(
     What is kept is stored only after the run succeeded.
     """
     base = load_settings(home, stored=again)
+    say_dropped(base)
     config = apply_assignments(apply_options(base.config, given), assignments)
     if config.source.source in FILE_SOURCES and not config.source.path:
         raise ConfigError(f"--source {config.source.source} needs --path: the {config.source.source} to read")
@@ -200,6 +202,25 @@ def what_was_read(settings: Settings) -> list[str]:
     from k4_pipeline.storage import ArtifactStore
 
     return show(load_json(ArtifactStore(settings.artifacts_dir).last_good("daily_bars"), "summary.json"))
+
+
+def other_market(settings: Settings) -> str:
+    """A warning before the training, where the validated champion of this home serves another market; or ""."""
+    from k4_pipeline.evaluation import champion
+    from k4_pipeline.storage import ArtifactStore, read_parquet
+
+    store = ArtifactStore(settings.artifacts_dir)
+    serving = champion.serving(store)
+    record = champion.Record.read(serving) if serving else None
+    if record is None or record.provisional:
+        return ""
+    tickers = read_parquet(store.last_good("daily_bars").path("daily_bars.parquet"), columns=["ticker"])["ticker"]
+    if champion.same_market(record, champion.market_of(settings.config, tickers.unique())):
+        return ""
+    return (
+        f"note: the champion of this home (as of {record.as_of}) serves another market. It gives way only to a model "
+        "that passes every check; otherwise there will be no signals. Better: a --home for each market"
+    )
 
 
 def execute(
@@ -225,7 +246,7 @@ def execute(
         write_request(settings, request)
         outcome = run_graph(settings, DATA_ASSETS, as_of=None, progress=progress, log=log)
         if outcome.success:
-            for line in what_was_read(settings):
+            for line in filter(None, [*what_was_read(settings), other_market(settings)]):
                 progress.say(line) if progress.shown else None if quiet else typer.echo(line, err=True)
             as_of = choose_as_of(settings, as_of)
             progress.say(f"as of {as_of}, tested on the {settings.config.split.test_months} months after it")

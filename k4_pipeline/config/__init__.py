@@ -136,24 +136,33 @@ def without_place(config: PipelineConfig) -> PipelineConfig:
     return dataclasses.replace(config, training=training, execution=ExecutionConfig())
 
 
-def from_dict(cls: type[T], values: dict[str, Any], *, within: str = "") -> T:
+def from_dict(cls: type[T], values: dict[str, Any], *, within: str = "", dropped: list[str] | None = None) -> T:
     """Rebuild a (nested) config from JSON; unknown names and values of another type are a `ConfigError`.
 
-    What is missing takes its default. `within` is the section's name, for messages.
+    What is missing takes its default. `within` is the section's name, for messages. With `dropped` (for what another
+    version wrote) such names and values are left out instead, and a sentence on each is appended to it.
     """
     hints = get_type_hints(cls)
     if not isinstance(values, dict):
         raise ConfigError(f"{within or cls.__name__} is {str(values)[:80]!r}; expected named settings")
     unknown = sorted(set(values) - set(hints))
-    if unknown:
+    if dropped is not None:
+        dropped += [f"{within}.{name}".strip(".") + " is no setting any more" for name in unknown]
+        values = {name: value for name, value in values.items() if name in hints}
+    elif unknown:
         raise ConfigError(f"{within or cls.__name__} has no setting {', '.join(unknown)}; it has {', '.join(hints)}")
     kwargs: dict[str, Any] = {}
     for name, value in values.items():
         dotted = f"{within}.{name}" if within else name
         if dataclasses.is_dataclass(hints[name]):
-            kwargs[name] = from_dict(hints[name], value, within=dotted)  # type: ignore[arg-type]
-        else:
+            kwargs[name] = from_dict(hints[name], value, within=dotted, dropped=dropped)  # type: ignore[arg-type]
+            continue
+        try:
             kwargs[name] = converted(dotted, value, hints[name], text=False)
+        except ConfigError as problem:
+            if dropped is None:
+                raise
+            dropped.append(f"{problem}: its default is used")
     return cls(**kwargs)
 
 

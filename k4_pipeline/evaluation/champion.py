@@ -24,6 +24,15 @@ CHAMPION, ARCHIVE, RECORD, DECISION = "champion_model", "champion_archive", "cha
 NOT_OF_THE_MODEL = (RECORD, DECISION, "config.json")  # files of a champion that its trained model does not have
 ENOUGH_K4 = "the_model_saw_enough_k4"  # named as failed where facts.json of the model says `too_few_k4`
 SKETCH = 128
+SERVES, BEFORE = "champion", "previous"  # aliases of as-of dates on the command line
+# The settings that name a market since version 0.1.0.
+FIRST_FIELDS = {
+    "patterns": "bbw_percentile_max adx_max volume_ratio_max range_ratio_max min_other qualifying_bars power_factor "
+    "max_active_bars min_history_bars sample_probability sample_probability_late late_after_bars prior_range_bars "
+    "sampling_seed",
+    "labels": "horizon_bars labeling measured_on gain_thresholds stop_loss delisted_after_sessions",
+    "simulation": "world n_tickers n_bars end_date seed dirty",
+}
 
 
 @dataclass(frozen=True)
@@ -66,10 +75,15 @@ def market_identity(config: PipelineConfig) -> str:
     Of real bars the universe is told by its tickers (`universe_of`), never by a path: a file that was moved, split or
     bought elsewhere holds the same market.
     """
-    parts = to_dict(config)
+    parts, defaults = to_dict(config), to_dict(PipelineConfig())
     names = ["patterns", "labels"] + (["simulation"] if config.source.source == "simulated" else [])
-    text = json.dumps({name: parts[name] for name in names}, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    told = {name: _telling(parts[name], defaults[name], FIRST_FIELDS[name]) for name in names}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _telling(values: dict[str, Any], defaults: dict[str, Any], first: str) -> dict[str, Any]:
+    # A setting that came with a later version counts only where it was changed: an upgrade makes no other market.
+    return {name: v for name, v in values.items() if name in first.split() or v != defaults[name]}
 
 
 def universe_of(tickers: Iterable[str]) -> tuple[str, ...]:
@@ -85,10 +99,12 @@ def market_of(config: PipelineConfig, tickers: Iterable[str]) -> Record:
 def require_market(record: Record, market: Record) -> None:
     """`StaleArtifactError` when the champion judges another market than `market`: its numbers would mean nothing."""
     if not same_market(record, market):
+        what = "other tickers" if record.market == market.market else "another pattern or label rule"
         raise StaleArtifactError(
-            f"the champion of as_of {record.as_of} serves another market or label rule than this run reads, and a "
-            "candidate that failed a check does not replace a validated champion; use another --home for this market, "
-            "or run the champion's market again (`k4 champion list` shows why it serves)"
+            f"the champion of as_of {record.as_of} serves another market than this run reads ({what}), and a candidate "
+            "that failed a check does not replace a validated champion, so there are no signals; everything else of "
+            "this run stands. Give each market a home of its own: the same command with --home and another folder "
+            "(`k4 champion show` says what serves here)"
         )
 
 
@@ -142,6 +158,21 @@ def history(store: ArtifactStore) -> list[dict[str, Any]]:
     """Every move in order: at (UTC), as_of, model, archive, why, failed, metrics."""
     ref = serving(store)
     return [] if ref is None else list(ref.meta["history"])
+
+
+def as_of_named(store: ArtifactStore, text: str) -> str:
+    """The as-of date behind the alias `champion` (serves) or `previous` (served before it); other texts as they are."""
+    if text not in (SERVES, BEFORE):
+        return text
+    moves = history(store)
+    if not moves:
+        raise BadInputError(f"{text!r} names no model: nothing serves yet; `k4 run` makes a champion")
+    if text == SERVES:
+        return str(moves[-1]["as_of"])
+    earlier = [m for m in moves if m["model"] != moves[-1]["model"]]
+    if not earlier:
+        raise BadInputError(f"{text!r} names no model: as_of {moves[-1]['as_of']} is the only one that ever served")
+    return str(earlier[-1]["as_of"])
 
 
 def move_entry(record: Record, why: str, metrics: dict[str, Any] | None = None) -> dict[str, Any]:

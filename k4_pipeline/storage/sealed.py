@@ -49,6 +49,12 @@ def read_sealed(path: Path, *, by_hand: bool = False) -> dict[str, Any]:
     return value
 
 
+def is_sealed(path: Path) -> bool:
+    """Whether the file begins with its sha256, right or wrong: whether this package wrote it."""
+    with path.open("rb") as handle:
+        return _SEAL.match(handle.read(100)) is not None
+
+
 def read_limited(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
     """The bytes of a file; `ValueError` when there are more than `max_bytes`."""
     with path.open("rb") as handle:

@@ -7,13 +7,16 @@ import stat
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from k4_pipeline.cli import app
 from k4_pipeline.cli.run import resolve
-from k4_pipeline.config import LabelConfig, LossConfig, ModelConfig, PipelineConfig, RecipeConfig, TrainConfig
+from k4_pipeline.config import LabelConfig, LossConfig, ModelConfig, PipelineConfig, RecipeConfig, TrainConfig, to_dict
 from k4_pipeline.defs.resources import K4Resource
 from k4_pipeline.errors import ConfigError
 from k4_pipeline.options import OPTIONS, apply_assignments, apply_options, options_from_environment, set_field
 from k4_pipeline.settings import Settings, home_dir, load_settings, save_settings
+from k4_pipeline.storage.sealed import write_sealed
 
 
 def test_the_home_folder_is_the_variable_or_dot_k4_in_the_working_folder_and_absolute(tmp_path, monkeypatch):
@@ -189,9 +192,29 @@ def test_label_rules_and_sample_weights_are_chosen_in_the_shell_the_environment_
     assert in_the_launchpad.split.weight_by_uniqueness
 
 
+def test_settings_that_an_upgrade_removed_are_dropped_with_a_note_and_the_rest_is_used(tmp_path):
+    config = to_dict(apply_options(PipelineConfig(), {"tickers": 12}))
+    config["training"]["was_removed"] = 3
+    config["gone"] = {"x": 1}
+    config["labels"]["labeling"] = "a rule of the past"
+    write_sealed(tmp_path / "settings.json", {"config": config, "an_entry": 1})
+    settings = load_settings(tmp_path, {})
+    assert settings.config == apply_options(PipelineConfig(), {"tickers": 12})
+    done = CliRunner().invoke(app, ["status", "--home", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    for name in ("training.was_removed", "gone", "labels.labeling"):
+        assert name in done.stderr
+    looked = CliRunner().invoke(app, ["doctor", "--json", "--home", str(tmp_path)])
+    (found,) = [f for f in json.loads(looked.stdout) if f["name"] == "settings"]
+    assert found["state"] == "warning"
+    assert "training.was_removed is no setting any more" in found["found"]
+    save_settings(settings)
+    assert load_settings(tmp_path, {}).dropped == ()
+
+
 def test_the_stored_file_is_plain_json(tmp_path):
     stored = json.loads(save_settings(Settings(tmp_path)).read_text())
-    assert set(stored) == {"config", "sha256"}
+    assert set(stored) == {"version", "config", "sha256"}
 
 
 def test_no_open_pattern_is_said_in_one_kind_sentence():

@@ -9,7 +9,9 @@ import shutil
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from k4_pipeline.cli import app
 from k4_pipeline.config import IntegrityConfig, PipelineConfig
 from k4_pipeline.errors import BadInputError, DamagedArtifactError, StaleArtifactError
 from k4_pipeline.evaluation import champion
@@ -140,10 +142,21 @@ def test_two_markets_or_label_rules_are_not_the_same_and_model_settings_do_not_m
     assert champion.market_identity(apply_options(base, {"preset": "tiny", "epochs": 3, "seed": 4})) == identity
 
 
+def test_an_upgrade_that_adds_a_setting_makes_no_other_market(monkeypatch):
+    base = apply_options(PipelineConfig(), {"source": "table", "path": "x"})
+    first = champion.market_identity(base)
+    assert first == "9947e939dc442d0d", "stored in the homes of version 0.1.0"
+    without = champion.FIRST_FIELDS["labels"].replace("stop_loss ", "")  # as if stop_loss had come later
+    monkeypatch.setitem(champion.FIRST_FIELDS, "labels", without)
+    added = champion.market_identity(base)
+    labels = dataclasses.replace(base.labels, stop_loss=0.2)
+    assert champion.market_identity(dataclasses.replace(base, labels=labels)) != added
+
+
 @pytest.fixture
 def store(tmp_path):
-    """A store in which two models served one after the other."""
-    store = ArtifactStore(tmp_path)
+    """A store in which two models served one after the other; written as before decisions were kept."""
+    store = ArtifactStore(tmp_path / "artifacts")
     moves: list[dict] = []
     for as_of, text in (("2020-01-01", "old"), ("2020-04-01", "new")):
         with store.stage("trained_model", as_of) as staged:
@@ -171,6 +184,39 @@ def test_roll_back_serves_the_earlier_model_and_holds_the_later_one_back(store):
     assert record.held_back == (rolled_from.model_fingerprint,)
     assert not decide(record, rolled_from).moves, "the model rolled back from is not chosen again"
     assert [m["as_of"] for m in champion.history(store)] == ["2020-01-01", "2020-04-01", "2020-01-01"]
+
+
+def _k4(store, *arguments, ok=True):
+    done = CliRunner().invoke(app, [*arguments, "--json", "--home", str(store.root.parent)])
+    assert (done.exit_code == 0) == ok, done.output
+    return json.loads(done.stdout)
+
+
+def test_the_way_back_from_the_command_line(store):
+    before = _k4(store, "champion", "show")
+    assert (before["as_of"], before["previous"], before["provisional"]) == ("2020-04-01", "2020-01-01", True)
+    assert before["last_decision"] is None
+    assert before["past_the_age_limit"]
+    done = _k4(store, "champion", "rollback", "--to", "previous")
+    assert done["as_of"] == "2020-01-01"
+    after = _k4(store, "champion", "show")
+    assert (after["as_of"], after["previous"]) == ("2020-01-01", "2020-04-01")
+    assert after["rolled_back_from"] == [before["model"]]
+    assert after["last_decision"] == "rolled back from as_of 2020-04-01"
+    assert [m["why"] for m in _k4(store, "champion", "list")] == ["rolled back from as_of 2020-04-01", "moved", "moved"]
+    shutil.rmtree(store.root / champion.CHAMPION)
+    assert _k4(store, "champion", "rebuild") == done
+    assert _k4(store, "champion", "show")["rolled_back_from"] == [before["model"]]
+    again = _k4(store, "champion", "rollback", "--to", "1999-01-01", ok=False)
+    assert "as_of served: 2020-01-01, 2020-04-01" in again["error"]["message"]
+
+
+def test_an_alias_names_a_model_that_serves_or_served(store, tmp_path):
+    assert champion.as_of_named(store, "champion") == "2020-04-01"
+    assert champion.as_of_named(store, "previous") == "2020-01-01"
+    assert champion.as_of_named(store, "2019-01-01") == "2019-01-01"
+    with pytest.raises(BadInputError, match="nothing serves yet"):
+        champion.as_of_named(ArtifactStore(tmp_path / "empty"), "champion")
 
 
 def test_roll_back_to_a_date_that_never_served_names_those_that_did(store):

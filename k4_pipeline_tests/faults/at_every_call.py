@@ -29,19 +29,24 @@ from k4_pipeline.storage.os_errors import in_words
 ERRNOS = {"ENOSPC": errno.ENOSPC, "EIO": errno.EIO, "EACCES": errno.EACCES, "EROFS": errno.EROFS}
 
 
-def arm(n: int, what: str, below: Path) -> Callable[[], int]:
+def arm(n: int, what: str, below: Path, before: Callable[[int], None] | None = None) -> Callable[[], int]:
     """From now on the n-th (0-based) open for writing, fsync or rename below a folder kills this process or raises.
 
-    The function that is returned says how many there were so far; with n = -1 they are only counted.
+    The function that is returned says how many there were so far; with n = -1 they are only counted. `before` is
+    called ahead of each with its number.
     """
-    seen = 0
+    seen, busy = 0, False
     folder = str(below)
 
     def wrap(original: Callable[..., Any], counts: Callable[..., bool]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
-            nonlocal seen
-            if counts(*args, **kwargs):
+            nonlocal seen, busy
+            if not busy and counts(*args, **kwargs):
                 seen += 1
+                if before is not None:
+                    busy = True  # what it does itself is not counted
+                    before(seen - 1)
+                    busy = False
                 if seen == n + 1:
                     if what == "kill":
                         os.kill(os.getpid(), signal.SIGKILL)

@@ -23,7 +23,7 @@ from typing import Any
 from k4_pipeline_tests.faults.forks import Task, results, spread
 from k4_pipeline_tests.faults.real_run import NEW, OLD, TRAINING, Template, crowd, warm
 
-PARTS = ("storms", "flips", "crowd", "kill", "error", "training", "limit")
+PARTS = ("storms", "flips", "crowd", "look", "kill", "error", "training", "limit")
 ERRORS = ("ENOSPC", "EIO", "EACCES")
 
 
@@ -67,7 +67,7 @@ class Record:
             yield from part["wrong"]
 
 
-TEMPLATES = {"run": ("kill", "error", "limit", "flips"), "training": ("training",)}
+TEMPLATES = {"run": ("look", "kill", "error", "limit", "flips"), "training": ("training",)}
 
 
 def templates(parts: list[str], folder: Path, cores: int) -> dict[str, Template]:
@@ -104,6 +104,8 @@ def _points(
     if part == "crowd":
         return lambda n: crowd(root / f"crowd-{n}", 16), range(6)
     assert template is not None
+    if part == "look":
+        return lambda n: template.every_call(), range(1)
     if part == "kill":
         return lambda n: template.at_call(n, "kill"), range(template.calls)
     if part == "error":

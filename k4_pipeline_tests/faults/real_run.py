@@ -171,6 +171,48 @@ class Template:
             log.unlink()
         return {"outcome": outcome, "state": state, "wrong": wrong}
 
+    def every_call(self, most: int = 0) -> dict[str, Any]:
+        """One run, and at each of its calls a look at what a kill would leave there: old or new, and whole.
+
+        A child of the run looks (its memory is that of the run, the disk is what others would find). With `most` at
+        about so many calls.
+        """
+        home, told = self.root / "looked", self.root / "looks"
+        shutil.copytree(self.root / "old", home)
+        told.touch()
+        stride = max(1, self.calls // most) if most else 1
+
+        def look(n: int) -> None:
+            if n % stride == 0:
+                status = in_child(lambda: self._look(home, n, told))
+                if status:
+                    with told.open("a") as file:
+                        file.write(json.dumps([n, f"the look ended with status {status}"]) + "\n")
+
+        def run() -> int:
+            arm(-1, "kill", home, look)
+            return k4(home, "run", *self.arguments, "--quiet")
+
+        status = in_child(run, self.root / "looks.log")
+        looks = [json.loads(line) for line in told.read_text().splitlines()]
+        wrong = [f"call {n}: {text}" for n, text in looks if text not in ("old", "new", "between")]
+        if status or results_of(home) != self.after:
+            wrong.append(f"the run itself ended with status {status} or other hashes")
+        counts = {state: sum(text == state for _, text in looks) for state in ("old", "between", "new")}
+        return {"looks": len(looks), **counts, "wrong": wrong}
+
+    def _look(self, home: Path, n: int, told: Path) -> int:
+        try:
+            found = results_of(home)
+            mixed = [k for k, v in found.items() if v not in (self.before.get(k), self.after.get(k))]
+            state = "new" if found == self.after else "old" if found == self.before else "between"
+            text = f"neither old nor new: {mixed}" if mixed or not set(self.before) <= set(found) else state
+        except Exception as error:
+            text = f"{type(error).__name__}: {error}"
+        with told.open("a") as file:
+            file.write(json.dumps([n, text]) + "\n")
+        return 0
+
     def at_call(self, n: int, what: str) -> dict[str, Any]:
         """Kill (`what` is "kill") or raise this error at call `n`."""
         return self.hit(f"{what}-{n}", lambda home: arm(n, what, home), kills=what == "kill")
