@@ -22,6 +22,7 @@ from k4_pipeline.options import apply_options, options_from_environment
 HOME_VARIABLE = "K4_HOME"
 ALERT_VARIABLE = "K4_ALERT_URLS"
 SECRETS = "alert_urls"
+MAX_SECRET_BYTES = 100_000
 DEFAULT_HOME = ".k4"
 
 
@@ -101,7 +102,7 @@ def stored_settings(home: Path) -> Settings:
     from k4_pipeline.storage.sealed import is_sealed, read_sealed
 
     path = home / "settings.json"
-    if not path.is_file():
+    if not os.path.lexists(path):
         return Settings(home)
     try:
         stored = read_sealed(path, by_hand=True)
@@ -124,12 +125,19 @@ def stored_settings(home: Path) -> Settings:
 
 def secret_urls(home: Path) -> tuple[str, ...]:
     """The alert URLs in `<home>/alert_urls`, one a line; `ConfigError` when others than its owner may read the file."""
+    from k4_pipeline.storage.sealed import read_limited
+
     path = home / SECRETS
-    if not path.is_file():
+    if not os.path.lexists(path):
         return ()
-    if path.stat().st_mode & 0o077:
-        raise ConfigError(f"{path} holds secrets and others may read it; run: chmod 600 {path}")
-    return tuple(path.read_text().split())
+    try:
+        if path.stat().st_mode & 0o077:
+            raise ConfigError(f"{path} holds secrets and others may read it; run: chmod 600 {path}")
+        return tuple(read_limited(path, MAX_SECRET_BYTES).decode().split())
+    except (OSError, ValueError) as problem:
+        # Never the text itself: it is secret.
+        what = "it is no UTF-8 text" if isinstance(problem, UnicodeDecodeError) else str(problem)
+        raise ConfigError(f"{path} cannot be read: {what}; it holds one alert address a line") from None
 
 
 def load_settings(

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from k4_pipeline.storage import atomic_write_json
+from k4_pipeline.storage.sealed import parse_json, read_limited
 
 OVERLAP_S = 300.0
 FIRST_LOOK_BACK_S = 3600.0
@@ -49,7 +50,7 @@ class Cursor:
         A first start looks back `FIRST_LOOK_BACK_S`. A position beyond `now` (the clock was wrong once) is not used.
         """
         try:
-            content = json.loads(path.read_bytes())
+            content = parse_json(read_limited(path))
             digest = content.pop("sha256")
             if digest != _digest(content):
                 raise ValueError("its sha256 does not match")

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import re
 import threading
 import time
+import urllib.parse
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,6 +21,19 @@ from k4_pipeline.alerts.outbox import Outbox
 from k4_pipeline.errors import ConfigError
 
 BODY_LIMIT = 20_000
+MAX_TARGETS = 50
+PLACES = (
+    "json",
+    "jsons",
+    "xml",
+    "xmls",
+    "form",
+    "forms",
+    "http",
+    "https",
+    "mailto",
+    "mailtos",
+)  # the host is no secret
 READ_TIMEOUT_S = 15.0
 LOOK_BUDGET_S = 15.0  # no new message is begun after this; the rest waits for the next look
 # At most this many looks within the window send at once; what comes later waits and goes out together.
@@ -42,7 +57,11 @@ class Target:
         plugin.socket_read_timeout = READ_TIMEOUT_S
         self._plugin: Any = plugin
         self.id = hashlib.sha256(url.encode()).hexdigest()[:12]
-        self.name = plugin.url(privacy=True).partition("?")[0]
+        # Of web hooks the path is the secret, of mail the user and what follows.
+        scheme, _, rest = url.partition("://")
+        place = rest.partition("/")[0].partition("?")[0].rpartition("@")[2] if scheme.lower() in PLACES else ""
+        self.name = f"{scheme.lower()}://{place or '…'}/ ({self.id[:4]})"
+        self._secrets = _secrets_of(url, place)
         self.body_limit = min(int(plugin.body_maxlen), BODY_LIMIT)
 
     def send(self, message: Message, *, trouble: bool = True) -> str:
@@ -59,10 +78,23 @@ class Target:
                 title=message.title, body=message.body, notify_type=kind, body_format=apprise.NotifyFormat.TEXT
             )
         except (OSError, TypeError, ValueError) as error:
-            return f"{type(error).__name__}: {error}"
+            return self._without_secrets(f"{type(error).__name__}: {error}")
         finally:
             log.removeHandler(said)
-        return "" if taken else (said.text() or "the service did not take the message")
+        return "" if taken else (self._without_secrets(said.text()) or "the service did not take the message")
+
+    def _without_secrets(self, text: str) -> str:
+        for secret in self._secrets:
+            text = text.replace(secret, "…")
+        return text[:300]
+
+
+def _secrets_of(url: str, place: str) -> list[str]:
+    """Every part of an address that may be secret, as it stands there and decoded, longest first."""
+    rest = url.partition("://")[2].replace(place, "", 1) if place else url.partition("://")[2]
+    parts = {part for part in re.split(r"[/?&=:@#]+", rest) if len(part) > 2}
+    decoded = {urllib.parse.unquote(part) for part in parts}
+    return sorted(parts | decoded, key=len, reverse=True)
 
 
 class _Said(logging.Handler):
@@ -79,13 +111,16 @@ class _Said(logging.Handler):
             self._lines.append(text)
 
     def text(self) -> str:
-        return " ".join(" ".join(self._lines).split())[:300]
+        return " ".join(" ".join(self._lines).split())
 
 
 def targets_of(urls: Sequence[str]) -> tuple[list[Target], list[str]]:
     """The targets, and a sentence for each URL that is none; one mistake does not silence the others."""
     targets, problems = [], []
-    for position, url in enumerate(dict.fromkeys(urls), 1):
+    given = list(dict.fromkeys(urls))
+    if len(given) > MAX_TARGETS:
+        problems.append(f"{len(given)} alert URLs are set; only the first {MAX_TARGETS} are used")
+    for position, url in enumerate(given[:MAX_TARGETS], 1):
         try:
             targets.append(Target(url, position))
         except ConfigError as problem:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from k4_pipeline.storage import atomic_write_bytes
+from k4_pipeline.storage.atomic import open_regular
 
 
 def _line(record: dict[str, Any]) -> bytes:
@@ -43,7 +44,7 @@ class Journal:
         data = b"".join(_line(record) for record in records)
         if not data:
             return
-        handle = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+        handle = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_NONBLOCK, 0o600)
         try:
             size = os.fstat(handle).st_size
             if size and os.pread(handle, 1, size - 1) != b"\n":
@@ -57,7 +58,8 @@ class Journal:
     def read(self) -> tuple[list[dict[str, Any]], list[str]]:
         """All whole records in order, and a sentence for each damaged line."""
         try:
-            lines = self.path.read_bytes().split(b"\n")
+            with open_regular(self.path) as handle:
+                lines = handle.read().split(b"\n")
         except FileNotFoundError:
             return [], []
         records, problems = [], []

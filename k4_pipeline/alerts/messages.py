@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,9 +23,15 @@ class Message:
     ids: tuple[str, ...]
 
 
+def plain(text: str, *, lines: bool = False) -> str:
+    """`text` without what a terminal, a mail header or a chat would take as an order; with `lines` breaks stay."""
+    kept = "".join(c if unicodedata.category(c)[0] != "C" else "\n" if c == "\n" else " " for c in text)
+    return kept if lines else " ".join(kept.split())
+
+
 def in_words(fact: Fact) -> str:
     """`check failed: no_bar_lies_in_the_future on daily_bars`."""
-    return fact.title if fact.kind == "recovered" else f"{KINDS[fact.kind]}: {fact.title}"
+    return plain(fact.title if fact.kind == "recovered" else f"{KINDS[fact.kind]}: {fact.title}")
 
 
 def _numbers(fact: Fact) -> str:
@@ -45,7 +52,8 @@ def single(fact: Fact, ui: str) -> Message:
         f"Run {fact.run_id}." if fact.run_id else "",
         f"Fact {fact.id}.",
     ]
-    return Message(clip(f"K4: {in_words(fact)}", 200), "\n".join(line for line in lines if line), (fact.id,))
+    body = "\n".join(plain(line, lines=True) for line in lines if line)
+    return Message(clip(f"K4: {in_words(fact)}", 200), body, (fact.id,))
 
 
 def _chunks(lines: list[tuple[str, str]], limit: int) -> list[list[tuple[str, str]]]:
@@ -66,7 +74,7 @@ def digest(facts: Sequence[Fact], ui: str, limit: int) -> list[Message]:
     for width in CAUSE_WIDTHS:
         lines = []
         for fact in facts:
-            cause = " ".join(fact.cause.split())
+            cause = plain(fact.cause)
             tail = f": {clip(cause, width)}" if width and cause else ""
             lines.append((fact.id, clip(f"- {in_words(fact)}{tail} [{fact.id}]", room)))
         chunks = _chunks(lines, room)

@@ -102,10 +102,11 @@ class Outbox:
 
     def meet(self, target: str, now: float) -> TargetState:
         """The state of a target; one met for the first time is told what happened in the last hour and later."""
-        if target not in self.targets:
-            since = now - FIRST_LOOK_BACK_S
+        since = now - FIRST_LOOK_BACK_S
+        # One that lies ahead was met while the clock was wrong: what happens now would be kept from it.
+        if target not in self.targets or self.targets[target].since > now:
             self._deliveries.append([{"target": target, "since": since}])
-            self.targets[target] = TargetState(since)
+            self._note({"target": target, "since": since})
         return self.targets[target]
 
     def pending(self, target: str) -> list[Fact]:
@@ -128,7 +129,9 @@ class Outbox:
 
     def _note(self, entry: dict[str, Any]) -> None:
         if "since" in entry:
-            self.targets.setdefault(entry["target"], TargetState(float(entry["since"])))
+            since = float(entry["since"])
+            state = self.targets.setdefault(entry["target"], TargetState(since))
+            state.since = min(state.since, since)
             return
         state = self.targets.setdefault(entry["target"], TargetState(0.0))
         if "error" in entry:

@@ -55,7 +55,8 @@ def status(json_: bool = JsonOption, home: Path | None = HomeOption) -> None:
     console.print(f"last look: {state['looked_at'] or 'never; the sensor runs in `k4 ui`, or use `k4 alerts send`'}")
     targets = plain_table("target", "told", "waiting", "last error", "next attempt")
     for row in state["targets"]:
-        targets.add_row(row["target"], str(row["told"]), str(row["waiting"]), row["error"], row["next_attempt"])
+        cells = (row["target"], str(row["told"]), str(row["waiting"]), row["error"], row["next_attempt"])
+        targets.add_row(*cells)
     console.print(targets if state["targets"] else "no targets: set K4_ALERT_URLS")
     for title, rows in (("troubles that last", state["open"]), ("latest facts", state["latest"])):
         table = plain_table("at (UTC)", "what", "cause", title=title)
@@ -92,7 +93,7 @@ def _utc(at: float) -> str:
 def _status(settings: Any) -> dict[str, Any]:
     from k4_pipeline.alerts.cursor import Cursor
     from k4_pipeline.alerts.delivery import targets_of
-    from k4_pipeline.alerts.messages import in_words
+    from k4_pipeline.alerts.messages import in_words, plain
     from k4_pipeline.alerts.outbox import Outbox
 
     folder, now = settings.home / "alerts", time.time()
@@ -113,7 +114,7 @@ def _status(settings: Any) -> dict[str, Any]:
         )
 
     def shown(facts: list[Any]) -> list[dict[str, str]]:
-        return [{"id": f.id, "at": _utc(f.at), "what": in_words(f), "cause": " ".join(f.cause.split())} for f in facts]
+        return [{"id": f.id, "at": _utc(f.at), "what": in_words(f), "cause": plain(f.cause)} for f in facts]
 
     return {
         "looked_at": _utc(cursor.looked_at),

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import os
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
@@ -46,10 +49,15 @@ def _has_handle() -> bool:
 
 
 def plain_table(*names: str, title: str = "") -> Any:
-    """A rich table without lines; what does not fit its column is folded, never cut."""
+    """A rich table without lines; what does not fit its column is folded, never cut, and no text is read as markup."""
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(box=None, pad_edge=False, title=title or None, title_justify="left")
+    class Plain(Table):
+        def add_row(self, *cells: Any, **options: Any) -> None:
+            super().add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in cells), **options)
+
+    table = Plain(box=None, pad_edge=False, title=title or None, title_justify="left")
     for name in names:
         table.add_column(name, overflow="fold")
     return table
@@ -159,7 +167,8 @@ def explained(command: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return command(*args, **kwargs)
+            with _stops_as_interrupts():
+                return command(*args, **kwargs)
         except (typer.Exit, typer.Abort):
             raise
         except BaseException as error:
@@ -173,6 +182,20 @@ def explained(command: Callable[P, R]) -> Callable[P, R]:
 
 
 INTERRUPTED = 130
+
+
+@contextlib.contextmanager
+def _stops_as_interrupts() -> Iterator[None]:
+    """SIGTERM and the SIGHUP of a closed terminal end a command as Ctrl-C does; what `nohup` ignores stays ignored."""
+    numbers = (signal.SIGTERM, signal.SIGHUP) if threading.current_thread() is threading.main_thread() else ()
+    before = {number: signal.getsignal(number) for number in numbers if signal.getsignal(number) is signal.SIG_DFL}
+    for number in before:
+        signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _end(error: BaseException, *, home: Any, as_json: bool) -> NoReturn:

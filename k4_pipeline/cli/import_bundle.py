@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import signal
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -29,8 +27,6 @@ def import_bundle(
     other bars, settings or code is refused. Then the predictions, the report, the champion and the signals are made.
     """
     settings = settings_for(home)
-    with contextlib.suppress(ValueError):  # not in the main thread
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
     with writing(settings.home):
         result = _take_over(settings, folder, quiet=quiet)
     if json_:

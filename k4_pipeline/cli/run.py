@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import signal
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -148,8 +146,6 @@ def run(
         "device": device,
         "test_months": test_months,
     }
-    with contextlib.suppress(ValueError):  # not in the main thread
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
     settings, kept = resolve(home, given, set_ or [], again=again)
     console = err_console()
     began = time.monotonic()

@@ -16,12 +16,12 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 
-STOPS = frozenset((signal.SIGINT, signal.SIGTERM))
+STOPS = frozenset((signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
 
 
 @contextlib.contextmanager
 def watching_for_stop() -> Iterator[Callable[[], bool]]:
-    """A function that says whether SIGINT or SIGTERM came since the block began; always no outside the main thread."""
+    """A function that says whether one of `STOPS` came since the block began; always no outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
         return

@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from k4_pipeline.errors import DamagedArtifactError, StaleArtifactError
-from k4_pipeline.storage.atomic import sha256_file
+from k4_pipeline.storage.atomic import open_regular, sha256_file
 
 MANIFEST = "manifest.json"
 
@@ -36,7 +36,7 @@ class Lease:
     @classmethod
     def on(cls, manifest: Path) -> Lease:
         """Take it; `FileNotFoundError` when the version is gone."""
-        handle = manifest.open("rb")
+        handle = open_regular(manifest)
         fcntl.flock(handle, fcntl.LOCK_SH)
         try:
             same = manifest.stat().st_ino == os.fstat(handle.fileno()).st_ino

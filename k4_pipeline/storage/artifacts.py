@@ -278,7 +278,7 @@ class ArtifactStore:
             return {**empty, "verdicts": {}, "history": [], **read_sealed(path)}
         except FileNotFoundError:
             return {**empty, "verdicts": {}, "history": []}
-        except ValueError as problem:
+        except (ValueError, IsADirectoryError) as problem:
             key = artifact_key(asset, partition)
             raise DamagedArtifactError(f"{path} is damaged ({problem}); materialize {key} again") from problem
 

@@ -8,16 +8,27 @@ same file removes when its writer is gone.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
+import glob
 import hashlib
 import json
 import os
 import secrets
+import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
+from k4_pipeline.errors import BadInputError
+
 _CHUNK = 1 << 20
+_ABANDONED_S = 3600.0  # a temporary file this old that nobody holds has no writer, whoever has its process number now
+
+
+class NoFileError(BadInputError, ValueError):
+    """Something else lies where a file should be."""
 
 
 def fsync_path(path: Path) -> None:
@@ -37,9 +48,30 @@ def file_lock(path: Path) -> Iterator[None]:
         yield
 
 
+def open_regular(path: Path, flags: int = os.O_RDONLY) -> IO[bytes]:
+    """Open a file (mode 666 less the umask where it is made); `NoFileError` for a pipe, socket or device.
+
+    Opening those would wait for somebody at their other end.
+    """
+    strange = NoFileError(f"{path} is no regular file (a pipe, socket or device); move it away")
+    try:
+        number = os.open(path, flags | os.O_NONBLOCK | os.O_CLOEXEC, 0o666)
+    except OSError as problem:
+        if problem.errno == errno.ENXIO:  # a pipe that nobody reads
+            raise strange from None
+        raise
+    if not stat.S_ISREG(os.fstat(number).st_mode) and not stat.S_ISDIR(os.fstat(number).st_mode):
+        os.close(number)
+        raise strange
+    return os.fdopen(number, "ab" if flags else "rb")
+
+
 def try_lock(path: Path, *, shared: bool = False) -> IO[bytes] | None:
-    """The open, locked file, or None when another holder lives; closing it frees the lock."""
-    handle = path.open("ab")
+    """The open, locked file, or None when another holder lives; closing it frees the lock.
+
+    With `shared` a file that may only be read will do, as on a file system that is read-only.
+    """
+    handle = open_regular(path) if shared else open_regular(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
         fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -59,14 +91,17 @@ def _process_lives(pid: int) -> bool:
 
 
 def _remove_abandoned(path: Path) -> None:
-    # Two proofs that the writer is gone: no such process here, and nobody (another container, say) holds the lock.
-    for old in path.parent.glob(f".{path.name}.*.tmp"):
+    # Two proofs that the writer is gone: no such process here (or, in a container where numbers come again at once, a
+    # file too old to be still written), and nobody holds the lock.
+    for old in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         pid = old.name.split(".")[-2].partition("-")[0]
-        if pid.isdecimal() and not _process_lives(int(pid)):
-            handle = try_lock(old)
-            if handle is not None:
-                old.unlink(missing_ok=True)
-                handle.close()
+        with contextlib.suppress(FileNotFoundError, ValueError):
+            gone = pid.isdecimal() and not _process_lives(int(pid))
+            if gone or time.time() - old.stat().st_mtime > _ABANDONED_S:
+                handle = try_lock(old, shared=True)
+                if handle is not None:
+                    old.unlink(missing_ok=True)
+                    handle.close()
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ _DATABASE = {  # what SQLite says, in any wrapping
     "unable to open database file": errno.EACCES,
     "disk I/O error": errno.EIO,
 }
+_BROKEN_DATABASE = ("file is not a database", "database disk image is malformed", "no such table")
 ELSEWHERE = "or name another folder with --home"
 
 
@@ -28,6 +29,14 @@ def in_words(error: BaseException, home: Path | None = None) -> str | None:
         if isinstance(cause, MemoryError):
             return (
                 "the memory is exhausted; take fewer tickers (--universe), a smaller --preset, or close other programs"
+            )
+        if type(cause).__name__.endswith(("DatabaseError", "OperationalError")) and any(
+            text in str(cause) for text in _BROKEN_DATABASE
+        ):
+            folder = f"{home / 'dagster'}" if home else "`dagster` in the home folder"
+            return (
+                f"the run history in {folder} is damaged; move that folder away and run again: results, champion and "
+                "ledger lie elsewhere and stay, only the list of past runs begins anew"
             )
         number = _number(cause)
         if number is not None:
@@ -67,6 +76,16 @@ def _sentence(number: int, path: Path, home: Path | None) -> str | None:
         return f"{path} may not be read or written by user {_user()}; change its owner or mode, {ELSEWHERE}"
     if number in (errno.ENOTDIR, errno.EEXIST):
         return f"{_file_among(path)} is a file where a folder is needed; move it away, {ELSEWHERE}"
+    if number == errno.EISDIR:
+        return f"{path} is a folder where a file is needed; move it away, {ELSEWHERE}"
+    if number == errno.ELOOP:
+        return f"{path} leads through symbolic links in a circle; mend them, {ELSEWHERE}"
+    if number == errno.ENAMETOOLONG:
+        return f"the name {str(path)[:120]}… is longer than the file system takes; use a shorter one, {ELSEWHERE}"
+    if number in (errno.ENOLCK, errno.ENOTSUP):
+        return f"the file system of {path} keeps no locks, which runs need; use a local disk, {ELSEWHERE}"
+    if number in (errno.ESTALE, errno.ENOTCONN, errno.EHOSTDOWN):
+        return f"the file system of {path} has gone away (its server, or its mount); mount it again, {ELSEWHERE}"
     if number == errno.EIO:
         return (
             f"the disk reports an input/output error at {path}; check the disk (its log, its cables), {ELSEWHERE}. "

@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from k4_pipeline.storage.atomic import atomic_write_bytes
+from k4_pipeline.storage.atomic import atomic_write_bytes, open_regular
 
 MAX_BYTES = 64 << 20
 _ZEROS = b"0" * 64
@@ -51,13 +51,13 @@ def read_sealed(path: Path, *, by_hand: bool = False) -> dict[str, Any]:
 
 def is_sealed(path: Path) -> bool:
     """Whether the file begins with its sha256, right or wrong: whether this package wrote it."""
-    with path.open("rb") as handle:
+    with open_regular(path) as handle:
         return _SEAL.match(handle.read(100)) is not None
 
 
 def read_limited(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
     """The bytes of a file; `ValueError` when there are more than `max_bytes`."""
-    with path.open("rb") as handle:
+    with open_regular(path) as handle:
         data = handle.read(max_bytes + 1)
     if len(data) > max_bytes:
         raise ValueError(f"it is larger than {max_bytes:,} bytes, the most that is read of such a file")

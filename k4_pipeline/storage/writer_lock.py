@@ -105,7 +105,7 @@ def is_dead(home: Path, run_id: str) -> bool | None:
     path = _life_path(home, run_id)
     if not path.is_file():
         return None
-    handle = try_lock(path)
+    handle = try_lock(path, shared=True)
     if handle is None:
         return False
     handle.close()
