@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import warnings
 from dataclasses import replace
 from typing import Any
 
@@ -102,7 +103,14 @@ def _sequence(
     )
     loss = LossConfig(gamma_neg=0.0, label_smoothing=0.0, class_weights=(1.0,) * 6)
     model = replace(config.model, architecture=architecture)  # type: ignore[arg-type]
-    fitted = loop.train(model, training, loss, train_set, validation_set).model
+    try:
+        fitted = loop.train(model, training, loss, train_set, validation_set).model
+    except loop.TrainingDivergedError as problem:
+        if device.type == "cpu":
+            raise
+        warnings.warn(f"the {architecture} of the baselines is trained again on the CPU: {problem}", stacklevel=2)
+        on_cpu = replace(config, training=replace(config.training, device="cpu"))
+        return _sequence(architecture, tables, fitted_scaler, on_cpu, wanted)
     y = table["outcome_class"].to_numpy(np.int64)
     held = prediction.predict_probabilities(fitted, validation_set)
     calibrator = calibration.fit_calibrator(held, y, keys=table[KEYS], method="level")
