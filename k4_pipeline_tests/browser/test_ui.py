@@ -27,6 +27,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 AS_OF = "2024-01-01"
 START_S, RUN_S, PAGE_MS = 180, 900, 120_000
+DESK = {"width": 1700, "height": 1300}
 CHROMIUM_FLAGS = [
     "--no-sandbox",
     "--headless",
@@ -102,7 +103,7 @@ def page(url):
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: make test installs it")
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=_chromium(), headless=True, args=CHROMIUM_FLAGS)
-        page = browser.new_page(viewport={"width": 1700, "height": 1300})
+        page = browser.new_page(viewport=DESK)
         page.set_default_timeout(PAGE_MS)
         yield page
         browser.close()
@@ -134,6 +135,7 @@ def materialized(page, url) -> str:
 
 
 def _text_with(page, url: str, wanted: str) -> str:
+    page.set_viewport_size(DESK)
     page.goto(url)
     page.get_by_text(wanted).first.wait_for()
     return page.inner_text("body")
@@ -236,7 +238,7 @@ def test_nothing_of_the_report_is_cut_off_and_it_follows_light_and_dark(page, se
         assert max(seen["plots"]) <= 1
     assert light["paper"] != dark["paper"]
     page.emulate_media(color_scheme="light")
-    term = page.locator("abbr[data-tip]").first
+    term = page.locator("abbr[data-tip]:visible").first
     term.focus()
     shown = term.evaluate("(e) => getComputedStyle(e, '::after').content")
     assert shown.strip('"') == term.get_attribute("data-tip")
