@@ -20,11 +20,15 @@ ANSWERS: dict[str, tuple[str, str]] = {  # asset -> (next command, page below do
     "prediction_ledger": ("k4 monitor", "operations.md"),
     "signal_outcomes": ("k4 monitor", "operations.md"),
 }
-# Paths below the address of `k4 ui`, whichever it is: what stores a link does not know who will show it.
 REPORTS_PATH, DOCS_PATH = "/k4/reports", "/k4/docs"
+
+
+def ui_url(path: str) -> str:
+    """A link to a page that `k4 ui` serves: without a host, since what stores it does not know who will show it."""
+    return path
 
 
 def answer(asset: str) -> dict[str, str]:
     """`next_command` and `docs` (a path that `k4 ui` serves) for a check that did not pass."""
     command, page = ANSWERS.get(asset, ("k4 status", "operations.md"))
-    return {"next_command": command, "docs": f"{DOCS_PATH}/{page}"}
+    return {"next_command": command, "docs": ui_url(f"{DOCS_PATH}/{page}")}

@@ -8,7 +8,7 @@ import pandas as pd
 
 from k4_pipeline.defs.assets.common import k4_asset
 from k4_pipeline.defs.metadata import version_metadata
-from k4_pipeline.defs.remedies import REPORTS_PATH
+from k4_pipeline.defs.remedies import REPORTS_PATH, ui_url
 from k4_pipeline.defs.resources import K4Resource
 from k4_pipeline.defs.staging import AssetRun, produce
 from k4_pipeline.defs.verdicts import stored_verdicts
@@ -92,7 +92,7 @@ def validation_report(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.M
 
 def report_url(folder: Path) -> str:
     """Where a browser finds the report: an address of whatever UI shows this, since `k4 ui` serves the reports."""
-    return f"{REPORTS_PATH}/{folder.name}/report.html"
+    return ui_url(f"{REPORTS_PATH}/{folder.name}/report.html")
 
 
 def baselines_of(work: AssetRun) -> pd.DataFrame:
