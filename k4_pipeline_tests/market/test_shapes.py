@@ -105,6 +105,7 @@ RIGHT = {
     "full width": (HEAD, "{d:%Y／%m／%d}," + OHLCV),
     "plus": (HEAD, "{d:%Y-%m-%d},+{o},+{h},+{l},+{c},{v}"),
     "scientific": (HEAD, "{d:%Y-%m-%d},{o},{h},{l},{c},{v:.9e}"),
+    "hundreds": ("Date,Open,High,Low,Close,Volume (100s)", "{d:%Y-%m-%d},{o},{h},{l},{c},{v}e-2"),
     "thousand shares": ("Date,Open,High,Low,Close,Volume (000s)", "{d:%Y-%m-%d},{o},{h},{l},{c},{v}e-3"),
 }  # fmt: skip
 
@@ -130,6 +131,7 @@ REFUSED = {
         "{d:%Y-%m-%d},{o},{h},{l},{c},{c},{v}",
     ),
     "money alone": ("Date,Open,High,Low,Close,Volume (USD)", "{d:%Y-%m-%d},{o},{h},{l},{c},{money}"),
+    "lots of a size nobody states": ("Date,Open,High,Low,Close,Volume (lots)", "{d:%Y-%m-%d}," + OHLCV),
     "unnamed first column": (HEAD, "{i},{d:%Y-%m-%d}," + OHLCV),
     "fields as rows": ("date,ticker,field,value,source", "{d:%Y-%m-%d},CAR,open,{o},x"),
     "weekly": ("<TICKER>,<PER>,<DATE>,<OPEN>,<HIGH>,<LOW>,<CLOSE>,<VOL>", "CAR,W,{d:%Y%m%d}," + OHLCV),
@@ -231,7 +233,17 @@ def test_rows_in_another_currency_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["CAR (1).csv", "CAR - Copy.csv", "Copy of CAR.csv", "NASDAQ_CAR, 1D.csv", "NYSE_CAR.csv", "NYSE/CAR.csv"]
+    "name",
+    [
+        "CAR_D1.csv",
+        "CAR_2023-01-03_2023-06-30.csv",
+        "CAR (1).csv",
+        "CAR - Copy.csv",
+        "Copy of CAR.csv",
+        "NASDAQ_CAR, 1D.csv",
+        "NYSE_CAR.csv",
+        "NYSE/CAR.csv",
+    ],
 )
 def test_names_of_copies_and_of_exchanges_are_no_tickers(tmp_path, name):
     (tmp_path / "in" / name).parent.mkdir(parents=True)
@@ -255,3 +267,20 @@ def test_jumps_and_several_exchanges_are_said(tmp_path):
     said = " ".join(found["warnings"])
     assert "jump" in said
     assert "NYSE and TSX" in said
+
+
+def test_a_wide_file_says_which_tickers_lack_a_column(tmp_path):
+    header = "Date," + ",".join(f"{f}_CAR" for f in HEAD.split(",")[1:]) + ",Open_LTS,High_LTS,Low_LTS,Close_LTS"
+    rows = lines(PLAIN + ",{o},{h},{l},{c}", known())
+    bars, found = read(one_file(tmp_path, "\n".join([header, *rows]) + "\n", "dl.csv"))
+    assert_right(bars, known())
+    assert any("LTS (volume)" in text for text in found["warnings"])
+
+
+def test_prices_in_small_coins_and_tickers_as_formulas(tmp_path):
+    header = "Ticker,Date,Open (pence),High (pence),Low (pence),Close (pence),Volume"
+    rows = [f'="00005",{row}' for row in lines(PLAIN, known("00005"))]
+    path = one_file(tmp_path, "\n".join([header, *rows]) + "\n", "all.csv") / "all.csv"
+    bars, found = read(path)
+    assert_right(bars, known("00005"))
+    assert any("counted in pence" in text for text in found["warnings"])

@@ -80,14 +80,15 @@ for _field, _ranks in _RANKS.items():
 _NAMED = 3
 KNOWN_HEADINGS = frozenset(word for word in _RANK_OF if len(word) > 2)
 _MONEY = re.compile(
-    r"vol\w*\.?\s*[\[(]\s*(?:in\s+)?(?:usd|eur|gbp|jpy|chf|cny|hkd|inr|krw|rub|[$€£¥₹₩])[^)\]]*[)\]]", re.IGNORECASE
+    r"vol\w*\.?\s*[\[(]\s*(?:in\s+)?(?:lots?|usd|eur|gbp|jpy|chf|cny|hkd|inr|krw|rub|[$€£¥₹₩])[^)\]]*[)\]]",
+    re.IGNORECASE,
 )
 
 
 def plain(heading: object) -> str:
     """Lower case, without accents, signs, spaces and a unit in brackets; digits stay: `Volume20` is no volume.
 
-    Nor is `Volume (EUR)`, which counts money.
+    Nor is `Volume (EUR)`, which counts money, nor one in lots of a size that nobody states.
     """
     text = unicodedata.normalize("NFKD", str(heading)).lower()
     if _MONEY.search(text):
@@ -152,6 +153,10 @@ def field_of(word: str) -> str:
 
 def wide_groups(names: Sequence[str]) -> dict[str, dict[str, int]]:
     """Ticker -> field -> column, of flattened headings such as `Close_CAR`, `CAR Close`, `('Close', 'CAR')`."""
+    return {t: fields for t, fields in _all_groups(names).items() if set(VALUES) <= fields.keys()}
+
+
+def _all_groups(names: Sequence[str]) -> dict[str, dict[str, int]]:
     groups: dict[str, dict[str, int]] = {}
     for i, name in enumerate(names):
         pairs: list[tuple[str, str]] = []
@@ -166,7 +171,17 @@ def wide_groups(names: Sequence[str]) -> dict[str, dict[str, int]]:
             if field and ticker.strip() and not field_of(ticker):
                 groups.setdefault(ticker.strip(), {}).setdefault(field, i)
                 break
-    return {t: fields for t, fields in groups.items() if set(VALUES) <= fields.keys()}
+    return groups
+
+
+def incomplete_groups(names: Sequence[str]) -> list[str]:
+    """Tickers of a wide table that have some columns of a bar and lack others, with what they lack."""
+    told = []
+    for ticker, fields in _all_groups(names).items():
+        lacking = [v for v in VALUES if v not in fields]
+        if 0 < len(lacking) <= 2:
+            told.append(f"{ticker} ({', '.join(lacking)})")
+    return told
 
 
 def wide_date(names: Sequence[str]) -> int:
@@ -176,7 +191,7 @@ def wide_date(names: Sequence[str]) -> int:
 
 
 _UNIT = re.compile(
-    r"[(\[]\s*(?:in |of )?(?:shares in )?(?:'?(?P<k>000s?|k|thousands?|tsd\.?|千)|(?P<m>mn|mln|mio\.?|m|millions?|百万)|(?P<lot>手))\b[^)\]]*[)\]]"
+    r"[(\[]\s*(?:in |of )?(?:shares in )?(?:'?(?P<k>000s?|k|thousands?|tsd\.?|千)|(?P<m>mn|mln|mio\.?|m|millions?|百万)|(?P<lot>手)|x?(?P<n>10+)'?s?)\b[^)\]]*[)\]]"
     r"|\b(?:in )(?:(?P<k2>thousands)|(?P<m2>millions))\b",
     re.IGNORECASE,
 )
@@ -189,4 +204,15 @@ def unit_of(heading: str) -> float:
         return 1.0
     if match["lot"]:
         return 100.0
+    if match["n"]:
+        return float(match["n"])
     return 1e3 if match["k"] or match["k2"] else 1e6
+
+
+_MINOR = re.compile(r"[\[(]\s*(?:in )?(p|pence|gbx|gbp|cents?|¢|zac|ila)\s*[\])]", re.IGNORECASE)
+
+
+def minor_unit(heading: str) -> str:
+    """The small coin that a heading counts prices in (`Open (pence)`); "" for none. `GBP` are pounds, `GBp` pence."""
+    match = _MINOR.search(heading)
+    return "" if match is None or match[1] == "GBP" else match[1]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import re
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,7 @@ from k4_pipeline.market.dialect.dates import NO_DAY, Written, in_one_language, r
 from k4_pipeline.market.files.table import Days
 
 _EPOCH = dt.date(1970, 1, 1).toordinal()
+_FORMULA = re.compile(r'^="([^"]*)"$')  # what keeps a spreadsheet from taking `00005` for 5
 _FAR = 1_000_000  # days: beyond any calendar
 
 
@@ -56,7 +58,7 @@ def ticker_column(column: pa.Array | pa.ChunkedArray) -> tuple[np.ndarray, list[
         column = as_array(column).dictionary_encode()
     codes = column.indices.cast(pa.int32())
     codes = (pc.fill_null(codes, -1) if codes.null_count else codes).to_numpy(zero_copy_only=False)
-    names = [t.strip() for t in as_text(column.dictionary)]
+    names = [_FORMULA.sub(r"\1", t.strip()) for t in as_text(column.dictionary)]
     if len(codes) and codes.min() < 0:
         codes, names = np.where(codes < 0, len(names), codes).astype(np.int32), [*names, ""]
     return codes, names

@@ -13,7 +13,7 @@ import pyarrow as pa
 from k4_pipeline.config import SourceConfig
 from k4_pipeline.errors import BadInputError
 from k4_pipeline.market.dialect import Dialect, given_dialect
-from k4_pipeline.market.dialect.headings import VALUES, unit_of, wide_date
+from k4_pipeline.market.dialect.headings import VALUES, incomplete_groups, minor_unit, unit_of, wide_date
 from k4_pipeline.market.dialect.numbers import NumberFormat
 from k4_pipeline.market.dialect.structure import cells_of
 from k4_pipeline.market.files.beside import refuse_other_series
@@ -121,6 +121,8 @@ def read_entry(entry: Entry, how: HowToRead, *, also: np.ndarray | None = None) 
         tickers: tuple[np.ndarray, list[str]] | None
         fields, tickers = _unpivot(table, names, groups, date_at)
         dialect = replace(dialect, layout="wide", columns={t: ", ".join(VALUES) for t in groups})
+        if lacking := incomplete_groups(names):
+            notes.append(f"{entry.label}: {len(lacking)} tickers lack columns and are left out, e.g. {lacking[0]}")
     else:
         fields = {}
         tickers = ticker_column(table.column(columns["ticker"])) if "ticker" in columns else None
@@ -200,6 +202,8 @@ def _interpret(
         notes,
     )
     _counted_in(bars, dialect.columns.get("volume", ""))
+    if coin := minor_unit(dialect.columns.get("close", "")):
+        bars.notes.append(f"{label}: prices are counted in {coin} by their headings and stay as they were sent")
     _tick_volume(bars, fields, dialect)
     _adjusted(bars, fields, dialect)
     refuse_other_series(bars, fields)

@@ -179,7 +179,7 @@ def named_file(file: FileBars, ticker: str, entry: Entry) -> FileBars:
     dated = (file.ticker >= 0) & (file.days.first != NO_DAY)  # a footer names no ticker
     own = [file.names[i] for i in np.unique(file.ticker[dated]) if file.names[i]]
     anonymous = is_generic(stem_of(entry.relative)) and not ticker_partition(entry.relative)
-    if len(own) > 1 or (own and anonymous):
+    if len(own) > 1 or (own and (anonymous or file.dialect.layout == "wide")):
         if file.dialect.layout == "wide" or is_part(entry.relative):
             return file
         raise BadInputError(

@@ -25,12 +25,13 @@ _GENERIC = re.compile(
     re.IGNORECASE,
 )
 _STOOQ = re.compile(r"^([a-z0-9\-^]+(?:\.[a-z])?)[._]([a-z]{2})(?:_[dwm])?$")
-_TAIL = re.compile(r"[ _-](?:daily|1d|eod|history|historical|prices?|data|ohlcv?)$", re.IGNORECASE)
+_TAIL = re.compile(r"[ _-](?:daily|1d|d1|1day|eod|history|historical|prices?|data|ohlcv?)$", re.IGNORECASE)
 _FRONT = re.compile(r"^(?:(?:daily|adjusted|eod|history|prices?|ohlcv?)[ _-])+(?=\S)", re.IGNORECASE)
 _COPY = re.compile(
     r"^(?:copy of |kopie von )?(.+?)(?: \(\d+\)| - (?:copy|kopie)(?: \(\d+\))?| copy(?: \d+)?)?$", re.IGNORECASE
 )
-_EXCHANGES = {
+_EXCHANGES = {  # and other names of folders that stand for no ticker
+    "raw", "adjusted", "unadjusted",
     "nyse", "nasdaq", "amex", "arca", "bats", "otc", "cboe", "tsx", "tsxv", "lse", "xetra", "euronext", "asx", "hkex",
     "sse", "szse", "nse", "bse", "jpx", "tse", "krx", "twse", "xnys", "xnas", "xlon", "xetr", "xpar", "xams", "xtks",
 }  # fmt: skip
@@ -75,7 +76,7 @@ def original_of(stem: str) -> str:
 
 def _undated(stem: str) -> str:
     match = _DATED.match(stem)
-    return match[1] if match else stem
+    return _undated(match[1]) if match else stem
 
 
 def is_part(relative: Path) -> bool:
