@@ -25,7 +25,6 @@ from k4_pipeline.pipeline import ablation, baselines, stages
 from k4_pipeline.pipeline.side_by_side import each
 from k4_pipeline.progress import Progress
 
-_FACTS = {"certificate": "certificate", "tiers": "promises"}
 _FIRST_OF = {4: "{}-01-01", 7: "{}-01"}
 
 
@@ -125,13 +124,15 @@ def run_partition(path: stages.PipelineRun, as_of: str) -> Partition:
     result = pooled([(as_of, scored, table)], path.config.integrity)
     clock.lap("metrics")
     assert path.split is not None
+    found = validation.certified(scored, path.fitted.certificates)
+    facts_of_tiers = {"promises": found.pop("tiers"), **found}  # `tiers` is a table of the metrics
     train = path.split[path.split["split"] == "train"]
     facts = {
         "train_rows": len(train),
         "train_k4": int((train["outcome_class"] == K4).sum()),
         "last_label_known": str(train["label_end_date"].max().date()),
         "calibration": path.fitted.calibrator.meta,
-        **{_FACTS[k]: v for k, v in validation.certified(scored, path.fitted.certificates).items()},
+        **facts_of_tiers,
         "seconds": clock.laps,
     }
     return Partition(as_of, scored, table, facts, result)
