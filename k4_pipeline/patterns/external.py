@@ -88,6 +88,16 @@ class _Rows:
         hits = np.flatnonzero(self.bars.locate(names, np.full(len(names), day)) >= 0)
         return str(names[hits[0]]) if len(hits) else ""
 
+    def name_listings(self, day: np.ndarray) -> None:
+        """Each ticker used again under the name of the listing that has a bar on the day (n,) of its row."""
+        again = np.array([len(self.listings.get(t, [])) > 1 for t in self.tickers], dtype=bool)
+        for number in range(max((len(self.listings[t]) for t in self.tickers[again]), default=0)):
+            rows = np.flatnonzero(again)
+            names = np.array([self.listings[t][min(number, len(self.listings[t]) - 1)] for t in self.tickers[rows]])
+            found = self.bars.locate(names.astype(object), day[rows]) >= 0
+            self.tickers[rows[found]] = names[found]
+            again[rows[found]] = False
+
     def place(self, day_first: bool | None, default_exchange: str) -> None:
         """Dates to rows of the bars; a missing activation bar is where the scanner would have it."""
         without_bars = ~self.sound
@@ -104,8 +114,7 @@ class _Rows:
             is_session=is_session,
         )
         rows = {}
-        for row, day in enumerate(dates["snapshot_date"].day):
-            self.tickers[row] = self.listing(self.tickers[row], int(day)) or self.tickers[row]
+        self.name_listings(dates["snapshot_date"].day)
         for column in columns:
             day, problem = dates[column].day, dates[column].problem
             self.refuse(problem != "", _unread(column, problem))
