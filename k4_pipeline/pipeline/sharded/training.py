@@ -106,7 +106,7 @@ def train_on_ray(config: PipelineConfig, job: Path, out: Path, state: Path, prog
         ShardStore(url).remove("result")
         _send(ShardStore(url), job, "job")
     with cluster(execution) as ray:
-        from ray.train import FailureConfig, RunConfig, ScalingConfig
+        from ray.train import FailureConfig, RunConfig, ScalingConfig, TrainingFailedError
         from ray.train.torch import TorchConfig, TorchTrainer
 
         gpu = bool(ray.cluster_resources().get("GPU"))
@@ -122,7 +122,7 @@ def train_on_ray(config: PipelineConfig, job: Path, out: Path, state: Path, prog
             )
             try:
                 trainer.fit()
-            except ray.train.base_trainer.TrainingFailedError as problem:
+            except TrainingFailedError as problem:
                 raise RayTrainingError(f"the training on Ray failed: {problem}") from None
     if url:
         _fetch(ShardStore(url), "result", out)
