@@ -57,7 +57,7 @@ def _free_port() -> int:
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory) -> Settings:
     """A tiny simulated market, stored where the UI finds it."""
-    options = {"tickers": 40, "bars": 1500, "preset": "tiny", "epochs": 2}
+    options = {"tickers": 40, "bars": 1500, "model_preset": "fast", "preset": "tiny", "epochs": 2}
     settings = Settings(tmp_path_factory.mktemp("ui") / "home", apply_options(PipelineConfig(), options))
     save_settings(settings)
     return settings

@@ -248,7 +248,7 @@ def _original_file(home: Path, out: Path, suffix: str = "") -> pd.DataFrame:
 def test_an_external_labelled_snapshot_file_runs_through_the_whole_pipeline(home, tmp_path):
     table = _original_file(home, tmp_path / "snapshots.csv")
     own = tmp_path / "home"
-    done = k4(own, "run", *TINY, "--snapshots", tmp_path / "snapshots.csv", "--json")
+    done = k4(own, "run", *TINY, "--model-preset", "fast", "--snapshots", tmp_path / "snapshots.csv", "--json")
     assert json.loads(done.stdout)["success"]
     k4(own, "export", "labeled_snapshots", "--out", tmp_path / "labels.parquet")
     got = pd.read_parquet(tmp_path / "labels.parquet")
