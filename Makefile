@@ -23,7 +23,7 @@ help:
 	@echo "make run     setup, then the whole pipeline on the embedded simulated market"
 	@echo "make ui      setup, then the Dagster UI on http://localhost:3000"
 	@echo "make test    setup with test packages, then all tests"
-	@echo "make faults  kills, damaged bits, disk errors and crowds at every point (an hour)"
+	@echo "make faults  kills, damaged bits, disk errors and crowds at every point (hours on few cores)"
 	@echo "make grid    every backend of the selective scan over all 672 cases (minutes)"
 	@echo "make ray     every data stage on a Ray cluster of two nodes, byte for byte"
 	@echo "make leaks   every leak as a patch of the source, on k4 run and k4 audit (hours; LEAKS=--only NAMES for some)"
@@ -55,6 +55,7 @@ test: $(DEV_STAMP)
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 faults: $(DEV_STAMP)
+	$(BIN)/python -m k4_pipeline_tests.faults.campaign --out faults-out
 	K4_FAULTS=all $(BIN)/python -m pytest $(PYTEST_ARGS) k4_pipeline_tests/faults k4_pipeline_tests/training/test_resume.py
 
 grid: $(DEV_STAMP)

@@ -46,8 +46,12 @@ def collect(settings: Settings) -> dict[str, Any]:
         for name in ASSET_ORDER
         for partition in (store.partitions(name) or [None] if name in PARTITIONED_ASSETS else [None])
     ]
-    serving = champion.serving(store) if (store.root / champion.CHAMPION).is_dir() else None
-    record = None if serving is None else champion.Record.read(serving)
+    record, damage = None, ""
+    try:
+        serving = champion.serving(store) if (store.root / champion.CHAMPION).is_dir() else None
+        record = None if serving is None else champion.Record.read(serving)
+    except K4Error as problem:
+        damage = str(problem)
     found: dict[str, Any] = {
         "home": str(settings.home),
         "source": source.source,
@@ -55,6 +59,7 @@ def collect(settings: Settings) -> dict[str, Any]:
         "writer": None if writer is None else writer.in_words(),
         "data": _meta(store, "daily_bars"),
         "reports": [_report(store, as_of) for as_of in store.partitions("validation_report")],
+        "champion_damage": damage,
         "champion": None if record is None else {"as_of": record.as_of, "failed": list(record.failed)},
         "signals": _meta(store, "signals"),
         "ledger": _meta(store, "prediction_ledger"),
@@ -125,6 +130,8 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
     if champion:
         state = f"provisional, {len(champion['failed'])} checks did not pass" if champion["failed"] else "validated"
         lines.append(("Champion", f"as of {champion['as_of']} ({state})"))
+    if found["champion_damage"]:
+        lines.append(("Champion", found["champion_damage"]))
     if signals:
         lines.append(("Signals", f"{signals['rows']:,} open patterns"))
     if ledger:

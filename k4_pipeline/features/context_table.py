@@ -7,6 +7,7 @@ hash of the declarations and the fingerprint of the bars. It is filled in place:
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,7 +55,8 @@ def write_values(dir: Path, n_bars: int, bars_fingerprint: str, fill: Callable[[
     with atomic_path(Path(dir) / CONTEXT_FILE) as temporary:
         with temporary.open("wb") as file:
             file.write((_HEADER_BYTES - 8).to_bytes(8, "little") + text)
-            file.truncate(_HEADER_BYTES + n_bytes)
+            # Not a hole: writing into one on a full disk kills the process (SIGBUS) where an error is wanted.
+            os.posix_fallocate(file.fileno(), 0, _HEADER_BYTES + n_bytes)
         values = np.memmap(temporary, np.dtype("<f4"), "r+", offset=_HEADER_BYTES, shape=(n_bars, N_CONTEXT))
         fill(values)
         values.flush()
