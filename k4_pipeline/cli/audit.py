@@ -83,7 +83,8 @@ def audit(
     from k4_pipeline.defs.export import export_asset
     from k4_pipeline.leakage.engine import audit_run
     from k4_pipeline.leakage.engine.audit_stamp import proofs_in_words, read_stamp, write_stamp
-    from k4_pipeline.storage import ArtifactStore
+    from k4_pipeline.report.render import with_proofs
+    from k4_pipeline.storage import ArtifactStore, atomic_write_text
 
     settings = settings_for(home)
     with TerminalProgress(err_console(), quiet=json_) as progress:
@@ -107,6 +108,9 @@ def audit(
         stamp = settings.reports_dir, result["as_of"], predictions.fingerprint
         write_stamp(*stamp, result)
         result["in_words"] = proofs_in_words(read_stamp(*stamp))
+        page = settings.reports_dir / result["as_of"] / "report.html"
+        if page.is_file():
+            atomic_write_text(page, with_proofs(page.read_text(), result["in_words"]))
     if json_:
         print_json(result)
     else:

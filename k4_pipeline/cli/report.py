@@ -27,7 +27,7 @@ def report(
 ) -> None:
     """Print the path of a validation report (HTML) and which proofs were made of it; with --json its whole content."""
     from k4_pipeline.leakage.engine.audit_stamp import proofs_in_words, read_stamp
-    from k4_pipeline.report.render import render_html, render_report, share_plotly
+    from k4_pipeline.report.render import render_html, render_report, share_plotly, with_proofs
     from k4_pipeline.storage import ArtifactStore, atomic_write_bytes, atomic_write_text, sha256_file
 
     settings = settings_for(home)
@@ -47,13 +47,15 @@ def report(
             if not copy.is_file() or sha256_file(copy) != ref.files[name]["sha256"]:
                 atomic_write_bytes(copy, ref.path(name).read_bytes())
     share_plotly(settings.reports_dir)
+    proofs = proofs_in_words(read_stamp(settings.reports_dir, as_of, predictions))
+    page = path.read_text()
     if single_file:
-        path = path.with_name("report-single.html")
-        atomic_write_text(path, render_html(content, single_file=True))
+        path, page = path.with_name("report-single.html"), render_html(content, single_file=True)
+    atomic_write_text(path, with_proofs(page, proofs))
     if json_:
         print_json(content)
     else:
         typer.echo(str(path))
-        typer.echo(proofs_in_words(read_stamp(settings.reports_dir, as_of, predictions)), err=True)
+        typer.echo(proofs, err=True)
     if open_:
         webbrowser.open(path.as_uri())

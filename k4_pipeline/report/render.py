@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,18 @@ class ReportFiles:
     json: Path
 
 
+NOT_AUDITED = "These predictions were not audited yet (k4 audit)."
+_PROOFS = re.compile(r'<p class="soft proofs">.*?</p>', re.DOTALL)
+
+
+def with_proofs(page: str, words: str) -> str:
+    """The page with a line below its title that says which proofs were made; an older line gives way."""
+    line = f'<p class="soft proofs">{html.escape(words)}</p>'
+    if _PROOFS.search(page):
+        return _PROOFS.sub(lambda _: line, page, count=1)
+    return page.replace("</h1>", f"</h1>\n{line}", 1)
+
+
 def render_html(report: dict[str, Any], *, single_file: bool = False) -> str:
     """One page; with `single_file` the Plotly library is inside, else it is read from the folder above."""
     report = json_safe(report)
@@ -33,7 +47,8 @@ def render_html(report: dict[str, Any], *, single_file: bool = False) -> str:
     title = f"K4 validation report, as of {report['as_of']}"
     linked = not single_file and model_card().is_file()
     sections = report_sections(report, linked=linked)
-    return render_page(title, sections, head, plotly_folder=None if single_file else "..")
+    page = render_page(title, sections, head, plotly_folder=None if single_file else "..")
+    return with_proofs(page, NOT_AUDITED)
 
 
 def model_card() -> Path:

@@ -1,32 +1,28 @@
 """Writes the generated parts of docs/leakage.md.
 
-`python -m k4_pipeline_tests.mutations.publish [suite.json [demo.md]]`
+`python -m k4_pipeline_tests.mutations.publish [demo.md]`
 
-Without arguments only the list of checks is renewed; with the output of `k4 audit --planted --json` also the detection
-table, and with that of `k4 audit --demo --markdown` the demo.
+The list of checks is renewed; with the output of `k4 audit --demo --markdown` also the demo.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 
 from k4_pipeline.storage import atomic_write_text
-from k4_pipeline_tests.mutations.table import checks_in_words, published, to_markdown
+from k4_pipeline_tests.mutations.table import checks_in_words, published
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "leakage.md"
 
 
-def publish(document: Path, suite: Path | None = None, demo: Path | None = None) -> None:
+def publish(document: Path, demo: Path | None = None) -> None:
     """Renew the parts of `document` for which there is something new."""
     text = published(document.read_text(), "checks", checks_in_words())
-    if suite is not None:
-        atomic_write_text(document.with_name("leakage-planted.md"), to_markdown(json.loads(suite.read_text())))
     if demo is not None:
         text = published(text, "demo", demo.read_text())
     atomic_write_text(document, text)
 
 
 if __name__ == "__main__":
-    publish(DOCUMENT, *map(Path, sys.argv[1:3]))
+    publish(DOCUMENT, *map(Path, sys.argv[1:2]))

@@ -124,8 +124,8 @@ def tried(worker: Path, item: SourceLeak | CleanVariant, seed: int, market: Path
             outcome = Outcome(item.name, item.kind, seed, clean, status, None, run_seconds=seconds)
             outcome.stored = fingerprints(home)
             if status != 0:
-                errors = json.loads(out)["errors"] if out.startswith("{") else err.splitlines()[-1:]
-                outcome.first = (errors or [""])[0][:300]
+                errors = json.loads(out).get("errors") if out.startswith("{") else err.splitlines()[-1:]
+                outcome.first = str((errors or [out or err])[0])[:300]
                 return outcome
             again = [] if clean else ["--stop-at-failure"]
             status, out, err, seconds = _command(worker, home, "audit", "--workers", "1", *again)

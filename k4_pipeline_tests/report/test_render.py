@@ -11,7 +11,7 @@ from k4_pipeline.config import IntegrityConfig
 from k4_pipeline.evaluation.integrity import run_integrity_tests
 from k4_pipeline.evaluation.validation import class_table
 from k4_pipeline.report.page import plotly_file
-from k4_pipeline.report.render import render_html, render_report, share_plotly
+from k4_pipeline.report.render import render_html, render_report, share_plotly, with_proofs
 from k4_pipeline.report.sections import verdict_groups
 from k4_pipeline.report.summary import counted, headline_lines, money, next_steps, state
 from k4_pipeline.report.text import render_markdown
@@ -202,3 +202,11 @@ def test_few_k4_rows_are_answered_with_the_commands_that_bring_more(report, lear
 def test_the_sentence_about_money_follows_from_the_interval(report, trades, low, high, said):
     rule = {"headline": True, "trades": trades, "net_return": 0.05, "mean_net": 0.02, "low": low, "high": high}
     assert said in money({**report, "trading": {"results": [rule]}})
+
+
+def test_the_page_says_which_proofs_were_made_once():
+    page = with_proofs("<h1>Report</h1>\n<p>body</p>", "Audit: 3 of 3 checks hold.")
+    again = with_proofs(page, "Audit: 2 of 3 checks hold <b>.")
+    assert page.count("proofs") == again.count("proofs") == 1
+    assert "2 of 3 checks hold &lt;b&gt;." in again
+    assert "3 of 3" not in again

@@ -38,8 +38,8 @@ def validation_report(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.M
     """Evaluate the predictions against the labels and render the report."""
     from k4_pipeline.evaluation import value
     from k4_pipeline.evaluation.validation import build_validation, score_labelled
-    from k4_pipeline.leakage.engine.audit_stamp import audited
-    from k4_pipeline.report.render import render_report, share_plotly
+    from k4_pipeline.leakage.engine.audit_stamp import audited, proofs_in_words, read_stamp
+    from k4_pipeline.report.render import render_report, share_plotly, with_proofs
     from k4_pipeline.report.summary import headline
     from k4_pipeline.report.text import render_markdown
 
@@ -77,6 +77,10 @@ def validation_report(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.M
         share_plotly(folder.parent)
         for file in (files.html, files.markdown, files.json):
             atomic_write_bytes(folder / file.name, file.read_bytes())
+        stamp = read_stamp(work.settings.reports_dir, context.partition_key, work.inputs["predictions"].fingerprint)
+        if stamp is not None:  # of these very predictions
+            page = with_proofs(files.html.read_text(), proofs_in_words(stamp))
+            atomic_write_bytes(folder / files.html.name, page.encode())
         work.meta = {"passed": report["passed"], "metrics": _core_metrics(report), "headline": headline(report)}
     return dg.MaterializeResult(
         metadata={

@@ -25,6 +25,8 @@ from k4_pipeline.market.bars import Bars
 _REFUSED = ("socket.connect", "socket.bind", "subprocess.Popen", "os.system", "os.exec", "os.listdir", "os.scandir")
 _DATA = (".parquet", ".npy", ".npz", ".json", ".csv", ".feather", ".safetensors", ".pkl", ".sqlite", ".db", ".txt")
 
+_OURS = str(Path(k4_pipeline.__file__).parent) + os.sep
+
 
 class SealBrokenError(Exception):
     """Something was opened that values computed from their own arrays do not need."""
@@ -60,7 +62,9 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
             return
         text = os.path.abspath(os.fsdecode(path))  # noqa: PTH100  (no look at the disk, ".." resolved)
         cached = text.startswith(str(numba.config.CACHE_DIR))
-        inside = text.startswith(_allowed()) and (cached or not text.endswith(_DATA))
+        # Installed packages read files of their own when they are first used; this one has no reason to.
+        kept_by_us = text.startswith(_OURS) and text.endswith(_DATA)
+        inside = text.startswith(_allowed()) and (cached or not kept_by_us)
         inside |= bool(_Seal.own) and text.startswith(_Seal.own)
         if not inside:
             raise SealBrokenError(f"{text} was opened while values were computed from their own arrays")
