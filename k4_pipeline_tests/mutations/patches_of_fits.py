@@ -157,8 +157,8 @@ LEAKS: tuple[SourceLeak, ...] = (
         "context_by_listing_in_the_end",
         "context",
         "features/context_table.py",
-        "    compute_context(bars, out=out)\n",
-        "    compute_context(bars, out=out)\n    out[:, -1] += np.repeat(np.arange(bars.n_tickers) % 2, np.diff(bars.offsets)) * 1e-3\n",
+        "lambda out: compute_context(bars, out=out))",
+        "lambda out: np.add(compute_context(bars, out=out), np.repeat(np.arange(bars.n_tickers) % 2, np.diff(bars.offsets))[:, None] * np.float32(1e-3), out=out))",
         options=("--set", "recipe.context=true"),
     ),
     leak(
