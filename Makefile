@@ -8,7 +8,7 @@ DEV_STAMP := $(VENV)/.installed-dev
 PYTEST_ARGS ?= -n auto --dist loadfile --durations=15
 export DAGSTER_DISABLE_TELEMETRY := 1
 
-.PHONY: setup run test faults grid ray leaks mutants ui lint help
+.PHONY: setup run test faults nights grid ray leaks mutants ui lint help
 
 # PyPI's torch for Linux brings gigabytes of CUDA. Where no GPU is seen, the CPU build of the pinned version is taken
 # first; where that index cannot be reached, the next line installs the build that can.
@@ -24,6 +24,7 @@ help:
 	@echo "make ui      setup, then the Dagster UI on http://localhost:3000"
 	@echo "make test    setup with test packages, then all tests"
 	@echo "make faults  kills, damaged bits, disk errors and crowds at every point (hours on few cores)"
+	@echo "make nights  a simulated year of nights, with and without a change of the market (some minutes)"
 	@echo "make grid    every backend of the selective scan over all 672 cases (minutes)"
 	@echo "make ray     every data stage on a Ray cluster of two nodes, byte for byte"
 	@echo "make leaks   every leak as a patch of the source, on k4 run and k4 audit (hours; LEAKS=--only NAMES for some)"
@@ -57,6 +58,9 @@ test: $(DEV_STAMP)
 faults: $(DEV_STAMP)
 	$(BIN)/python -m k4_pipeline_tests.faults.campaign --out faults-out
 	K4_FAULTS=all $(BIN)/python -m pytest $(PYTEST_ARGS) k4_pipeline_tests/faults k4_pipeline_tests/training/test_resume.py
+
+nights: $(DEV_STAMP)
+	K4_NIGHTS=252 $(BIN)/python -m pytest k4_pipeline_tests/cli/test_nightly.py --durations=5
 
 grid: $(DEV_STAMP)
 	K4_GRID=all $(BIN)/python -m pytest $(PYTEST_ARGS) k4_pipeline_tests/kernels/test_scan_grid.py

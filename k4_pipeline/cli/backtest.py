@@ -54,6 +54,7 @@ def backtest(
     from k4_pipeline.evaluation.trading.section import backtest as run_backtest
     from k4_pipeline.market.bars import Bars
     from k4_pipeline.options import apply_assignments
+    from k4_pipeline.pipeline.stored_bars import bars_of_tonight
     from k4_pipeline.report.render import share_plotly
     from k4_pipeline.report.trading import render_backtest
     from k4_pipeline.storage import ArtifactStore, atomic_write_text
@@ -72,7 +73,7 @@ def backtest(
         else:
             name = stored_as_of(store, "predictions", as_of)
             rows, what = predicted_rows(store, name), f"predictions of {name}"
-        bars = Bars.from_frame(table_of(store, "daily_bars"))
+        bars = bars_of_tonight(store) if ledger else Bars.from_frame(table_of(store, "daily_bars"))
         result = json_safe(run_backtest(rows, bars, settings.config, progress=trading))
     page = settings.reports_dir / name / "backtest.html"
     page.parent.mkdir(parents=True, exist_ok=True)
@@ -105,27 +106,25 @@ def predicted_rows(store: ArtifactStore, as_of: str) -> pd.DataFrame:
 
 
 def ledger_rows(settings: Settings) -> pd.DataFrame:
-    """Every signal that was given, the first night of each pattern and day, with the volatility of its own bar."""
+    """Every signal that was given, the first night of each pattern and day, with the volatility of its own bar (the
+    nights' bars included)."""
     import numpy as np
 
-    from k4_pipeline.cli.lookup import table_of
     from k4_pipeline.config import KEYS
     from k4_pipeline.evaluation.ledger import open_ledger
-    from k4_pipeline.features.panel import read_panel
-    from k4_pipeline.features.spec import FEATURE_NAMES, MARKET_CHANNELS
-    from k4_pipeline.market.bars import Bars, to_days
+    from k4_pipeline.evaluation.volatility import volatility_at
+    from k4_pipeline.market.bars import to_days
+    from k4_pipeline.pipeline.stored_bars import bars_of_tonight
     from k4_pipeline.storage import ArtifactStore
 
     given = open_ledger(settings.home).read()
     if given.empty:
         raise BadInputError(f"no signal was ever given in {settings.home}; `k4 run` or `k4 nightly` makes the first")
-    store = ArtifactStore(settings.artifacts_dir)
     given = given.sort_values("night", kind="stable").drop_duplicates(KEYS).reset_index(drop=True)
-    bars = Bars.from_frame(table_of(store, "daily_bars"))
+    bars = bars_of_tonight(ArtifactStore(settings.artifacts_dir))
     rows = bars.locate(given["ticker"], to_days(given["snapshot_date"]))
-    column = [FEATURE_NAMES[i] for i in MARKET_CHANNELS].index("daily_volatility")
-    values = read_panel(store.current("market_features").dir).values[np.maximum(rows, 0), column]
-    return given.assign(volatility=np.where(rows >= 0, values, np.nan).astype(np.float64))
+    values = volatility_at(bars, np.maximum(rows, 0), 20)
+    return given.assign(volatility=np.where(rows >= 0, values, np.nan))
 
 
 def _table(results: list[dict]) -> object:

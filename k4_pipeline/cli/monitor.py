@@ -20,13 +20,19 @@ def monitor(
 ) -> None:
     """Compare what was said with what came: the prediction ledger joined with the labels known on the last bar.
 
-    Reads the stored bars and the ledger, changes nothing. Exit status 3 when matured signals refute a certificate.
+    Reads the stored bars and the ledger and writes the page with the plots. Exit status 3 when matured signals refute
+    a certificate.
     """
-    shown = collect(settings_for(home), out)
+    from k4_pipeline.report.monitor import write_monitor_page
+
+    settings = settings_for(home)
+    shown = collect(settings, out)
+    page = write_monitor_page(shown, settings.reports_dir)
     if json_:
         print_json(shown)
     else:
         show(shown, out_console())
+        out_console().print(f"Page: {page}", soft_wrap=True, highlight=False, markup=False)
     if any(t["claim_holds"] is False for t in shown["tiers"]):
         raise typer.Exit(3)
 
@@ -35,7 +41,8 @@ def collect(settings: Any, out: Path | None = None) -> dict[str, Any]:
     """The dict of `evaluation.monitoring.summary` for a home folder; with `out`, the joined ledger as Parquet."""
     from k4_pipeline.errors import BadInputError
     from k4_pipeline.evaluation import champion
-    from k4_pipeline.evaluation.ledger import LEDGER_KEY, open_ledger
+    from k4_pipeline.evaluation.drift_log import by_month
+    from k4_pipeline.evaluation.ledger import LEDGER_KEY, open_drift, open_ledger
     from k4_pipeline.evaluation.monitoring import certified_precision, summary
     from k4_pipeline.pipeline.outcomes import matured_ledger
     from k4_pipeline.pipeline.stored_bars import bars_of_tonight
@@ -50,7 +57,8 @@ def collect(settings: Any, out: Path | None = None) -> dict[str, Any]:
     if out is not None:
         columns = [*LEDGER_KEY, "outcome_class", "label_end_date", "value"]
         write_parquet(ledger.merge(matured[columns], on=list(LEDGER_KEY), how="left", validate="1:1"), out)
-    return summary(ledger, matured, certified_precision(serving.dir) if serving else None)
+    drift = by_month(open_drift(settings.home).read())
+    return summary(ledger, matured, certified_precision(serving.dir) if serving else None, drift)
 
 
 def show(shown: dict[str, Any], console: Any) -> None:

@@ -19,7 +19,7 @@ from k4_pipeline.cli.common import (
     settings_for,
 )
 
-FAILED, CERTIFICATE_BROKEN = 1, 3
+FAILED, CERTIFICATE_BROKEN, CHAMPION_TOO_OLD = 1, 3, 4
 FULL_AFTER_DAYS = 7
 
 
@@ -42,7 +42,8 @@ def nightly(
 
     Works with the settings of the last `k4 run` of this home. Trains nothing. Exit status: 0 done, or nothing to do
     (`skipped` says why); 1 something failed or a blocking check did not hold (nothing unchecked was published); 3 done,
-    but matured signals refute a certified tier; 130 interrupted.
+    but matured signals refute a certified tier; 4 done, but the champion is past its age limit and gave no signals; 130
+    interrupted.
     """
     began = time.monotonic()
     from k4_pipeline.storage.writer_lock import writing
@@ -59,6 +60,9 @@ def nightly(
         for error in result["errors"]:
             typer.secho(f"k4 nightly: {error}", fg="red", err=True)
         raise typer.Exit(FAILED)
+    if result["no_signals"]:
+        typer.secho(f"k4 nightly: {result['no_signals']}", fg="yellow", err=True)
+        raise typer.Exit(CHAMPION_TOO_OLD)
     if any(t["claim_holds"] is False for t in result["monitor"]["tiers"]):
         raise typer.Exit(CERTIFICATE_BROKEN)
 
@@ -161,15 +165,19 @@ def tonight(settings: Any, store: Any) -> dict[str, Any]:
 
     ref, daily = store.current("signals"), store.current("daily_bars")
     signals, ledger = load_table(ref), load_json(store.current("prediction_ledger"), "ledger.json")
-    added = night_bars_of(store, daily)
+    added, drift = night_bars_of(store, daily), store.current("drift").meta
     column = "tier" if "tier" in signals else "signal"
     return {
+        "no_signals": ref.meta["none_because"],
         "night": ref.meta["night"],  # a night without an open pattern is a night, too
         "new_bars": added.meta["newest_rows"] if added is not None else daily.meta["rows"],
         "new_signals": ledger["added"],
         "open_patterns": len(signals),
         "by_tier": {str(k): int(v) for k, v in signals[column].value_counts().items()},
         "ledger": ledger,
+        "refused": int((signals["refused"] != "").sum()),
+        "left_out": int((signals["left_out"] != "").sum()),
+        "drift": {name: drift[name] for name in ("why", "too_few", "in_a_row")},
         "monitor": load_json(store.current("signal_outcomes"), "monitor.json"),
     }
 
@@ -184,6 +192,8 @@ def show(result: dict[str, Any], console: Any) -> None:
     )
     ledger, monitor = result["ledger"], result["monitor"]
     console.print(f"ledger: {ledger['added']} new rows, {ledger['rows']} in all; {monitor['matured']} have matured")
+    for sentence in result["drift"]["why"]:
+        console.print(f"drift: {sentence}", style="yellow", markup=False, highlight=False)
     full = result["full"]
     if full:
         said = "; ".join(full["differences"][:3]) or (

@@ -18,7 +18,7 @@ from k4_pipeline.storage import ArtifactStore, read_parquet
 if TYPE_CHECKING:
     from k4_pipeline.defs.run import RunOutcome
 
-SIGNAL_COLUMNS = ("signal", "tier", "ticker", "snapshot_date", "ev", "p_4", "p_5", "power", "lower")
+SIGNAL_COLUMNS = ("signal", "tier", "ticker", "snapshot_date", "ev", "p_4", "p_5", "power", "stop", "lower")
 BUYS = ("STRONG", "GOOD", "MODERATE")
 
 
@@ -148,7 +148,7 @@ def signal_table(signals: list[dict[str, Any]], most: int) -> Table:
     """Today's open patterns, best first; 80 columns."""
     shown = f"best {most} of {len(signals)}" if len(signals) > most else f"{len(signals)}"
     table = Table(title=f"{shown} open patterns", title_justify="left", box=None, pad_edge=False)
-    for name in ("ticker", "day", "signal", "EV", "P(K4)", "P(K5)", "buy above", "box ends"):
+    for name in ("ticker", "day", "signal", "EV", "P(K4)", "P(K5)", "entry", "stop", "box"):
         table.add_column(name, justify="left" if name in ("ticker", "day", "signal") else "right", no_wrap=True)
     for row in signals[:most]:
         table.add_row(
@@ -159,6 +159,7 @@ def signal_table(signals: list[dict[str, Any]], most: int) -> Table:
             number(row["p_4"], "{:.1%}"),
             number(row["p_5"], "{:.1%}"),
             number(row["power"], "{:.4g}"),
-            number(row["lower"], "{:.4g}"),
+            number(row["stop"], "{:.4g}"),
+            f"{number(row['lower'], '{:.4g}')}-{number(row['upper'], '{:.4g}')}",
         )
     return table

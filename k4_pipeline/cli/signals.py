@@ -1,32 +1,136 @@
-"""`k4 signals`: today's open patterns as the champion sees them."""
+"""`k4 signals`: today's list as the champion sees it."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from k4_pipeline.cli.common import HomeOption, JsonOption, explained, out_console, print_json, settings_for
+from k4_pipeline.cli.common import (
+    DebugOption,
+    HomeOption,
+    JsonOption,
+    err_console,
+    explained,
+    out_console,
+    print_json,
+    settings_for,
+)
 from k4_pipeline.errors import BadInputError
+
+TOO_OLD = 4
 
 
 @explained
 def signals(
-    top: Annotated[int, typer.Option(help="How many to show, best expected value first.")] = 20,
+    top: Annotated[int, typer.Option(help="How many to show, best tier and expected value first.")] = 20,
+    all_: Annotated[
+        bool, typer.Option("--all", help="Also what the filters leave out or the model refuses, with the reason.")
+    ] = False,
     json_: bool = JsonOption,
     home: Path | None = HomeOption,
+    debug: bool = DebugOption,
 ) -> None:
-    """List the open patterns of the last day: signal, expected value, P(K4), the price to buy above and the box."""
-    from k4_pipeline.cli.results import read_signals, signal_table
-    from k4_pipeline.storage import ArtifactStore
+    """List the open patterns of the last night: tier, P(K4), expected value, entry, stop, box, reasons, similar
+    patterns.
 
+    Filters (settings `serving.*`): least dollar volume and price over the last bars, excluded tickers and kinds. Exit
+    status 4
+    when the champion is past its age limit and gives no signals.
+    """
     if top < 1:
         raise BadInputError(f"--top is {top}; give 1 or more")
-    rows = read_signals(ArtifactStore(settings_for(home).artifacts_dir))
+    found = collect(settings_for(home), top, left_out=all_)
     if json_:
-        print_json(rows[:top])
-    elif rows:
-        out_console().print(signal_table(rows, top))
+        print_json(found["rows"])
     else:
-        typer.echo("no pattern was open on the last day, so there is no signal: nothing is wrong")
+        show(found, out_console())
+    if found["none_because"]:
+        if json_:
+            typer.echo(f"k4 signals: {found['none_because']}", err=True)
+        raise typer.Exit(TOO_OLD)
+
+
+def collect(settings: Any, top: int, *, left_out: bool = False) -> dict[str, Any]:
+    """The stored list where it holds enough rows, else one made now; `page` is the stored one."""
+    import json
+
+    from k4_pipeline.errors import StaleArtifactError
+    from k4_pipeline.storage import ArtifactStore
+    from k4_pipeline.storage.json_values import json_safe
+
+    store = ArtifactStore(settings.artifacts_dir)
+    signals = store.current("signals")
+    meta = signals.meta
+    found: dict[str, Any] = {name: meta.get(name, "") for name in ("night", "none_because")}
+    page = settings.reports_dir / "signals" / "signals.html"
+    found["page"] = str(page) if page.is_file() else ""
+    try:
+        stored = store.current("todays_list")
+        kept = json.loads(stored.path("list.json").read_text())
+        fits = stored.inputs.get("signals") == signals.fingerprint
+    except StaleArtifactError:
+        fits = False
+    if fits:
+        found |= {name: kept[name] for name in ("open", "left_out", "refused")}
+        listed = kept["open"] - kept["left_out"] - kept["refused"]
+        if not left_out and (len(kept["rows"]) >= top or len(kept["rows"]) >= listed):
+            return {**found, "rows": kept["rows"][:top]}
+    return {**found, **json_safe(_made_now(settings, store, signals, top, left_out))}
+
+
+def _made_now(settings: Any, store: Any, signals: Any, top: int, left_out: bool) -> dict[str, Any]:
+    from k4_pipeline.cli.progress import TerminalProgress
+    from k4_pipeline.pipeline.stored_bars import bars_of_tonight
+    from k4_pipeline.pipeline.todays_list import todays_list
+    from k4_pipeline.storage import read_parquet
+
+    table, inputs = (read_parquet(signals.path(f"{name}.parquet")) for name in ("signals", "inputs"))
+    champion = store.current("champion_model")
+    with TerminalProgress(err_console()) as progress:
+        rows = todays_list(
+            table,
+            inputs,
+            bars_of_tonight(store),
+            champion.dir,
+            settings.config,
+            most=top,
+            left_out=left_out,
+            progress=progress.of("giving reasons"),
+        )
+    counts = {name: int((table[name] != "").sum()) for name in ("left_out", "refused")}
+    return {"open": len(table), **counts, "rows": rows}
+
+
+def show(found: dict[str, Any], console: Any) -> None:
+    """The table, and two lines of reasons per row for the first ones."""
+    from k4_pipeline.cli.results import signal_table
+
+    if found["none_because"]:
+        console.print(f"no signals: {found['none_because']}", highlight=False, markup=False)
+        return
+    rows = found["rows"]
+    if not rows and not found["open"]:
+        console.print("no pattern was open on the last day, so there is no signal: nothing is wrong")
+        return
+    if rows:
+        console.print(signal_table(rows, len(rows)))
+    for row in rows[:5]:
+        console.print(f"\n{row['ticker']}", style="bold", highlight=False, markup=False)
+        against = row["refused"] or row["left_out"]
+        if against:
+            console.print(f"  not listed: {against}", highlight=False, markup=False)
+        for reason in (row.get("reasons") or [])[:3]:
+            console.print(f"  {reason['in_words']}", highlight=False, markup=False)
+        near = "; ".join(f"{s['ticker']} {s['snapshot_date']} {s['outcome']}" for s in row.get("similar") or [])
+        if near:
+            console.print(f"  most similar, ended before: {near}", highlight=False, markup=False)
+    console.print(
+        f"\n{found['open']} open on {found['night']}: {found['left_out']} left out by the filters, "
+        f"{found['refused']} refused "
+        "(--all shows them)",
+        highlight=False,
+    )
+    if found["page"]:
+        console.print(f"Page: {found['page']}", soft_wrap=True, highlight=False, markup=False)

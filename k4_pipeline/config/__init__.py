@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 from dataclasses import dataclass, field
@@ -44,6 +45,7 @@ from k4_pipeline.config.model import LossConfig, ModelConfig, ScalerConfig, Sign
 from k4_pipeline.config.presets import model_preset
 from k4_pipeline.config.proof import ControlsConfig, IntegrityConfig, ProofConfig
 from k4_pipeline.config.recipe import MODEL_PRESETS, RecipeConfig, WindowConfig
+from k4_pipeline.config.serving import ServingConfig
 from k4_pipeline.config.tiers import TierConfig
 from k4_pipeline.config.trading import TradingConfig
 from k4_pipeline.errors import ConfigError
@@ -82,6 +84,7 @@ __all__ = [
     "ProofConfig",
     "RecipeConfig",
     "ScalerConfig",
+    "ServingConfig",
     "SignalConfig",
     "SimulationConfig",
     "SourceConfig",
@@ -117,6 +120,7 @@ class PipelineConfig:
     loss: LossConfig = field(default_factory=lambda: model_preset("default")["loss"])
     training: TrainConfig = field(default_factory=lambda: model_preset("default")["training"])
     signals: SignalConfig = field(default_factory=SignalConfig)
+    serving: ServingConfig = field(default_factory=ServingConfig)
     tiers: TierConfig = field(default_factory=TierConfig)
     integrity: IntegrityConfig = field(default_factory=IntegrityConfig)
     controls: ControlsConfig = field(default_factory=ControlsConfig)
@@ -142,7 +146,7 @@ def from_dict(cls: type[T], values: dict[str, Any], *, within: str = "", dropped
     What is missing takes its default. `within` is the section's name, for messages. With `dropped` (for what another
     version wrote) such names and values are left out instead, and a sentence on each is appended to it.
     """
-    hints = get_type_hints(cls)
+    hints = _hints(cls)
     if not isinstance(values, dict):
         raise ConfigError(f"{within or cls.__name__} is {str(values)[:80]!r}; expected named settings")
     unknown = sorted(set(values) - set(hints))
@@ -164,6 +168,9 @@ def from_dict(cls: type[T], values: dict[str, Any], *, within: str = "", dropped
                 raise
             dropped.append(f"{problem}: its default is used")
     return cls(**kwargs)
+
+
+_hints = functools.cache(get_type_hints)
 
 
 def config_hash(config: Any) -> str:

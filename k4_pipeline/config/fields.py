@@ -28,6 +28,11 @@ AT_LEAST_ONE = frozenset(
         "entry_bars",
         "random_draws",
         "processes",
+        "champion_max_age_days",
+        "drift_nights",
+        "drift_lasting_nights",
+        "list_rows",
+        "lookback_bars",
     }
 )
 AT_MOST = {

@@ -15,7 +15,7 @@ from k4_pipeline.alerts.delivery import Delivered, deliver, targets_of
 from k4_pipeline.alerts.facts import Fact
 from k4_pipeline.alerts.outbox import Outbox
 from k4_pipeline.defs.run_facts import facts_of_run, runs_to_look_at
-from k4_pipeline.defs.watch import champion_facts, schedule_facts, signal_facts, stale_facts
+from k4_pipeline.defs.watch import champion_facts, schedule_facts, signal_facts, stale_facts, stale_input_facts
 from k4_pipeline.errors import K4Error
 from k4_pipeline.settings import Settings
 from k4_pipeline.storage import ArtifactStore
@@ -82,6 +82,7 @@ def collect(
     store, problems = ArtifactStore(settings.artifacts_dir), []
     for watch in (
         lambda: stale_facts(instance, store, now),
+        lambda: stale_input_facts(instance, store, settings.config.cleaning.default_exchange, now),
         lambda: signal_facts(store, cursor, now),
         lambda: champion_facts(store, cursor, now),
     ):

@@ -12,6 +12,7 @@ from dagster._core.execution.retries import RetryMode
 
 from k4_pipeline.defs.assets import ASSETS
 from k4_pipeline.defs.checks import CHECKS
+from k4_pipeline.defs.freshness import FRESHNESS_CHECKS, freshness_sensor
 from k4_pipeline.defs.jobs import JOBS
 from k4_pipeline.defs.resources import K4Resource
 from k4_pipeline.defs.retraining import retrain_when_needed
@@ -43,10 +44,10 @@ def build_defs(
     """All assets, checks, jobs, schedules and sensors; `resource_overrides` replaces resources by key."""
     return dg.Definitions(
         assets=dg.with_source_code_references(ASSETS),
-        asset_checks=CHECKS,
+        asset_checks=[*CHECKS, *FRESHNESS_CHECKS],
         jobs=JOBS,
         schedules=SCHEDULES,
-        sensors=[*SENSORS, run_monitor, retrain_when_needed],
+        sensors=[*SENSORS, run_monitor, retrain_when_needed, freshness_sensor],
         resources={"k4": K4Resource(), **(resource_overrides or {})},
         loggers=loggers,
         executor=one_writer,

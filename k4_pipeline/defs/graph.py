@@ -18,7 +18,9 @@ ASSET_ORDER = (
     "champion_model",
     "signals",
     "prediction_ledger",
+    "drift",
     "signal_outcomes",
+    "todays_list",
 )
 PARTITIONED_ASSETS = frozenset({"dataset_split", "trained_model", "predictions", "validation_report"})
 GROUPS = {
@@ -38,7 +40,9 @@ GROUPS = {
     "champion_model": "serving",
     "signals": "serving",
     "prediction_ledger": "serving",
+    "drift": "serving",
     "signal_outcomes": "serving",
+    "todays_list": "serving",
 }
 # The champion is frozen and not among them; fresh labels are there for whoever looks, nothing is trained on them.
 FULL_NIGHT_ASSETS = (
@@ -50,8 +54,10 @@ FULL_NIGHT_ASSETS = (
     "context_features",
     "signals",
     "prediction_ledger",
+    "drift",
     "signal_outcomes",
+    "todays_list",
 )
 # What is new since the last full run, and nothing else.
-NIGHTLY_ASSETS = ("night_bars", "signals", "prediction_ledger", "signal_outcomes")
+NIGHTLY_ASSETS = ("night_bars", "signals", "prediction_ledger", "drift", "signal_outcomes", "todays_list")
 RETRAIN_ASSETS = tuple(name for name in ASSET_ORDER if name != "walk_forward_report")

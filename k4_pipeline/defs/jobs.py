@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dagster as dg
 
+from k4_pipeline.defs.freshness import FRESHNESS_CHECKS
 from k4_pipeline.defs.graph import ASSET_ORDER, FULL_NIGHT_ASSETS, NIGHTLY_ASSETS, RETRAIN_ASSETS
 
 # job -> (its assets, what it is for); every market has these four
@@ -22,7 +23,16 @@ SELECTIONS: dict[str, tuple[tuple[str, ...], str]] = {
         "The whole source to signals with the champion that serves; trains nothing. Once a week.",
     ),
 }
+# One run at a time leaves the queue. A night does not wait for the rest of a backfill: it is the next to leave.
+PRIORITIES = {"nightly": "10", "nightly_full": "10", "retrain": "5"}
 JOBS = [
-    dg.define_asset_job(name, selection=list(assets), description=what) for name, (assets, what) in SELECTIONS.items()
+    dg.define_asset_job(
+        name,
+        # How old the newest partition is, its sensor asks: no run waits for that.
+        selection=dg.AssetSelection.assets(*assets) - dg.AssetSelection.checks(*FRESHNESS_CHECKS),
+        description=what,
+        tags={"dagster/priority": PRIORITIES[name]} if name in PRIORITIES else None,
+    )
+    for name, (assets, what) in SELECTIONS.items()
 ]
 full_pipeline, retrain, nightly, nightly_full = JOBS

@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Sequence
 from html import escape
+from typing import Any
 
 WIDTH, HEIGHT = 240, 60  # pixels of the bars
 ALL_LABELS = 8  # up to so many bars each has its label; beyond, the first and the last
@@ -29,6 +30,29 @@ def bar_image(title: str, labels: Sequence[str], values: Sequence[float]) -> str
     )
     picture = base64.b64encode(svg.encode()).decode()
     return f"**{title}** (highest bar: {top:,.4g})\n\n![{title}](data:image/svg+xml;base64,{picture})"
+
+
+def candle_image(chart: dict[str, Any], most: int = 28) -> str:
+    """A Markdown image (SVG inside) of the last bars: range and close of each, green where it closed above its open,
+    with the
+    box; `chart` as made by `evaluation.charts.pattern_chart`."""
+    n = min(most, len(chart["dates"]))
+    high, low, opened, close = (chart[name][-n:] for name in ("high", "low", "open", "close"))
+    top, bottom = max([*high, chart["upper"]]), min([*low, chart["lower"]])
+
+    def y(price: float) -> int:
+        return round(HEIGHT * (top - price) / ((top - bottom) or 1.0))
+
+    paths = {"green": "", "red": ""}
+    for i in range(n):
+        colour = "green" if close[i] >= opened[i] else "red"
+        paths[colour] += f"M{8 * i + 3} {y(high[i])}V{y(low[i])}M{8 * i + 3} {y(close[i])}h4"
+    drawn = "".join(f'<path stroke="{colour}" d="{path}"/>' for colour, path in paths.items() if path)
+    upper, lower = y(chart["upper"]), y(chart["lower"])
+    box = f'<rect y="{upper}" width="{8 * n}" height="{lower - upper}" fill="#2563eb33"/>'
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg" width="{8 * n}" height="{HEIGHT}">{box}{drawn}</svg>'
+    picture = base64.b64encode(svg.encode()).decode()
+    return f"![{escape(chart['ticker'])}](data:image/svg+xml;base64,{picture})"
 
 
 def _top_of(value: float, top: float) -> int:

@@ -18,7 +18,9 @@ ANSWERS: dict[str, tuple[str, str]] = {  # asset -> (next command, page below do
     "champion_model": ("k4 champion list", "operations.md"),
     "signals": ("k4 audit", "operations.md"),
     "prediction_ledger": ("k4 monitor", "operations.md"),
+    "drift": ("k4 monitor", "operations.md"),
     "signal_outcomes": ("k4 monitor", "operations.md"),
+    "todays_list": ("k4 signals", "operations.md"),
 }
 REPORTS_PATH, DOCS_PATH = "/k4/reports", "/k4/docs"
 

@@ -1,4 +1,4 @@
-"""When the model is trained again: every quarter, and when matured signals refute a certificate.
+"""When the model is trained again: every quarter, when matured signals refute a certificate, and when drift lasts.
 
 What has too little data to be judged is skipped with the reason; a failed run is for what should have worked.
 """
@@ -39,28 +39,37 @@ def too_little_data(settings: Settings, as_of: str) -> str:
     return ""
 
 
-def reasons_to_retrain(store: ArtifactStore) -> list[str]:
-    """Sentences from the last night about refuted certificates; empty when nothing asks for a new model."""
+def reasons_to_retrain(store: ArtifactStore, lasting: int) -> list[str]:
+    """Sentences from the last night about refuted certificates, lasting drift and age; empty when nothing asks for a
+    new
+    model. `lasting`: nights in a row that drift must show."""
+    found: list[str] = []
     try:
         shown = load_json(store.last_good("signal_outcomes"), "monitor.json")
+        found += [f"the certificate of {t['tier']} is refuted" for t in shown["tiers"] if t["claim_holds"] is False]
+        drift = store.last_good("drift").meta
+        if drift["in_a_row"] >= lasting:
+            found.append(f"drift on {drift['in_a_row']} nights in a row: {'; '.join(drift['why'])}")
+        too_old = store.last_good("signals").meta["none_because"]
+        found += [too_old] if too_old else []
     except K4Error:
-        return []
-    return [f"the certificate of {t['tier']} is refuted" for t in shown["tiers"] if t["claim_holds"] is False]
+        pass  # no night yet
+    return found
 
 
 @dg.sensor(
     name="retrain_when_needed",
     job=retrain,
     minimum_interval_seconds=LOOK_EVERY_S,
-    description="Retrains when matured signals refute a certificate, once in "
+    description="Retrains when matured signals refute a certificate, when drift lasts, or past the age limit; once in "
     f"{NOT_AGAIN_DAYS} days at most, and not with too little data. Stopped until switched on.",
 )
 def retrain_when_needed(context: dg.SensorEvaluationContext, k4: K4Resource) -> dg.RunRequest | dg.SkipReason:
     """One look at what the last night found."""
     settings, today = k4.settings(), dt.datetime.now(dt.UTC).date()
-    reasons = reasons_to_retrain(ArtifactStore(settings.artifacts_dir))
+    reasons = reasons_to_retrain(ArtifactStore(settings.artifacts_dir), settings.config.serving.drift_lasting_nights)
     if not reasons:
-        return dg.SkipReason("no certificate is refuted")
+        return dg.SkipReason("no certificate is refuted, no drift lasts, the champion is young enough")
     last = context.cursor
     if last and (today - dt.date.fromisoformat(last)).days < NOT_AGAIN_DAYS:
         return dg.SkipReason(f"{reasons[0]}, but a model was trained for such a reason on {last}")

@@ -23,6 +23,7 @@ TICK_GRACE_S = 900.0
 TICKS_BACK_S = 7 * 86400.0
 # The nightly run comes five times a week, its longest pause is three days.
 STALE_AFTER_S = 80 * 3600.0
+STALE_SESSIONS = 3  # without a bar; a vendor may be a day late
 NIGHTLY_SCHEDULE = "nightly_signals"
 TOLD_SIGNALS = ("STRONG", "GOOD")
 
@@ -98,6 +99,40 @@ def stale_facts(instance: dg.DagsterInstance, store: ArtifactStore, now: float) 
         threshold=hours if stale else None,
         path="/assets/signals",
         next_step="Look at the last nightly run; run it by hand: job nightly." if stale else "",
+        good=not stale,
+    )
+
+
+def stale_input_facts(instance: dg.DagsterInstance, store: ArtifactStore, exchange: str, now: float) -> Iterator[Fact]:
+    """The source gave no bar of the last sessions although the nightly schedule is on: its runs succeed and add
+    nothing."""
+    from k4_pipeline.market.calendar import sessions
+
+    states = instance.all_instigator_state(
+        instigator_type=InstigatorType.SCHEDULE, instigator_statuses={InstigatorStatus.RUNNING}
+    )
+    on = [state for state in states if state.instigator_name == NIGHTLY_SCHEDULE]
+    try:
+        night = dt.date.fromisoformat(store.last_good("signals").meta["night"])
+    except (K4Error, KeyError):
+        return  # nothing published yet
+    yesterday = dt.datetime.fromtimestamp(now, dt.UTC).date() - dt.timedelta(days=1)
+    started = getattr(on[0].instigator_data, "start_timestamp", None) if on else None
+    if started is None:
+        return
+    missed = sessions(exchange, night + dt.timedelta(days=1), yesterday) if yesterday > night else ()
+    stale = len(missed) > STALE_SESSIONS and now - started > STALE_AFTER_S
+    yield Fact(
+        kind="stale_asset",
+        subject="stale|bars",
+        event=str(night),
+        at=now,
+        title="bars of the source",
+        cause=f"the newest bar is of {night}; {exchange} has had {len(missed)} sessions since",
+        effect="Every night is a repetition of the last one." if stale else "",
+        threshold=float(STALE_SESSIONS) if stale else None,
+        path="/assets/night_bars",
+        next_step="See that the source still delivers: `k4 data check`." if stale else "",
         good=not stale,
     )
 

@@ -21,7 +21,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.optimize import minimize
 
 from k4_pipeline.config import N_CLASSES
 from k4_pipeline.errors import BadInputError, ConfigError
@@ -118,6 +117,7 @@ Fit = tuple[np.ndarray, np.ndarray, bool]  # scale (6,), bias (6,), whether the 
 
 def _levels(log_p: np.ndarray, one_hot: np.ndarray) -> Fit:
     """Scales of 1, and levels by penalised likelihood."""
+    from scipy.optimize import minimize  # here alone: scoring needs none of it
 
     def objective(bias: np.ndarray) -> tuple[float, np.ndarray]:
         q = _softmax(log_p + bias)
@@ -130,6 +130,8 @@ def _levels(log_p: np.ndarray, one_hot: np.ndarray) -> Fit:
 
 def _vector_scaling(log_p: np.ndarray, one_hot: np.ndarray, scale_penalty: float, bias_penalty: float) -> Fit:
     """A scale and a level of every class, by penalised likelihood."""
+    from scipy.optimize import minimize
+
     log_p_centred = log_p - log_p.mean(axis=0)
     counts = one_hot.sum(axis=0)
     # Jeffreys-like prior keeps a class that validation lacks at a small positive level.

@@ -15,8 +15,11 @@ import pandas as pd
 from k4_pipeline.config import CLASS_VALUES, KEYS
 from k4_pipeline.storage.ledger import AppendOnlyTable
 
-FOLDER = "ledger"
+FOLDER, INPUTS_FOLDER, DRIFT_FOLDER = "ledger", "ledger_inputs", "ledger_drift"
 LEDGER_KEY = ("night", "ticker", "pattern_id", "model")
+# Columns that settings alone can change: thresholds, filters, the stop.
+BY_SETTINGS = ("signal", "tier", "stop", "refused", "left_out", "dollar_volume", "price")
+DRIFT_KEY = ("night", "model", "measure")
 
 
 def open_ledger(home: Path) -> AppendOnlyTable:
@@ -24,8 +27,19 @@ def open_ledger(home: Path) -> AppendOnlyTable:
     return AppendOnlyTable(home / FOLDER, LEDGER_KEY)
 
 
+def open_inputs(home: Path) -> AppendOnlyTable:
+    """What the model read of every row of the ledger, under the same key."""
+    return AppendOnlyTable(home / INPUTS_FOLDER, LEDGER_KEY)
+
+
+def open_drift(home: Path) -> AppendOnlyTable:
+    """What each night measured of drift: one value per measure, written once."""
+    return AppendOnlyTable(home / DRIFT_FOLDER, DRIFT_KEY)
+
+
 def ledger_rows(signals: pd.DataFrame, *, model: str, data_fingerprint: str) -> pd.DataFrame:
-    """The rows of one night from the signals table: its columns behind `night`, `model` and `data_fingerprint`.
+    """The rows of one night from the signals table (or the inputs beside it): its columns behind `night`, `model` and
+    `data_fingerprint`.
 
     The night is the last bar any open pattern has; `model` is the fingerprint of the champion's weights.
     """
@@ -63,22 +77,23 @@ def first_of_pattern(rows: pd.DataFrame) -> pd.DataFrame:
 def record_night(ledger: AppendOnlyTable, rows: pd.DataFrame) -> dict[str, Any]:
     """Append the rows of one night that are not there yet; what is in the ledger afterwards, JSON-safe.
 
-    A key that is stored with another `data_fingerprint` (the vendor restated its bars since) keeps what was said first;
-    such rows are counted in `restated`. `head` is the hash of the whole chain up to now.
+    A key that is stored with another `data_fingerprint` (the vendor restated its bars since), or that other settings
+    would
+    now call by another tier, keeps what was said first; such rows are counted in `restated`. Other probabilities from
+    the
+    same bars and model are an error. `head` is the hash of the whole chain up to now.
     """
     stored = ledger.read(first=rows["night"].min(), last=rows["night"].max()) if len(rows) else pd.DataFrame()
     restated = 0
     if len(stored):
-        both = rows[list(LEDGER_KEY)].merge(
-            stored[[*LEDGER_KEY, "data_fingerprint"]],
-            on=list(LEDGER_KEY),
-            how="left",
-            validate="1:1",
-            suffixes=("", "_stored"),
+        columns = [c for c in ("data_fingerprint", *BY_SETTINGS) if c in rows and c in stored]
+        both = rows[[*LEDGER_KEY, *columns]].merge(
+            stored[[*LEDGER_KEY, *columns]], on=list(LEDGER_KEY), how="left", validate="1:1", suffixes=("", "_stored")
         )
-        other = (
-            both["data_fingerprint"].notna() & (both["data_fingerprint"] != rows["data_fingerprint"].iloc[0])
-        ).to_numpy()
+        known = both["data_fingerprint_stored"].notna().to_numpy()
+        other = np.zeros(len(both), dtype=bool)
+        for column in columns:
+            other |= known & (both[column] != both[f"{column}_stored"]).to_numpy()
         restated = int(other.sum())
         rows = rows[~other].reset_index(drop=True)
     added = ledger.append(rows, rows["model"].iloc[0][:12]) if len(rows) else 0

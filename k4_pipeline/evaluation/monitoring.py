@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy.special import betaincinv
 
 from k4_pipeline.config import K4, N_CLASSES, SIGNAL_NAMES
-from k4_pipeline.evaluation.bootstrap import cluster_weights, interval
+from k4_pipeline.evaluation.bootstrap import cluster_weights, percentiles
 from k4_pipeline.evaluation.ledger import LEDGER_KEY, first_of_pattern
 from k4_pipeline.evaluation.sequential import ALPHA, precision_holds
 from k4_pipeline.evaluation.weighted import Ranking
@@ -71,8 +71,8 @@ def clopper_pearson(hits: int, n: int, confidence: float = CONFIDENCE) -> tuple[
     if n == 0:
         return None, None
     tail = (1.0 - confidence) / 2.0
-    low = float(stats.beta.ppf(tail, hits, n - hits + 1)) if hits else 0.0
-    high = float(stats.beta.ppf(1.0 - tail, hits + 1, n - hits)) if hits < n else 1.0
+    low = float(betaincinv(hits, n - hits + 1, tail)) if hits else 0.0
+    high = float(betaincinv(hits + 1, n - hits, 1.0 - tail)) if hits < n else 1.0
     return low, high
 
 
@@ -85,9 +85,9 @@ def by_month(matured: pd.DataFrame, seed: int = 0) -> list[dict]:
     for month, rows in matured.groupby(matured["night"].dt.strftime("%Y-%m")):
         k4 = (rows["outcome_class"] == K4).to_numpy()
         weights = cluster_weights(rows["ticker"].to_numpy(), _DRAWS, seed)
-        realised = rows["value"].to_numpy(dtype=np.float64)
-        low, high = interval(lambda w, x=realised: float(w @ x / w.sum()), weights, CONFIDENCE)
-        k4_low, k4_high = interval(lambda w, x=k4: float(w @ x / w.sum()), weights, CONFIDENCE)
+        realised, total = rows["value"].to_numpy(dtype=np.float64), weights.sum(axis=1)
+        low, high = percentiles(weights @ realised / total, CONFIDENCE)
+        k4_low, k4_high = percentiles(weights @ k4 / total, CONFIDENCE)
         ranking = Ranking.of(rows[f"p_{K4}"].to_numpy(), k4)
         out.append(
             {
@@ -103,6 +103,7 @@ def by_month(matured: pd.DataFrame, seed: int = 0) -> list[dict]:
                 "ev_realised_low": low,
                 "ev_realised_high": high,
                 "k4_recall_top_10pct": ranking.recall_in_top(np.ones(len(rows)), BUDGET_FRAC),
+                "k4_recall_top_10pct_expected": expected_performance(rows)["k4_recall_top_10pct_expected"],
             }
         )
     return out
@@ -140,10 +141,35 @@ def expected_performance(rows: pd.DataFrame) -> dict[str, float | int | None]:
     }
 
 
+def refusals(matured: pd.DataFrame) -> list[dict[str, Any]]:
+    """What became of the rows that were refused as too far outside the train rows, and of those that were scored."""
+    if "refused" not in matured:
+        return []
+    out = []
+    single = first_of_pattern(matured)
+    far = (single["refused"].fillna("") != "").to_numpy()
+    for name, rows in (("refused", single[far]), ("scored", single[~far])):
+        hits = int((rows["outcome_class"] == K4).sum())
+        low, high = clopper_pearson(hits, len(rows))
+        row = {"rows": name, "n": len(rows), "hits": hits, "low": low, "high": high}
+        row["ev_claimed"], row["ev_realised"] = (float(rows[c].mean()) if len(rows) else None for c in ("ev", "value"))
+        out.append(row)
+    return out
+
+
 def summary(
-    ledger: pd.DataFrame, matured_rows: pd.DataFrame, certified: Mapping[str, float] | None = None
+    ledger: pd.DataFrame,
+    matured_rows: pd.DataFrame,
+    certified: Mapping[str, float] | None = None,
+    drift_months: Mapping[str, Mapping[str, float | None]] | None = None,
 ) -> dict[str, Any]:
-    """Everything `k4 monitor` shows, JSON-safe: counts, tiers, months, calibration, and what is still open."""
+    """Everything `k4 monitor` shows, JSON-safe: counts, tiers, months, calibration, and what is still open.
+
+    `drift_months`: what the nights of a month measured of drift, put beside what came of its signals.
+    """
+    months = by_month(matured_rows) if len(matured_rows) else []
+    for month in months:
+        month["drift"] = dict((drift_months or {}).get(month["month"], {}))
     keys = list(LEDGER_KEY)
     done = pd.MultiIndex.from_frame(matured_rows[keys]) if len(matured_rows) else None
     waiting = ledger if done is None else ledger[~pd.MultiIndex.from_frame(ledger[keys]).isin(done)]
@@ -154,7 +180,9 @@ def summary(
         "last_night": str(ledger["night"].max().date()) if len(ledger) else None,
         "by": tier_column(ledger) if len(ledger) else None,
         "tiers": hit_rates(matured_rows, certified) if len(matured_rows) else [],
-        "months": by_month(matured_rows) if len(matured_rows) else [],
+        "months": months,
+        "drift_months": [{"month": m, **values} for m, values in sorted((drift_months or {}).items())],
+        "refusals": refusals(matured_rows) if len(matured_rows) else [],
         "calibration": calibration_table(matured_rows) if len(matured_rows) else [],
         "waiting": expected_performance(waiting) if len(waiting) else None,
         "classes": [

@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import beta, binom
 
 from k4_pipeline.config import K4, SIGNAL_NAMES
 from k4_pipeline.config.tiers import TierConfig
@@ -102,6 +101,8 @@ def certify(
     p_k4: np.ndarray, is_k4: np.ndarray, train_rate: float, effect: float, config: TierConfig
 ) -> tuple[Certificate, ...]:
     """The certified tiers from P(K4) (n,) and outcomes (n,) of calibration rows, one per pattern, best first."""
+    from scipy.stats import beta, binom  # here alone: a night reads certificates and makes none
+
     n = len(p_k4)
     order = np.argsort(-np.asarray(p_k4), kind="stable")
     score, hit = np.asarray(p_k4, np.float64)[order], np.asarray(is_k4, bool)[order]
@@ -179,6 +180,8 @@ def checked_on_test(found: Certificates, rows: pd.DataFrame, p_k4: np.ndarray) -
     `kept`: True when the rate is at least the promise, False when an exact one-sided test rejects the promise at the
     level of the certificate, None when it is lower but may be chance.
     """
+    from scipy.stats import binom
+
     single = one_row_per_pattern(rows.assign(_p=np.asarray(p_k4)))
     is_k4 = single["outcome_class"].to_numpy(np.int64) == K4
     out = []

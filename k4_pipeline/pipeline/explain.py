@@ -112,13 +112,20 @@ def contributions(
     }
 
 
-def neighbours(row: Inputs, train: Inputs, table: pd.DataFrame, most: int = 5) -> list[dict[str, Any]]:
-    """The training rows whose last bar is most like that of `row`: distance over all channels, in deviations."""
+def neighbours(
+    row: Inputs, train: Inputs, table: pd.DataFrame, day: pd.Timestamp, most: int = 5
+) -> list[dict[str, Any]]:
+    """The training rows whose last bar is most like that of `row`, among those whose outcome was known before `day`:
+    distance
+    over all channels, in deviations."""
     last, own = train.x[:, -1].numpy(), row.x[0, -1].numpy()
     scale = np.where(last.std(axis=0) > 1e-9, last.std(axis=0), np.inf)
     distance = np.sqrt((((last - own) / scale) ** 2).mean(axis=1))
     out = []
+    known = (table["label_end_date"] < day).to_numpy()
     for i in np.argsort(distance, kind="stable"):
+        if not known[i]:
+            continue
         entry = table.iloc[int(i)]
         if any(entry["ticker"] == other["ticker"] and entry["start_date"] == other["_start"] for other in out):
             continue  # one row of each pattern says it
@@ -226,7 +233,7 @@ def explain_rows(
                     }
                     for j in largest
                 ],
-                "neighbours": neighbours(row, train, train_table.iloc[chosen]),
+                "neighbours": neighbours(row, train, train_table.iloc[chosen], keys.iloc[i]["snapshot_date"]),
                 "base_log_odds": made["base"],
                 "log_odds": made["value"],
                 "sanity": {

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from k4_pipeline.config import K4, PipelineConfig, to_dict, without_place
+from k4_pipeline.config import K4, N_CLASSES, PipelineConfig, to_dict, without_place
 from k4_pipeline.errors import StaleArtifactError
 from k4_pipeline.progress import Progress
 from k4_pipeline.storage import write_parquet
@@ -66,7 +66,8 @@ def train_candidate(
     `unfinished` is a folder that outlives a killed process: the state of the training is kept there after every epoch,
     and the same training (rows, settings, code) goes on from it. The caller removes it once the result is stored.
 
-    Writes the checkpoint, `calibrator.json`, `seen_rows.parquet` (member, keys and dates of every row that was handed
+    Writes the checkpoint, the reference of pipeline/reference.py, `calibrator.json`, `seen_rows.parquet` (member,
+    keys and dates of every row that was handed
     to a fit) and `calibration_rows.parquet` (raw scores and classes of the validation rows that no member was fitted or
     stopped on, where recipe.stopping_frac is below 1) into `folder` and returns the facts a report shows.
     """
@@ -76,6 +77,7 @@ def train_candidate(
     from k4_pipeline.features.context import context_list_hash
     from k4_pipeline.features.spec import feature_list_hash
     from k4_pipeline.pipeline import fit as candidate
+    from k4_pipeline.pipeline.reference import write_reference
     from k4_pipeline.pipeline.tables import Stored
     from k4_pipeline.sequences.assemble import SequenceIndex
     from k4_pipeline.sequences.standardisation import Scaler
@@ -138,6 +140,8 @@ def train_candidate(
     rows = [table.assign(member=name).astype({"member": "str"}) for name, table in made.handed.items()]
     write_parquet(pd.concat(rows, ignore_index=True), folder / f"{SEEN_ROWS}.parquet")
     write_parquet(made.p_calibration, folder / f"{CALIBRATION_ROWS}.parquet")
+    p = calibrator.transform(made.p_calibration[[f"p_raw_{i}" for i in range(N_CLASSES)]].to_numpy())
+    write_reference(folder, tables, scaler, config, made.p_calibration, p[:, K4])
     return facts
 
 

@@ -57,9 +57,16 @@ SIGNALS = table_schema(
         **_class_probabilities("p", "calibrated"),
         "upper": number("upper boundary (price)", gt=0.0),
         "lower": number("lower boundary (price)", gt=0.0),
-        "power": number("a close above this is a breakout (price)", gt=0.0),
+        "power": number("entry: a close above this is a breakout (price)", gt=0.0),
+        "stop": number("at or below this the pattern has failed (price)", gt=0.0),
         "bars_active": integer("bars since activation", ge=0),
         "champion_as_of": text("as_of of the model that scored the row"),
+        "refused": text(
+            "why the row lies too far outside the train rows to be more than AVOID; empty: it does not", empty=True
+        ),
+        "left_out": text("why the list leaves the row out; empty: it is listed", empty=True),
+        "dollar_volume": number("median of close times volume of the last bars", ge=0.0),
+        "price": number("median close of the last bars", gt=0.0),
     },
     key=tuple(KEYS),
     sort=(),
@@ -68,6 +75,7 @@ SIGNALS = table_schema(
         _sums_to_one("p"),
         row_rule("rows_descend_by_expected_value", lambda frame: frame["ev"].diff().fillna(0.0) <= 0.0),
         row_rule("lower_is_below_upper", lambda frame: frame["lower"] < frame["upper"]),
+        row_rule("the_refused_are_avoid", lambda frame: (frame["refused"] == "") | (frame["tier"] == "AVOID")),
     ),
     description="Patterns open on the last day, scored by the champion; best expected value first.",
 )

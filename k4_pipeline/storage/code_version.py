@@ -9,8 +9,11 @@ defaults in config/ (the values used are stored beside every artifact); its cons
 from __future__ import annotations
 
 import ast
+import atexit
+import contextlib
 import functools
 import hashlib
+import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +21,7 @@ from typing import Any
 
 import k4_pipeline
 from k4_pipeline import config
+from k4_pipeline.storage.atomic import atomic_write_text
 
 ROOT = Path(k4_pipeline.__file__).parent
 PACKAGE = "k4_pipeline"
@@ -122,25 +126,58 @@ def _source(module: str) -> tuple[str, frozenset[str]]:
     file = _file_of(module)
     if file is None:
         raise FileNotFoundError(f"{PACKAGE}.{module} has no source file")
-    tree = ast.parse(file.read_bytes())
-    targets = frozenset(name for node in ast.walk(tree) for name in _imported(node))
-    return hashlib.sha256("".join(_canonical(tree)).encode()).hexdigest(), targets
+    digest, names = _read(file.read_bytes())
+    return digest, frozenset(target for name in names for target in _modules_in(name))
+
+
+def _read(data: bytes) -> tuple[str, list[str]]:
+    """(sha256 of the code, dotted names it imports) of a source file; read once per content, ever."""
+    key = hashlib.sha256(data).hexdigest()
+    kept = _kept()
+    if key not in kept:
+        tree = ast.parse(data)
+        digest = hashlib.sha256("".join(_canonical(tree)).encode()).hexdigest()
+        kept[key] = (digest, sorted({name for node in ast.walk(tree) for name in _imported(node)}))
+    return kept[key]
+
+
+@functools.cache
+def _kept() -> dict[str, tuple[str, list[str]]]:
+    """What was read before, by the sha256 of the source; kept beside the compiled files, as far as one may write there.
+
+    Reading 350 sources as syntax trees takes a second, which every command that loads the code location would pay.
+    """
+    this = Path(__file__)
+    file = this.parent / "__pycache__" / f"sources-{hashlib.sha256(this.read_bytes()).hexdigest()[:16]}.json"
+    try:
+        found = {key: (digest, names) for key, (digest, names) in json.loads(file.read_text()).items()}
+    except (OSError, ValueError, TypeError, AttributeError):
+        found = {}
+    atexit.register(_keep, file, found, len(found))
+    return found
+
+
+def _keep(file: Path, found: dict[str, tuple[str, list[str]]], known: int) -> None:
+    if len(found) > known:
+        with contextlib.suppress(OSError):
+            atomic_write_text(file, json.dumps(found))
 
 
 def _imported(node: ast.AST) -> Iterator[str]:
-    names: list[str] = []
     if isinstance(node, ast.Import):
-        names = [alias.name for alias in node.names]
+        yield from (alias.name for alias in node.names)
     elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
-        names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    for name in names:
-        head, _, rest = name.partition(".")
-        parts = rest.split(".") if head == PACKAGE and rest else []
-        # A package's own __init__ runs as well.
-        for n in range(1, len(parts) + 1):
-            module = ".".join(parts[:n])
-            if _file_of(module) is not None:
-                yield module
+        yield from (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))
+
+
+def _modules_in(name: str) -> Iterator[str]:
+    head, _, rest = name.partition(".")
+    parts = rest.split(".") if head == PACKAGE and rest else []
+    # A package's own __init__ runs as well.
+    for n in range(1, len(parts) + 1):
+        module = ".".join(parts[:n])
+        if _file_of(module) is not None:
+            yield module
 
 
 def _canonical(node: Any) -> Iterator[str]:

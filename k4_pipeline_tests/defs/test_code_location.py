@@ -20,6 +20,7 @@ from k4_pipeline.defs.graph import (
     PARTITIONED_ASSETS,
     RETRAIN_ASSETS,
 )
+from k4_pipeline.defs.jobs import SELECTIONS
 from k4_pipeline.defs.partitions import as_of_partitions, newest_labelled_as_of
 from k4_pipeline.defs.resources import K4Resource
 from k4_pipeline.defs.retraining import too_little_data
@@ -51,7 +52,9 @@ DEPS = {
     "night_bars": {"daily_bars"},
     "signals": {"daily_bars", "night_bars", "champion_model"},
     "prediction_ledger": {"signals", "champion_model"},
-    "signal_outcomes": {"prediction_ledger", "daily_bars", "night_bars", "champion_model"},
+    "drift": {"signals", "prediction_ledger", "champion_model"},
+    "signal_outcomes": {"prediction_ledger", "drift", "daily_bars", "night_bars", "champion_model"},
+    "todays_list": {"signals", "daily_bars", "night_bars", "champion_model"},
 }
 CHECKS = {
     "daily_bars": {
@@ -148,7 +151,9 @@ CHECKS = {
         "every_signal_is_in_the_ledger",
         "tonight_says_what_was_said_before",
     },
+    "drift": {"what_was_scored_looks_like_the_train_rows"},
     "signal_outcomes": {"certificates_hold"},
+    "todays_list": {"every_reason_adds_up", "similar_patterns_had_ended_before"},
 }
 NOT_BLOCKING = {
     "few_rows_were_refused",
@@ -161,6 +166,9 @@ NOT_BLOCKING = {
     "champion_passed_every_check",
     "tonight_says_what_was_said_before",
     "certificates_hold",
+    "what_was_scored_looks_like_the_train_rows",
+    "every_reason_adds_up",
+    "freshness_check",
 }
 
 
@@ -198,7 +206,21 @@ def test_every_asset_has_its_checks_named_as_propositions(graph):
     found: dict[str, set[str]] = {}
     for key in graph.asset_check_keys:
         found.setdefault(key.asset_key.to_user_string(), set()).add(key.name)
-    assert found == {name: {*checks, "stored_bytes_are_those_written"} for name, checks in CHECKS.items()}
+    freshness = {name: {"freshness_check"} if name in PARTITIONED_ASSETS else set() for name in CHECKS}
+    assert found == {n: {*checks, *freshness[n], "stored_bytes_are_those_written"} for n, checks in CHECKS.items()}
+
+
+def test_what_has_no_partitions_has_a_freshness_policy_and_no_run_asks_how_old_a_partition_is(graph):
+    for key in graph.get_all_asset_keys():
+        assert (graph.get(key).freshness_policy is None) == (key.to_user_string() in PARTITIONED_ASSETS)
+    assert graph.get(dg.AssetKey("signals")).freshness_policy.fail_window.to_timedelta() == dt.timedelta(hours=104)
+    for job in ("full_pipeline", "retrain"):
+        assert not [node.name for node in defs.resolve_job_def(job).nodes if node.name.startswith("freshness")]
+
+
+def test_a_night_leaves_the_queue_before_the_rest_of_a_backfill():
+    priority = {name: int(defs.resolve_job_def(name).run_tags.get("dagster/priority", 0)) for name in SELECTIONS}
+    assert priority["nightly"] > priority["retrain"] > priority["full_pipeline"] == 0
 
 
 def test_all_checks_block_but_the_ones_that_judge_quality(graph):

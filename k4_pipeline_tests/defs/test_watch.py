@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import time
 
 import dagster as dg
@@ -124,3 +125,17 @@ def test_signals_that_the_nightly_schedule_did_not_make_again_are_stale(store, t
     assert not stale.good
     assert stale.kind == "stale_asset"
     assert stale.threshold == watch.STALE_AFTER_S / 3600.0
+
+
+def test_a_source_that_gives_no_more_bars_is_told(store, tmp_path):
+    with store.stage("signals") as staged:
+        staged.dir.joinpath("x.json").write_text("{}")
+        ref = staged.commit(kind="signals", meta={"night": "2026-03-02"})
+    store.promote("signals", None, ref.fingerprint)
+    began = dt.datetime(2026, 3, 2, tzinfo=dt.UTC).timestamp()
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        assert list(watch.stale_input_facts(instance, store, "XNYS", began)) == [], "the schedule is off"
+        running(instance, began)
+        facts = [next(watch.stale_input_facts(instance, store, "XNYS", began + d * 86400)) for d in (3.2, 7.2)]
+    assert [fact.good for fact in facts] == [True, False]
+    assert "XNYS has had 4 sessions since" in facts[1].cause

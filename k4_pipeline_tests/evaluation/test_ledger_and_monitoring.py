@@ -7,8 +7,9 @@ import pandas as pd
 import pytest
 
 from k4_pipeline.config import K4
+from k4_pipeline.errors import BadInputError
 from k4_pipeline.evaluation import drift, monitoring
-from k4_pipeline.evaluation.ledger import first_of_pattern, ledger_rows, matured, open_ledger
+from k4_pipeline.evaluation.ledger import first_of_pattern, ledger_rows, matured, open_ledger, record_night
 from k4_pipeline.evaluation.sequential import precision_holds
 
 
@@ -57,6 +58,19 @@ def test_what_matured_is_joined_and_what_is_unknown_stays_out(tmp_path):
     assert sum(r["n"] for r in shown["calibration"]) == 30
 
 
+def test_what_was_said_first_stays_when_settings_or_bars_change_and_other_probabilities_are_an_error(tmp_path):
+    ledger, rows = open_ledger(tmp_path), ledger_rows(signals("2024-03-01", 6, 1), model="m1", data_fingerprint="f")
+    assert record_night(ledger, rows)["added"] == 6
+    for changed in (rows.assign(signal="GOOD"), rows.assign(data_fingerprint="g", p_4=0.5)):
+        again = record_night(ledger, changed)
+        assert again["added"] == 0
+        assert again["restated"] >= 1
+    assert record_night(ledger, rows)["restated"] == 0
+    with pytest.raises(BadInputError, match="what was said is not changed"):
+        record_night(ledger, rows.assign(p_4=0.5))
+    pd.testing.assert_frame_equal(ledger.read(), rows)
+
+
 def test_one_pattern_counts_once_per_tier():
     rows = pd.concat(
         [ledger_rows(signals(d, 5, 1), model="m1", data_fingerprint="f") for d in ("2024-03-01", "2024-03-04")]
@@ -94,6 +108,7 @@ def test_drift_is_seen_where_it_is_and_nowhere_else():
     assert abs(calm["domain_auc"] - 0.5) < 0.05
     assert calm["outside_frac"] < 0.02
     assert shifted["drifted"] == ["c"]
+    assert shifted["inputs"][0]["ks_p"] < 1e-6
     assert shifted["domain_auc"] > 0.8
     far = np.full((1, 4), 9.0)
     assert drift.ReferenceRange.of(reference).too_far(far).all()

@@ -80,11 +80,15 @@ def test_the_nearest_row_is_found_and_a_pattern_is_named_once():
             "start_date": pd.Timestamp("2020-01-01"),
             "snapshot_date": pd.date_range("2020-02-01", periods=6),
             "outcome_class": [4, 0, 1, 2, 3, 5],
+            "label_end_date": pd.date_range("2020-05-01", periods=6),
         }
     )
-    near = neighbours(train.of(3), train, table)
+    near = neighbours(train.of(3), train, table, pd.Timestamp("2021-01-01"))
     assert near[0] == {"ticker": "C", "snapshot_date": "2020-02-04", "outcome": "K2_QUALITY", "distance": 0.0}
     assert sorted(n["ticker"] for n in near) == list("ABCDE")
+    # What had not ended on the day is no historical pattern yet.
+    early = neighbours(train.of(3), train, table, pd.Timestamp("2020-05-03"))
+    assert [n["ticker"] for n in early] == ["A"]
 
 
 def test_words():

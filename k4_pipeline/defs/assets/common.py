@@ -1,4 +1,4 @@
-"""The settings every asset shares: group, owner, partitions, automation."""
+"""The settings every asset shares: group, owner, partitions, freshness, automation."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import dagster as dg
 
+from k4_pipeline.defs.freshness import policy_of
 from k4_pipeline.defs.graph import GROUPS, PARTITIONED_ASSETS
 from k4_pipeline.defs.partitions import as_of_partitions
 from k4_pipeline.storage.code_version import code_fingerprint
@@ -32,6 +33,7 @@ def k4_asset(
             kinds=kinds,
             owners=OWNERS,
             code_version=code_fingerprint(name)[:12],
+            freshness_policy=policy_of(name),
             partitions_def=as_of_partitions if partitioned else None,
             # A partition of the past is remade on purpose only: a backfill, not every change of the bars.
             automation_condition=AUTOMATION if automatic and not partitioned and deps else None,

@@ -16,15 +16,17 @@ from k4_pipeline.defs.staging import produce
 )
 def prediction_ledger(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.MaterializeResult:
     """Append tonight's signals."""
-    from k4_pipeline.evaluation.ledger import ledger_rows, open_ledger, record_night
+    from k4_pipeline.evaluation.ledger import ledger_rows, open_inputs, open_ledger, record_night
 
     with produce(context, k4, "prediction_ledger", inputs=("signals", "champion_model")) as work:
         model = work.json("champion_model", "champion.json")["model_fingerprint"]
-        rows = ledger_rows(
-            work.table("signals"), model=model, data_fingerprint=work.inputs["signals"].meta["bars_fingerprint"]
+        bars = work.inputs["signals"].meta["bars_fingerprint"]
+        given, inputs = (
+            ledger_rows(work.table("signals", name), model=model, data_fingerprint=bars) for name in ("", "inputs")
         )
         ledger = open_ledger(work.settings.home)
-        night = record_night(ledger, rows)
+        record_night(open_inputs(work.settings.home), inputs)
+        night = record_night(ledger, given)
         work.write_json("ledger.json", night)
         work.meta = night
     return dg.MaterializeResult(metadata={**night, "folder": str(ledger.folder), **version_metadata(work.ref)})

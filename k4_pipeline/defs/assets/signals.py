@@ -14,35 +14,40 @@ from k4_pipeline.defs.staging import market_of_run, produce
     deps=("daily_bars", "night_bars", "champion_model"),
     kinds={"pytorch", "parquet"},
     description="Today's open consolidations, scored by the champion: probabilities, expected value, signal. The "
-    "champion is taken frozen: its feature list and the sha256 of its weights must be those of its record.",
+    "champion is taken frozen: its feature list and the sha256 of its weights must be those of its record. Past "
+    "its age limit "
+    "it gives none; rows too far outside its train rows are AVOID, with the reason.",
 )
 def signals(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.MaterializeResult:
     """Find the open patterns of the last day and score them."""
     from k4_pipeline.evaluation.champion import Record, require_market
-    from k4_pipeline.evaluation.signal_table import signal_rows
-    from k4_pipeline.pipeline.night import open_patterns, score_open
+    from k4_pipeline.pipeline.night import signals_of_night
     from k4_pipeline.pipeline.stored_bars import night_of
 
     inputs = ("daily_bars", "champion_model")
-    with produce(context, k4, "signals", inputs=inputs, tonight=True, sections=("patterns", "signals")) as work:
+    with produce(
+        context, k4, "signals", inputs=inputs, tonight=True, sections=("patterns", "labels", "signals", "serving")
+    ) as work:
         champion = Record.read(work.inputs["champion_model"])
         require_market(champion, market_of_run(work))
         bars = work.bars_tonight()
-        found = open_patterns(bars, work.config, progress=work.progress("finding open patterns"))
-        folder = work.inputs["champion_model"].dir
-        scored = score_open(found, folder, work.config, progress=work.progress("scoring"))
-        table = signal_rows(found.snapshots, scored, champion.as_of)
+        folder, night = work.inputs["champion_model"].dir, night_of(bars)
+        made = signals_of_night(bars, folder, champion.as_of, work.config, work.progress)
+        table = made.table
         work.write_table("signals", table)
+        work.write_table("inputs", made.inputs)
         counts = {name: int((table["signal"] == name).sum()) for name in SIGNAL_NAMES}
-        night = night_of(bars)
         work.meta = {"rows": len(table), "signals": counts, "champion": champion.as_of, "night": night}
-        work.meta["bars_fingerprint"] = bars.fingerprint()
+        work.meta |= {"none_because": made.none_because, "bars_fingerprint": bars.fingerprint()}
     return dg.MaterializeResult(
         metadata=table_metadata(
             table,
             work.ref,
             champion_as_of=champion.as_of,
             night=night,
+            **({"no_signals": made.none_because} if made.none_because else {}),
+            refused=int((table["refused"] != "").sum()),
+            left_out_of_the_list=int((table["left_out"] != "").sum()),
             signals=dg.MetadataValue.md(counts_table("signal", counts)),
             signal_plot=dg.MetadataValue.md(bar_image("signals", list(counts), list(counts.values()))),
         )

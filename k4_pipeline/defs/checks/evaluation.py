@@ -10,6 +10,7 @@ import pandas as pd
 from k4_pipeline.defs.checks.factory import Evidence, Proposition, checks_for, schema_proposition
 from k4_pipeline.defs.checks.nights import signals_equal_a_full_computation
 from k4_pipeline.defs.graph import PARTITIONED_ASSETS
+from k4_pipeline.defs.staging import load_table
 from k4_pipeline.defs.verdicts import stored_verdicts
 from k4_pipeline.evaluation import champion
 from k4_pipeline.report.summary import NOT_ENOUGH, verdict_kind
@@ -121,6 +122,20 @@ def _signals_are_of_the_last_day(evidence: Evidence) -> Verdict:
     return Verdict.of("every_signal_is_of_the_last_day", max(len(evidence.table), 1), findings)
 
 
+def _refused_again(evidence: Evidence, model_folder: Any) -> Any:
+    """(n,) bool: which rows the stored inputs put outside the train rows of the champion."""
+    import numpy as np
+
+    from k4_pipeline.config import KEYS
+    from k4_pipeline.pipeline.reference import Reference
+
+    reference = Reference.read(model_folder)
+    if reference is None or not evidence.json("config.json")["serving"]["refuse_outside"] or evidence.table.empty:
+        return np.zeros(len(evidence.table), dtype=bool)
+    inputs = evidence.table[KEYS].merge(load_table(evidence.ref, "inputs"), on=KEYS, how="left", validate="1:1")
+    return reference.range.too_far(inputs[list(reference.names)].to_numpy(dtype=np.float32))
+
+
 def _signals_follow_from_probabilities(evidence: Evidence) -> Verdict:
     import numpy as np
 
@@ -135,12 +150,14 @@ def _signals_follow_from_probabilities(evidence: Evidence) -> Verdict:
     p = table[[f"p_{i}" for i in range(N_CLASSES)]].to_numpy()
     config = from_dict(SignalConfig, evidence.json("config.json")["signals"])
     ev = expected_value(p)
-    wrong = (assign_signals(p, ev, config) != table["signal"].to_numpy(dtype=object)) | (
-        np.abs(ev - table["ev"]) > 1e-9
-    )
-    wrong |= np.abs(p.sum(axis=1) - 1.0) > 1e-6
     champion = evidence.input("champion_model")
+    refused = (table["refused"] != "").to_numpy()
+    given = np.where(refused, "AVOID", assign_signals(p, ev, config))
+    wrong = (given != table["signal"].to_numpy(dtype=object)) | (np.abs(ev - table["ev"]) > 1e-9)
+    wrong |= refused != _refused_again(evidence, champion.dir)
+    wrong |= np.abs(p.sum(axis=1) - 1.0) > 1e-6
     certified = assign_tiers(table[CERTIFIED_SCORE].to_numpy(), certificates_of(champion.dir).tiers)
+    certified = np.where(refused, "AVOID", certified)
     wrong |= certified != table["tier"].to_numpy(dtype=object)
     findings = [f"{row.ticker}: {row.signal}, EV {row.ev:.3f}, tier {row.tier}" for row in table[wrong].itertuples()]
     return Verdict.of("every_signal_follows_from_its_probabilities", max(len(table), 1), findings)
@@ -205,7 +222,8 @@ CHECKS = [
             Proposition(
                 "every_signal_follows_from_its_probabilities",
                 _signals_follow_from_probabilities,
-                description="Expected value and signal recomputed from the stored probabilities.",
+                description="Expected value, signal and tier recomputed from the stored probabilities, refusals from "
+                "the stored inputs.",
             ),
             Proposition(
                 "signals_equal_a_full_computation",

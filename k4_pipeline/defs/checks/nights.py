@@ -68,6 +68,7 @@ def signals_equal_a_full_computation(evidence: Evidence) -> Verdict:
     from k4_pipeline.features.panel import FeaturePanel
     from k4_pipeline.patterns.snapshots import active_snapshots
     from k4_pipeline.pipeline.model_files import score_snapshots
+    from k4_pipeline.pipeline.night import champion_too_old
     from k4_pipeline.pipeline.stored_bars import bars_of
     from k4_pipeline.sequences.windows import index_sequences
 
@@ -75,6 +76,10 @@ def signals_equal_a_full_computation(evidence: Evidence) -> Verdict:
     added = evidence.input("night_bars") if "night_bars" in evidence.ref.inputs else None
     daily = evidence.input("daily_bars")
     bars = bars_of(daily, added)
+    if why := evidence.ref.meta.get("none_because"):
+        as_of, night = evidence.ref.meta["champion"], evidence.ref.meta["night"]
+        holds = champion_too_old(as_of, night, evidence.config) == why and not len(table)
+        return Verdict.of(name, 1, [] if holds else [f"no signals were given, but it does not hold that {why}"])
     if not len(table):
         found = active_snapshots(bars, evidence.config.patterns)
         return Verdict.of(name, bars.n_tickers, [f"{t} is open and has no signal" for t in found["ticker"]])

@@ -1,4 +1,4 @@
-"""Propositions about prediction_ledger and signal_outcomes."""
+"""Propositions about prediction_ledger, drift, signal_outcomes and todays_list."""
 
 from __future__ import annotations
 
@@ -53,6 +53,31 @@ def _certificates_hold(evidence: Evidence) -> Verdict:
     return Verdict.of("certificates_hold", max(sum(t["n"] for t in tested), 1), findings)
 
 
+def _no_drift(evidence: Evidence) -> Verdict:
+    found = evidence.json("drift.json")
+    name = "what_was_scored_looks_like_the_train_rows"
+    # Few open patterns are a fact about the market; the verdict says that nothing could be measured.
+    detail = {"nights_in_a_row": found["in_a_row"], "not_measured": found["too_few"] or None}
+    return Verdict.of(name, max(found["patterns"], 1), found["why"], **detail)
+
+
+def _reasons_add_up(evidence: Evidence) -> Verdict:
+    rows = evidence.json("list.json")["rows"]
+    findings = [f"{r['ticker']}: its reasons do not add up to its score" for r in rows if not r.get("adds_up", True)]
+    return Verdict.of("every_reason_adds_up", max(len(rows), 1), findings)
+
+
+def _similar_were_known(evidence: Evidence) -> Verdict:
+    rows = evidence.json("list.json")["rows"]
+    findings = [
+        f"{r['ticker']} of {r['snapshot_date']}: the outcome of {s['ticker']} was known on {s['known_on']} only"
+        for r in rows
+        for s in r.get("similar", [])
+        if s["known_on"] >= r["snapshot_date"]
+    ]
+    return Verdict.of("similar_patterns_had_ended_before", max(len(rows), 1), findings)
+
+
 CHECKS = [
     checks_for(
         "prediction_ledger",
@@ -72,6 +97,33 @@ CHECKS = [
                 _nothing_was_restated,
                 blocking=False,
                 description="Fails when the same night was scored before on other bars (a restated history).",
+            ),
+        ],
+    ),
+    checks_for(
+        "drift",
+        [
+            Proposition(
+                "what_was_scored_looks_like_the_train_rows",
+                _no_drift,
+                blocking=False,
+                description="No measure of drift is above what the months of the train rows themselves reached.",
+            ),
+        ],
+    ),
+    checks_for(
+        "todays_list",
+        [
+            Proposition(
+                "every_reason_adds_up",
+                _reasons_add_up,
+                blocking=False,
+                description="The contributions of all channels together explain the score of each row.",
+            ),
+            Proposition(
+                "similar_patterns_had_ended_before",
+                _similar_were_known,
+                description="The outcome of every similar pattern was known before the day of its row.",
             ),
         ],
     ),

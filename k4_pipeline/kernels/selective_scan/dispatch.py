@@ -81,7 +81,11 @@ def describe(device: torch.device | str, requested: str = "auto") -> BackendChoi
     return BackendChoice("naive", f"auto: no faster backend for device type {device.type}")
 
 
-@torch.compiler.assume_constant_result  # what is installed does not change, and the question would break the graph
 def choose_backend(device: torch.device | str, requested: str = "auto") -> str:
     """The name of the backend for `device`; `requested` other than "auto" is used or refused, never replaced."""
     return describe(device, requested).name
+
+
+# What is installed does not change, and the question would break the graph: `torch.compiler.assume_constant_result`
+# sets this mark, too, but imports the compiler first, which takes longer than a night's scoring.
+choose_backend._dynamo_marked_constant = True  # type: ignore[attr-defined]

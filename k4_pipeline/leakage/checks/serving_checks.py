@@ -168,7 +168,7 @@ def signals_are_those_of_the_champion_one_by_one(context: AuditContext) -> Verdi
             if ev >= limits.moderate_ev
             else "AVOID"
         )
-        word = "AVOID" if q[5] >= limits.avoid_k5 or ev < 0 else word
+        word = "AVOID" if q[5] >= limits.avoid_k5 or ev < 0 or stored["refused"] else word
         out.add(
             1,
             int(word != stored["signal"]),

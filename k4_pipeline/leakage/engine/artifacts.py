@@ -221,6 +221,9 @@ def load_path(
         unproved["ledger"] = unproved["signals"] = (
             "the signals are of nights after the last full run; `k4 nightly --full` takes them in"
         )
+    if has["signals"] and (why := store.newest("signals").meta.get("none_because")):
+        has["signals"] = has["ledger"] = False
+        inapplicable["ledger"] = inapplicable["signals"] = why
     extra = {"store": store, "refs": refs, "has": has, "labels_of_file": labels_of_file(refs), "facts": facts}
     extra["threads"] = json.loads(refs["trained_model"].path("facts.json").read_text()).get("threads")
     if REPORT in refs:

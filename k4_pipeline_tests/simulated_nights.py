@@ -1,0 +1,190 @@
+"""A year of nights on a small market with a fast clock: nightly runs of one home, in this process.
+
+Patterns are many and races short, so that a year of two dozen tickers matures hundreds of signals. The certificate is
+the product's own. `python -m k4_pipeline_tests.simulated_nights --seeds 8 --out FILE.json` plays several markets, each
+with and without a change, and counts how often certificate and drift raise an alarm.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from k4_pipeline.config import PipelineConfig, SimulationConfig
+from k4_pipeline.defs.graph import FULL_NIGHT_ASSETS
+from k4_pipeline.defs.instance import create_home
+from k4_pipeline.defs.night import Played, play_night
+from k4_pipeline.defs.run import run_graph
+from k4_pipeline.defs.staging import load_json
+from k4_pipeline.market.sources.simulated import simulate
+from k4_pipeline.settings import Settings
+from k4_pipeline.storage import ArtifactStore, atomic
+from k4_pipeline_tests.serving_home import BAR_COLUMNS, config_on, serve_a_model, write_until
+
+N_TICKERS, N_BARS, NIGHTS = 24, 800, 252
+CALM = 0.15  # of the usual moves, in the market that changes
+
+
+def market(seed: int = 3, n_tickers: int = N_TICKERS) -> pd.DataFrame:
+    """Bars as a vendor sends them."""
+    config = SimulationConfig(n_tickers=n_tickers, n_bars=N_BARS, dirty=False, seed=seed)
+    table = simulate(config).frame[BAR_COLUMNS]
+    return table.assign(date=pd.to_datetime(table["date"]))
+
+
+def calmed(bars: pd.DataFrame, after: pd.Timestamp) -> pd.DataFrame:
+    """The same bars with moves of `CALM` times their size after that day: breakouts do not come any more."""
+    parts = []
+    for _, own in bars.sort_values(["ticker", "date"]).groupby("ticker"):
+        prices = own[["open", "high", "low", "close"]].astype(float)
+        late = (own["date"] > after).to_numpy()
+        before = prices["close"].to_numpy()[np.maximum(np.arange(len(own)) - 1, 0)]
+        moves = np.log(prices.to_numpy() / before[:, None]) * np.where(late, CALM, 1.0)[:, None]
+        level = np.exp(np.cumsum(np.where(np.arange(len(own)) > 0, moves[:, 3], 0.0))) * before[0]
+        base = np.concatenate([[before[0]], level[:-1]])
+        new = np.where(late[:, None], np.exp(moves) * base[:, None], prices.to_numpy())
+        # Up to the day every price stays as it was, to the last digit.
+        parts.append(own.assign(**{name: new[:, i] for i, name in enumerate(prices.columns)}))
+    return pd.concat(parts, ignore_index=True)
+
+
+def settings_of(file: Path) -> PipelineConfig:
+    """Loose patterns, races of 15 bars, a logit: certified by the product on what it had not seen."""
+    config = config_on(file)
+    return dataclasses.replace(
+        config,
+        patterns=dataclasses.replace(
+            config.patterns,
+            min_history_bars=120,
+            qualifying_bars=3,
+            bbw_percentile_max=0.6,
+            min_other=1,
+            max_active_bars=12,
+        ),
+        labels=dataclasses.replace(
+            config.labels, horizon_bars=15, gain_thresholds=(0.005, 0.01, 0.02, 0.03), stop_loss=0.05
+        ),
+        split=dataclasses.replace(config.split, validation_months=9, min_train_rows=30, test_months=1),
+        recipe=dataclasses.replace(
+            config.recipe, members=("logit",), context=True, stopping_frac=0.0, calibration="level"
+        ),
+        tiers=dataclasses.replace(config.tiers, multiples=(1.5, 1.3, 1.1), coverages=(0.3, 0.5), min_rows=5),
+        serving=dataclasses.replace(config.serving, excluded_kinds=(), min_dollar_volume=0.0, list_rows=3),
+    )
+
+
+@dataclasses.dataclass
+class Home:
+    """A home, the file its source reads, and the days of the market."""
+
+    settings: Settings
+    file: Path
+    days: list[pd.Timestamp]
+
+    @property
+    def store(self) -> ArtifactStore:
+        """Its artifacts."""
+        return ArtifactStore(self.settings.artifacts_dir)
+
+    def json(self, asset: str, name: str) -> Any:
+        """A JSON file of a current version."""
+        return load_json(self.store.current(asset), name)
+
+
+def begin(folder: Path, bars: pd.DataFrame, nights: int = NIGHTS) -> Home:
+    """Train on what lies before the last `nights` sessions, and the first night as a full run."""
+    days = sorted(bars["date"].unique())
+    file = folder / "bars.parquet"
+    write_until(bars, days[-nights - 1], file)
+    settings = serve_a_model(folder / "home", settings_of(file), str(pd.Timestamp(days[-nights]).date()))
+    write_until(bars, days[-nights], file)
+    create_home(settings)
+    outcome = run_graph(settings, FULL_NIGHT_ASSETS, as_of=None, log=folder / "full.log")
+    assert outcome.success, outcome.errors
+    return Home(settings, file, days[-nights:])
+
+
+def play(home: Home, bars: pd.DataFrame, days: list[pd.Timestamp]) -> Iterator[tuple[pd.Timestamp, Played]]:
+    """One night after the other."""
+    for day in days:
+        write_until(bars, day, home.file)
+        played = play_night(home.settings)
+        assert played.outcome.success, played.outcome.errors
+        yield day, played
+
+
+def without_waiting_for_the_disk(use: Callable[[Any, str, Any], None] = setattr) -> None:
+    """A power cut is not simulated: no file is forced to the disk."""
+    use(atomic, "fsync_path", lambda path: None)
+
+
+def alarms(home: Home, bars: pd.DataFrame, days: list[pd.Timestamp]) -> dict[str, Any]:
+    """On which nights certificate and drift first raised an alarm, counted from 0; None: never."""
+    first: dict[str, int | None] = {"certificate": None, "drift": None}
+    drifted = 0
+    for n, _ in enumerate(play(home, bars, days)):
+        tiers, drift = home.json("signal_outcomes", "monitor.json")["tiers"], home.json("drift", "drift.json")
+        drifted += bool(drift["why"])
+        if first["certificate"] is None and any(t["claim_holds"] is False for t in tiers):
+            first["certificate"] = n
+        if first["drift"] is None and drift["in_a_row"] >= home.settings.config.serving.drift_lasting_nights:
+            first["drift"] = n
+    return {**first, "nights": len(days), "nights_with_drift": drifted}
+
+
+def campaign(seed: int, every: int = 1) -> dict[str, Any]:
+    """One market, as it is and with a change after 40 nights."""
+    without_waiting_for_the_disk()
+    out: dict[str, Any] = {"seed": seed}
+    with tempfile.TemporaryDirectory() as name:
+        bars, folder = market(seed), Path(name)
+        home = begin(folder, bars)
+        certificate = home.json("champion_model", "certificate.json")
+        out["certified"] = [t["tier"] for t in certificate["tiers"]]
+        out["before"] = alarms(home, bars, home.days[1:41:every])
+        kept = folder / "kept"
+        shutil.copytree(home.settings.home, kept)
+        out["unchanged"] = alarms(home, bars, home.days[41::every])
+        shutil.rmtree(home.settings.home)
+        shutil.copytree(kept, home.settings.home)
+        out["changed"] = alarms(home, calmed(bars, home.days[40]), home.days[41::every])
+    return out
+
+
+def main() -> None:
+    """Several seeds in as many processes; written after each."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--every", type=int, default=1, help="play every n-th session")
+    parser.add_argument("--out", type=Path, required=True)
+    asked = parser.parse_args()
+    rows: list[dict[str, Any]] = []
+    with ProcessPoolExecutor(asked.processes) as pool:
+        for row in pool.map(campaign, range(asked.seeds), [asked.every] * asked.seeds):
+            rows.append(row)
+            with_claim = [r for r in rows if r["certified"]]
+            found = {
+                "seeds": len(rows),
+                "with_certificate": len(with_claim),
+                "certificate_false_alarms": sum(r["unchanged"]["certificate"] is not None for r in with_claim),
+                "certificate_detected": sum(r["changed"]["certificate"] is not None for r in with_claim),
+                "drift_false_alarms": sum(r["unchanged"]["drift"] is not None for r in rows),
+                "drift_detected": sum(r["changed"]["drift"] is not None for r in rows),
+                "rows": rows,
+            }
+            asked.out.write_text(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()
