@@ -82,6 +82,8 @@ def play(settings: Any, full: bool | None, *, quiet: bool) -> dict[str, Any]:
     }
     if not store.partitions("daily_bars") and not _made(store, "daily_bars"):
         why, seconds, checks = "there are no bars in this home yet", {}, []
+    elif full:  # takes in what a night could not prove, so it does not wait for one
+        why, seconds, checks = "asked for", {}, []
     else:
         from k4_pipeline.defs.night import play_night, tell_dagster
 
@@ -96,7 +98,7 @@ def play(settings: Any, full: bool | None, *, quiet: bool) -> dict[str, Any]:
         if not played.outcome.success and not why:
             result["success"], result["errors"] = False, played.outcome.errors
     if result["success"] and not why and full is not False:
-        why = "asked for" if full else _due(store)
+        why = _due(store)
     if why and full is False:
         result["success"], result["errors"] = False, [f"{why}; --no-full forbids it"]
     elif why:

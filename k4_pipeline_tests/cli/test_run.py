@@ -308,9 +308,9 @@ def test_what_lacks_evidence_is_counted_apart_from_what_failed(result):
 
 
 def test_signals_chart_and_explanation_of_an_open_pattern(home):
-    rows = json.loads(k4(home, "signals", "--json").stdout)
+    rows = json.loads(k4(home, "signals", "--all", "--json").stdout)
     assert len(rows) > 0
-    assert rows[0]["ticker"] in k4(home, "signals", "--top", 1).stdout
+    assert rows[0]["ticker"] in k4(home, "signals", "--all", "--top", 1).stdout
     ticker = rows[0]["ticker"]
     assert "power line" in k4(home, "plot", ticker.lower()).stdout
     found = json.loads(k4(home, "explain", ticker, "--samples", 4, "--json").stdout)
@@ -335,7 +335,7 @@ def test_the_commands_of_the_tutorial_work_as_they_are_written(home, monkeypatch
     """On the home of this run; what makes another home, or runs until it is stopped, is left to its own tests."""
     opened: list[str] = []
     monkeypatch.setattr("webbrowser.open", opened.append)
-    ticker = json.loads(k4(home, "signals", "--json").stdout)[0]["ticker"]
+    ticker = json.loads(k4(home, "signals", "--all", "--json").stdout)[0]["ticker"]
     done = []
     for line in commands_in_blocks((DOCS / "tutorial.md").read_text()):
         command, *rest = shlex.split(line.replace("TICKER", ticker))[1:]
