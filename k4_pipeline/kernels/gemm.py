@@ -169,27 +169,27 @@ def compiled_only(*arguments: Any) -> Any:
     raise NotImplementedError("to be called from compiled code")
 
 
-def room_for(size: Any, half: Any) -> Any:
-    """In kernels: room for `size` numbers as pairs; None where `half` is None, which says that products are float32."""
+def scratch_for(size: Any, half: Any) -> Any:
+    """In kernels: space for `size` numbers as pairs; None where `half` is None (float32 products)."""
     return compiled_only(size, half)
 
 
-def rows_of(bars: Any, width: Any, x: Any, at: Any, room: Any) -> Any:
+def rows_of(bars: Any, width: Any, x: Any, at: Any, scratch: Any) -> Any:
     """In kernels: bars of x from `at` on, `width` numbers each, as the first factor of `dense`.
 
-    x itself where `room` is None, else rounded into it.
+    x itself where `scratch` is None, else rounded into it.
     """
-    return compiled_only(bars, width, x, at, room)
+    return compiled_only(bars, width, x, at, scratch)
 
 
-def bars_of(bars: Any, width: Any, x: Any, at: Any, room: Any, before: Any) -> Any:
-    """In kernels: the same as a factor of `add_outer`, behind the `before` terms that lie in `room` already."""
-    return compiled_only(bars, width, x, at, room, before)
+def bars_of(bars: Any, width: Any, x: Any, at: Any, scratch: Any, before: Any) -> Any:
+    """In kernels: the same as a factor of `add_outer`, behind the `before` terms that lie in `scratch` already."""
+    return compiled_only(bars, width, x, at, scratch, before)
 
 
-def terms(count: Any, room: Any) -> Any:
+def terms(count: Any, scratch: Any) -> Any:
     """In kernels: what `count` numbers along a sum are as operands: as many numbers, or half as many pairs."""
-    return compiled_only(count, room)
+    return compiled_only(count, scratch)
 
 
 def sequences_together(half: Any) -> Any:
@@ -201,40 +201,40 @@ def sequences_together(half: Any) -> Any:
 
 
 # Chosen by type: to numba, one function that returns either kind would return the type "either".
-@overload(room_for)
-def _room_for(size, half):  # type: ignore[no-untyped-def]
+@overload(scratch_for)
+def _scratch_for(size, half):  # type: ignore[no-untyped-def]
     if half is types.none:
         return lambda size, half: None
     return lambda size, half: np.empty(size // 2 + size % 2 + LANES, np.uint32)
 
 
 @overload(rows_of)
-def _rows_of(bars, width, x, at, room):  # type: ignore[no-untyped-def]
-    def given(bars, width, x, at, room):  # type: ignore[no-untyped-def]
+def _rows_of(bars, width, x, at, scratch):  # type: ignore[no-untyped-def]
+    def given(bars, width, x, at, scratch):  # type: ignore[no-untyped-def]
         return x[at : at + bars * width]
 
-    def rounded(bars, width, x, at, room):  # type: ignore[no-untyped-def]
-        pairs_of_columns(bars, width, x, at, room, 0)
-        return room
+    def rounded(bars, width, x, at, scratch):  # type: ignore[no-untyped-def]
+        pairs_of_columns(bars, width, x, at, scratch, 0)
+        return scratch
 
-    return given if room is types.none else rounded
+    return given if scratch is types.none else rounded
 
 
 @overload(bars_of)
-def _bars_of(bars, width, x, at, room, before):  # type: ignore[no-untyped-def]
-    def given(bars, width, x, at, room, before):  # type: ignore[no-untyped-def]
+def _bars_of(bars, width, x, at, scratch, before):  # type: ignore[no-untyped-def]
+    def given(bars, width, x, at, scratch, before):  # type: ignore[no-untyped-def]
         return x[at : at + bars * width]
 
-    def rounded(bars, width, x, at, room, before):  # type: ignore[no-untyped-def]
-        pairs_of_bars(bars, width, x, at, room, before * width)
-        return room
+    def rounded(bars, width, x, at, scratch, before):  # type: ignore[no-untyped-def]
+        pairs_of_bars(bars, width, x, at, scratch, before * width)
+        return scratch
 
-    return given if room is types.none else rounded
+    return given if scratch is types.none else rounded
 
 
 @overload(terms)
-def _terms(count, room):  # type: ignore[no-untyped-def]
-    return (lambda count, room: count) if room is types.none else (lambda count, room: (count + 1) // 2)
+def _terms(count, scratch):  # type: ignore[no-untyped-def]
+    return (lambda count, scratch: count) if scratch is types.none else (lambda count, scratch: (count + 1) // 2)
 
 
 @overload(sequences_together)
@@ -243,13 +243,13 @@ def _sequences_together(half):  # type: ignore[no-untyped-def]
 
 
 @njit
-def dense(bars, groups, depth, rows, width, weight, y, y_at, y_row, add, room):  # type: ignore[no-untyped-def]
+def dense(bars, groups, depth, rows, width, weight, y, y_at, y_row, add, scratch):  # type: ignore[no-untyped-def]
     """y (+)= rows[:, :depth] times the packed weight (depth, 16 * groups); rows (bars, width) from `rows_of`.
 
-    `room` says by being None or not which kind of operands these are.
+    `scratch` says by being None or not which kind of operands these are.
     """
-    row = terms(width, room)
-    multiply(bars, groups, terms(depth, room), rows, 0, row, 1, weight, 0, 0, y, y_at, y_row, add)
+    row = terms(width, scratch)
+    multiply(bars, groups, terms(depth, scratch), rows, 0, row, 1, weight, 0, 0, y, y_at, y_row, add)
 
 
 @njit

@@ -8,7 +8,7 @@ import torch
 
 from k4_pipeline._numba import njit
 from k4_pipeline.kernels.bf16 import AVAILABLE, numbers_of_columns, pairs_of_bars, pairs_of_columns
-from k4_pipeline.kernels.gemm import add_outer, bars_of, dense, pack, room_for, rows_of, terms
+from k4_pipeline.kernels.gemm import add_outer, bars_of, dense, pack, rows_of, scratch_for, terms
 
 pytestmark = pytest.mark.skipif(not AVAILABLE, reason="this processor has no AVX-512 BF16")
 SLACK = 16  # lanes that may be written behind a row that fills no lane group
@@ -72,15 +72,15 @@ def test_what_is_no_number_stays_so() -> None:
 
 @njit
 def _dense(bars, groups, depth, x, weight, y, half):  # type: ignore[no-untyped-def]
-    room = room_for(bars * (depth + 1), half)
-    rows = rows_of(bars, depth, x, 0, room)
-    dense(bars, groups, depth, rows, depth, weight, y, 0, groups * 16, 0, room)
+    scratch = scratch_for(bars * (depth + 1), half)
+    rows = rows_of(bars, depth, x, 0, scratch)
+    dense(bars, groups, depth, rows, depth, weight, y, 0, groups * 16, 0, scratch)
 
 
 @njit
 def _outer(bars, parts, width_a, groups, a, b, total, half):  # type: ignore[no-untyped-def]
     """Over `bars` in `parts` consecutive shares, gathered and summed once where operands are gathered."""
-    room_a, room_b = room_for((bars + parts) * width_a, half), room_for((bars + parts) * groups * 16, half)
+    room_a, room_b = scratch_for((bars + parts) * width_a, half), scratch_for((bars + parts) * groups * 16, half)
     before, each = 0, bars // parts
     for i in range(parts):
         count = each if i + 1 < parts else bars - i * each

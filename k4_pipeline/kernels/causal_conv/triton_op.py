@@ -45,22 +45,7 @@ class Tiles:
     rows: int = 4
 
 
-_forced: list[Tiles] = []
-
-
-@contextlib.contextmanager
-def forced_tiles(tiles: Tiles) -> Any:
-    """Use `tiles` inside the block, for tuning and tests."""
-    _forced.append(tiles)
-    try:
-        yield
-    finally:
-        _forced.pop()
-
-
 def _tiles(batch: int, channels: int) -> Tiles:
-    if _forced:
-        return _forced[-1]
     # few rows per program while there are too few programs to fill a device
     return Tiles(channels=min(256, max(16, triton.next_power_of_2(channels))), rows=max(1, min(4, batch // 1024)))
 

@@ -11,15 +11,27 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from k4_pipeline._numba import run_chunks
-from k4_pipeline.kernels.cpu_blocks.attention_kernels import backward_rows, forward_rows
+from k4_pipeline.kernels.cpu_blocks.attention_kernels import (
+    Gradients,
+    Heads,
+    Saved,
+    Weights,
+    backward_rows,
+    forward_rows,
+)
 from k4_pipeline.kernels.cpu_blocks.draw import Draw
-from k4_pipeline.kernels.cpu_blocks.saved_activations import room_to_keep
+from k4_pipeline.kernels.cpu_blocks.saved_activations import space_to_save
 from k4_pipeline.kernels.cpu_blocks.sums import GradientSums
 from k4_pipeline.kernels.cpu_blocks.views import FORWARD_ROWS, Half, flat, half_products, matrix
 from k4_pipeline.kernels.gemm import pack
 from k4_pipeline.kernels.short_attention.cpu import first_bars
 
-_NAMES = ("norm_weight", "norm_bias", "qkv_weight", "qkv_bias", "out_weight", "out_bias")
+_NAMES = Gradients._fields
+
+
+def _heads(count: int, d_model: int) -> Heads:
+    root = (d_model // count) ** -0.5
+    return Heads(count, np.float32(root * math.log2(math.e)), np.float32(root))
 
 
 class _AttentionBlock(torch.autograd.Function):
@@ -37,18 +49,20 @@ class _AttentionBlock(torch.autograd.Function):
     ) -> Tensor:
         p = dict(zip(_NAMES, given, strict=True))
         batch, length, d_model = hidden.shape
-        kept = [room_to_keep(batch * length * width if keep else 0, half) for width in (3 * d_model, d_model)]
+        saved = Saved(*(space_to_save(batch * length * width if keep else 0, half) for width in (3 * d_model, d_model)))
         out = torch.empty(hidden.shape, dtype=torch.float32)
-        sizes = (length, d_model, heads, np.float32((d_model // heads) ** -0.5 * math.log2(math.e)))
-        operands = (
-            flat(hidden), first_bars(first_valid, length), flat(p["norm_weight"]), flat(p["norm_bias"]),
-            np.float32(eps), pack(matrix(p["qkv_weight"]).T, half), flat(p["qkv_bias"]),
-            pack(matrix(p["out_weight"]).T, half), flat(p["out_bias"]), *draw, flat(out), keep, *kept,
+        weights = Weights(
+            flat(p["norm_weight"]), flat(p["norm_bias"]), np.float32(eps), pack(matrix(p["qkv_weight"]).T, half),
+            flat(p["qkv_bias"]), pack(matrix(p["out_weight"]).T, half), flat(p["out_bias"]),
         )  # fmt: skip
-        run_chunks(lambda i, j: forward_rows(i, j, half, *sizes, *operands), batch, FORWARD_ROWS)
+        operands = (
+            half, length, d_model, _heads(heads, d_model), weights, flat(hidden), first_bars(first_valid, length), draw,
+            flat(out), keep, saved,
+        )  # fmt: skip
+        run_chunks(lambda i, j: forward_rows(i, j, *operands), batch, FORWARD_ROWS)
         if keep:
             ctx.save_for_backward(hidden, first_valid, *given)
-            ctx.kept = kept
+            ctx.saved = saved
             ctx.half, ctx.draw, ctx.heads, ctx.eps = half, draw, heads, eps
         return out
 
@@ -59,15 +73,16 @@ class _AttentionBlock(torch.autograd.Function):
         p = dict(zip(_NAMES, given, strict=True))
         batch, length, d_model = hidden.shape
         dhidden = torch.empty(hidden.shape, dtype=torch.float32)
-        root = (d_model // ctx.heads) ** -0.5
-        sizes = (length, d_model, ctx.heads, np.float32(root * math.log2(math.e)), np.float32(root))
+        weights = Weights(
+            flat(p["norm_weight"]), flat(p["norm_bias"]), np.float32(ctx.eps), pack(matrix(p["qkv_weight"]), ctx.half),
+            flat(p["qkv_bias"]), pack(matrix(p["out_weight"]), ctx.half), flat(p["out_bias"]),
+        )  # fmt: skip
         operands = (
-            flat(hidden), first_bars(first_valid, length), flat(p["norm_weight"]), flat(p["norm_bias"]),
-            np.float32(ctx.eps), pack(matrix(p["qkv_weight"]), ctx.half), pack(matrix(p["out_weight"]), ctx.half),
-            *ctx.draw, flat(dout), *ctx.kept, flat(dhidden),
+            ctx.half, length, d_model, _heads(ctx.heads, d_model), weights, flat(hidden),
+            first_bars(first_valid, length), ctx.draw, flat(dout), ctx.saved, flat(dhidden),
         )  # fmt: skip
         sums = GradientSums(batch, **{name: tuple(p[name].shape) for name in _NAMES})
-        sums.run(lambda i, j, *views: backward_rows(i, j, ctx.half, *sizes, *operands, *views))
+        sums.run(lambda i, j, *views: backward_rows(i, j, *operands, Gradients(*views)))
         total = sums.total()
         return (None, None, None, None, None, dhidden, None, *(torch.from_numpy(total[name]) for name in _NAMES))
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from k4_pipeline._numba import njit
 from k4_pipeline.kernels.cpu_blocks.rows import add_columns, fill_bars, normalise, normalise_backward
-from k4_pipeline.kernels.gemm import add_outer, bars_of, dense, room_for, rows_of, terms
+from k4_pipeline.kernels.gemm import add_outer, bars_of, dense, rows_of, scratch_for, terms
 from k4_pipeline.simd.simd_f32 import LANES, fma, load, splat, store
 
 W = LANES
@@ -20,12 +20,12 @@ _ONE = np.float32(1.0)
 @njit
 def input_rows(start, stop, half, length, n_features, d_model, x, first_valid, weight, bias, y):  # type: ignore[no-untyped-def]
     """Rows start..stop of y = x W' + bias; on padding y is the bias. `weight` is packed for this product."""
-    room = room_for(length * (n_features + 1), half)
+    scratch = scratch_for(length * (n_features + 1), half)
     for row in range(start, stop):
         first, end = row * length + first_valid[row], (row + 1) * length
         fill_bars(length, d_model, bias, y, row * length * d_model)
-        rows = rows_of(end - first, n_features, x, first * n_features, room)
-        dense(end - first, d_model // W, n_features, rows, n_features, weight, y, first * d_model, d_model, 1, room)
+        rows = rows_of(end - first, n_features, x, first * n_features, scratch)
+        dense(end - first, d_model // W, n_features, rows, n_features, weight, y, first * d_model, d_model, 1, scratch)
 
 
 @njit
@@ -33,14 +33,14 @@ def input_backward(  # type: ignore[no-untyped-def]
     start, stop, half, length, n_features, d_model, x, first_valid, dy, dweight, dbias
 ):
     """Sums over rows start..stop of the gradients, added to dweight (n_features, d_model), transposed, and dbias."""
-    room, room_2 = room_for((length + 1) * n_features, half), room_for((length + 1) * d_model, half)
+    scratch, scratch_2 = scratch_for((length + 1) * n_features, half), scratch_for((length + 1) * d_model, half)
     for row in range(start, stop):
         first, end = row * length + first_valid[row], (row + 1) * length
         n = end - first
         add_columns(length, d_model, dy, row * length * d_model, dbias)
-        values = bars_of(n, n_features, x, first * n_features, room, 0)
-        upstream = bars_of(n, d_model, dy, first * d_model, room_2, 0)
-        add_outer(n_features, d_model // W, terms(n, room), values, n_features, upstream, dweight)
+        values = bars_of(n, n_features, x, first * n_features, scratch, 0)
+        upstream = bars_of(n, d_model, dy, first * d_model, scratch_2, 0)
+        add_outer(n_features, d_model // W, terms(n, scratch), values, n_features, upstream, dweight)
 
 
 @njit

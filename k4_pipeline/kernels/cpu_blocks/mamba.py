@@ -12,10 +12,10 @@ from torch.autograd.function import once_differentiable
 from k4_pipeline._numba import run_chunks
 from k4_pipeline.kernels.causal_conv.cpu import first_bars, packed_taps, unpacked_taps
 from k4_pipeline.kernels.cpu_blocks.draw import Draw
-from k4_pipeline.kernels.cpu_blocks.mamba_kernels import backward_rows, forward_rows
-from k4_pipeline.kernels.cpu_blocks.saved_activations import room_to_keep
+from k4_pipeline.kernels.cpu_blocks.mamba_kernels import Gradients, Saved, Sizes, Weights, backward_rows, forward_rows
+from k4_pipeline.kernels.cpu_blocks.saved_activations import space_to_save
 from k4_pipeline.kernels.cpu_blocks.sums import GradientSums
-from k4_pipeline.kernels.cpu_blocks.views import FORWARD_ROWS, Half, flat, half_products, matrix, room
+from k4_pipeline.kernels.cpu_blocks.views import FORWARD_ROWS, Half, flat, half_products, matrix, scratch
 from k4_pipeline.kernels.gemm import pack
 from k4_pipeline.kernels.selective_scan.cpu import packed_states, unpacked_states
 from k4_pipeline.simd.simd_f32 import LANES
@@ -35,24 +35,26 @@ class _MambaBlock(torch.autograd.Function):
         p = dict(zip(_NAMES, given, strict=True))
         batch, length, d_model = hidden.shape
         d_inner, d_state = p["A_log"].shape
-        sizes = (length, d_model, d_inner, d_state, p["dt_weight"].shape[1])
+        sizes = Sizes(length, d_model, d_inner, d_state, p["dt_weight"].shape[1])
         small_width = -(-p["small"].shape[0] // LANES) * LANES
         numbers = batch * length if keep else 0
-        kept = [room_to_keep(numbers * d_inner, half) for _ in range(2)] + [room(numbers * small_width)]
+        x_kept, z_kept = (space_to_save(numbers * d_inner, half) for _ in range(2))
+        saved = Saved(x_kept, z_kept, scratch(numbers * small_width))
         out = torch.empty(hidden.shape, dtype=torch.float32)
         a = packed_states(torch.from_numpy(-np.exp(p["A_log"].detach().numpy())))
         in_weight = matrix(p["in_weight"])
-        operands = (
-            flat(hidden), first_bars(first_valid, batch), flat(p["norm_weight"]), flat(p["norm_bias"]), np.float32(eps),
+        weights = Weights(
+            flat(p["norm_weight"]), flat(p["norm_bias"]), np.float32(eps),
             pack(in_weight[:d_inner].T, half), pack(in_weight[d_inner:].T, half),
             *packed_taps(p["conv_weight"], p["conv_bias"]), pack(matrix(p["small"]).T, half),
             pack(matrix(p["dt_weight"]).T), flat(p["dt_bias"]), a * LOG2_E, flat(p["D"]),
-            pack(matrix(p["out_weight"]).T, half), np.zeros(d_model, np.float32), *draw, flat(out), keep, *kept,
+            pack(matrix(p["out_weight"]).T, half),
         )  # fmt: skip
-        run_chunks(lambda i, j: forward_rows(i, j, half, *sizes, *operands), batch, FORWARD_ROWS)
+        operands = (flat(hidden), first_bars(first_valid, batch), np.zeros(d_model, np.float32), draw, flat(out))
+        run_chunks(lambda i, j: forward_rows(i, j, half, sizes, weights, *operands, keep, saved), batch, FORWARD_ROWS)
         if keep:
             ctx.save_for_backward(hidden, first_valid, *given)
-            ctx.kept = kept
+            ctx.saved = saved
             ctx.half, ctx.draw, ctx.eps, ctx.sizes = half, draw, eps, sizes
         return out
 
@@ -68,11 +70,15 @@ class _MambaBlock(torch.autograd.Function):
         a = packed_states(torch.from_numpy(-np.exp(p["A_log"].detach().numpy())))
         in_weight, dt_weight = matrix(p["in_weight"]), matrix(p["dt_weight"])
         taps, shift = packed_taps(p["conv_weight"], p["conv_bias"])
+        weights = Weights(
+            flat(p["norm_weight"]), flat(p["norm_bias"]), np.float32(ctx.eps),
+            pack(in_weight[:d_inner], half), pack(in_weight[d_inner:], half), taps, shift,
+            pack(matrix(p["small"]), half), pack(dt_weight.T), flat(p["dt_bias"]), a * LOG2_E, flat(p["D"]),
+            pack(matrix(p["out_weight"]), half),
+        )  # fmt: skip
         operands = (
-            flat(hidden), first_bars(first_valid, batch), flat(p["norm_weight"]), flat(p["norm_bias"]),
-            np.float32(ctx.eps), pack(in_weight[:d_inner], half), pack(in_weight[d_inner:], half), taps, shift,
-            pack(matrix(p["small"]), half), pack(dt_weight.T), pack(dt_weight, half), flat(p["dt_bias"]), a * LOG2_E, a,
-            flat(p["D"]), pack(matrix(p["out_weight"]), half), *ctx.draw, flat(dout), *ctx.kept, flat(dhidden),
+            half, sizes, weights, pack(dt_weight, half), a, flat(hidden), first_bars(first_valid, batch), ctx.draw,
+            flat(dout), ctx.saved, flat(dhidden),
         )  # fmt: skip
         sums = GradientSums(
             batch,
@@ -80,7 +86,7 @@ class _MambaBlock(torch.autograd.Function):
             taps=taps.shape, shift=shift.shape, small=(n_small, d_inner), dt_weight=(rank, d_inner),
             dt_bias=(d_inner,), a=a.shape, d=(d_inner,), out_weight=(d_model, d_inner),
         )  # fmt: skip
-        sums.run(lambda i, j, *views: backward_rows(i, j, half, *sizes, *operands, *views))
+        sums.run(lambda i, j, *views: backward_rows(i, j, *operands, Gradients(*views)))
         total = sums.total()
         da = unpacked_states(total["a"], d_inner, d_state)
         gradients = [

@@ -17,8 +17,8 @@ from k4_pipeline.kernels.bf16 import numbers_of_columns, pairs_of_columns
 from k4_pipeline.kernels.gemm import compiled_only
 
 
-def room_to_keep(size: int, half: bool | None) -> np.ndarray:
-    """Room for `size` numbers from torch's allocator."""
+def space_to_save(size: int, half: bool | None) -> np.ndarray:
+    """Space for `size` numbers from torch's allocator."""
     if half is None:
         return torch.empty(size, dtype=torch.float32).numpy()
     return torch.empty(size // 2, dtype=torch.int32).numpy().view(np.uint32)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from k4_pipeline._numba import run_chunks
-from k4_pipeline.kernels.cpu_blocks.views import room
+from k4_pipeline.kernels.cpu_blocks.views import scratch
 
 _CHUNKS = 16
 
@@ -26,7 +26,7 @@ class GradientSums:
         self.bounds = [0]
         for shape in shapes.values():
             self.bounds.append(self.bounds[-1] + math.prod(shape))
-        self.parts = room(-(-batch // self.rows) * self.bounds[-1]).reshape(-1, self.bounds[-1])
+        self.parts = scratch(-(-batch // self.rows) * self.bounds[-1]).reshape(-1, self.bounds[-1])
 
     def _views(self, line: np.ndarray) -> list[np.ndarray]:
         return [line[i:j] for i, j in zip(self.bounds, self.bounds[1:])]

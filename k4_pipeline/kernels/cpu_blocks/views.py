@@ -22,7 +22,7 @@ def matrix(tensor: Tensor) -> np.ndarray:
     return tensor.detach().numpy()
 
 
-def room(size: int) -> np.ndarray:
+def scratch(size: int) -> np.ndarray:
     """Uninitialised float32 numbers from torch's allocator."""
     return torch.empty(size, dtype=torch.float32).numpy()
 

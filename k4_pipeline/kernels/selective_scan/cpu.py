@@ -16,8 +16,19 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from k4_pipeline._numba import run_chunks
-from k4_pipeline.kernels.flat_views import FlatView, flat_view
-from k4_pipeline.kernels.selective_scan.cpu_kernels import S, W, backward_rows, forward_rows
+from k4_pipeline.kernels.flat_views import flat_view
+from k4_pipeline.kernels.selective_scan.cpu_kernels import (
+    Gradients,
+    Inputs,
+    Mode,
+    S,
+    Sizes,
+    Sums,
+    W,
+    Weights,
+    backward_rows,
+    forward_rows,
+)
 from k4_pipeline.kernels.selective_scan.naive import selective_scan_naive
 from k4_pipeline.simd.simd_f32 import narrow
 from k4_pipeline.simd.simd_math import LOG2_E
@@ -57,19 +68,18 @@ def _per_channel(tensor: Tensor | None, d_inner: int) -> np.ndarray:
 
 
 class _Operands:
-    """The flat views both passes read."""
+    """What both passes read."""
 
-    def __init__(self, u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Any, z: Any, dt_bias: Any) -> None:
-        self.batch, self.length, self.d_inner = u.shape
-        self.narrow = narrow(self.d_inner)
-        self.d_state = A.shape[1] + -A.shape[1] % S
-        self.views: list[FlatView] = [flat_view(tensor) for tensor in (u, dt, u if z is None else z)]
-        self.views += [flat_view(_padded_states(tensor)) for tensor in (B, C)]
+    def __init__(
+        self, u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Any, z: Any, dt_bias: Any, *, softplus: bool
+    ) -> None:
+        self.batch, length, d_inner = u.shape
+        self.sizes = Sizes(length, d_inner, A.shape[1] + -A.shape[1] % S)
+        self.mode = Mode(narrow(d_inner), _grows(A, softplus), softplus, z is not None)
+        views = [flat_view(tensor) for tensor in (u, dt, u if z is None else z)]
+        self.inputs = Inputs(*views, *(flat_view(_padded_states(tensor)) for tensor in (B, C)))
         self.a = packed_states(A)
-        self.channels = (_per_channel(D, self.d_inner), _per_channel(dt_bias, self.d_inner))
-
-    def sizes(self) -> tuple[int, int, int]:
-        return self.length, self.d_inner, self.d_state
+        self.weights = Weights(self.a * LOG2_E, _per_channel(D, d_inner), _per_channel(dt_bias, d_inner))
 
 
 class _SelectiveScan(torch.autograd.Function):
@@ -77,17 +87,11 @@ class _SelectiveScan(torch.autograd.Function):
     def forward(
         ctx: Any, u: Tensor, dt: Tensor, A: Tensor, B: Tensor, C: Tensor, D: Any, z: Any, dt_bias: Any, softplus: bool
     ) -> Tensor:
-        operands = _Operands(u, dt, A, B, C, D, z, dt_bias)
+        given = _Operands(u, dt, A, B, C, D, z, dt_bias, softplus=softplus)
         y = torch.empty(u.shape, dtype=torch.float32)
-        flags = (operands.narrow, _grows(A, softplus), softplus, z is not None)
-        inputs = [part for view in operands.views for part in view]
-        a2 = operands.a * LOG2_E
         out = y.view(-1).numpy()
-
-        def rows(start: int, stop: int) -> None:
-            forward_rows(start, stop, *operands.sizes(), *flags, *inputs, a2, *operands.channels, out)
-
-        run_chunks(rows, operands.batch, _ROWS)
+        operands = (given.sizes, given.mode, given.inputs, given.weights)
+        run_chunks(lambda start, stop: forward_rows(start, stop, *operands, out), given.batch, _ROWS)
         ctx.save_for_backward(u, dt, A, B, C, D, z, dt_bias)
         ctx.softplus = softplus
         return y.to(u.dtype)
@@ -97,32 +101,27 @@ class _SelectiveScan(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
         u, _, A, _, _, D, z, dt_bias = saved
-        operands = _Operands(*saved)
-        flags = (operands.narrow, _grows(A, ctx.softplus), ctx.softplus, z is not None)
-        inputs = [part for view in operands.views for part in view]
-        a2 = operands.a * LOG2_E
-        full = u.shape
-        states = (*full[:2], operands.d_state)
+        given = _Operands(*saved, softplus=ctx.softplus)
+        full, weights = u.shape, given.weights
+        states = (*full[:2], given.sizes.d_state)
         du, ddt, dz = (torch.empty(full, dtype=torch.float32) for _ in range(3))
         db, dc = (torch.empty(states, dtype=torch.float32) for _ in range(2))
-        outputs = [tensor.view(-1).numpy() for tensor in (du, ddt, dz, db, dc)]
-        upstream, unwanted = flat_view(dy), np.empty(0, np.float32)
+        outputs = Gradients(*(tensor.view(-1).numpy() for tensor in (du, ddt, dz, db, dc)))
+        operands = (given.sizes, given.mode, given.inputs, weights, given.a, flat_view(dy), outputs)
+        unwanted = np.empty(0, np.float32)
 
-        def rows(start: int, stop: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-            sums = np.zeros_like(a2), np.zeros_like(operands.channels[0]), np.zeros_like(operands.channels[1])
-            backward_rows(
-                start, stop, *operands.sizes(), *flags, *inputs, a2, operands.a, *operands.channels, *upstream,
-                *outputs, *sums, unwanted,
-            )  # fmt: skip
+        def rows(start: int, stop: int) -> Sums:
+            sums = Sums(*map(np.zeros_like, weights))
+            backward_rows(start, stop, *operands, sums, unwanted)
             return sums
 
-        parts = run_chunks(rows, operands.batch, _ROWS)
-        da, dd, dbias = np.zeros_like(a2), np.zeros_like(operands.channels[0]), np.zeros_like(operands.channels[1])
+        parts = run_chunks(rows, given.batch, _ROWS)
+        da, dd, dbias = map(np.zeros_like, weights)
         for part in parts:
-            da += part[0]
-            dd += part[1]
-            dbias += part[2]
-        n_states, d_inner = A.shape[1], operands.d_inner
+            da += part.a
+            dd += part.d
+            dbias += part.bias
+        n_states, d_inner = A.shape[1], given.sizes.d_inner
         gradients: list[Tensor | None] = [du, ddt, unpacked_states(da, d_inner, n_states)]
         gradients += [db[..., :n_states], dc[..., :n_states]]
         gradients += [

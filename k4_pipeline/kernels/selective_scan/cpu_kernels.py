@@ -4,16 +4,19 @@ Sixteen channels are handled at a time (one lane group) and four states, whose d
 registers while the loop runs over the bars. The backward pass recomputes the states of one row and lane group into a
 buffer that fits the first-level cache, so that the forward pass stores nothing but its output.
 
-Arrays are flat; row b and bar t of a (batch, length, channels) operand begin at b * stride[0] + t * stride[1].
+Arrays are flat; row b and bar t of a (batch, length, channels) input begin at b * stride[0] + t * stride[1].
 `a2` is A * log2(e), packed as (groups, d_state, 16); D and the bias are padded to whole groups; d_state is a multiple
 of four (padded states have A = B = C = 0 and stay zero).
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from k4_pipeline._numba import njit
+from k4_pipeline.kernels.flat_views import FlatView
 from k4_pipeline.simd.simd_f32 import fma, load, load_channels, splat, spread, store, store_channels, sum_of_four
 from k4_pipeline.simd.simd_math import exp2, exp2_falling, sigmoid, softplus, softplus_and_slope
 
@@ -21,6 +24,59 @@ W = 16  # channels of one lane group
 S = 4  # states in flight
 _ZERO = np.float32(0.0)
 _ONE = np.float32(1.0)
+
+
+class Sizes(NamedTuple):
+    """Sizes of the scan; the batch is what the rows are taken from."""
+
+    length: int
+    d_inner: int
+    d_state: int
+
+
+class Mode(NamedTuple):
+    """`narrow`: see simd_f32.narrow; `grows`: None where no decay exceeds one; the rest as the scan's arguments."""
+
+    narrow: bool | None
+    grows: bool | None
+    softplus: bool
+    gated: bool
+
+
+class Inputs(NamedTuple):
+    """The operands that change from bar to bar; z is any of them where nothing is gated."""
+
+    u: FlatView
+    dt: FlatView
+    z: FlatView
+    b: FlatView
+    c: FlatView
+
+
+class Weights(NamedTuple):
+    """The operands by channel."""
+
+    a2: np.ndarray
+    d: np.ndarray
+    bias: np.ndarray
+
+
+class Gradients(NamedTuple):
+    """Gradients of the inputs, contiguous."""
+
+    u: np.ndarray
+    dt: np.ndarray
+    z: np.ndarray
+    b: np.ndarray
+    c: np.ndarray
+
+
+class Sums(NamedTuple):
+    """Gradients of the weights, as sums over rows; `a` is packed like a2."""
+
+    a: np.ndarray
+    d: np.ndarray
+    bias: np.ndarray
 
 
 @njit
@@ -55,11 +111,12 @@ def _step_sizes(  # type: ignore[no-untyped-def]
 
 
 @njit
-def forward_rows(  # type: ignore[no-untyped-def]
-    start, stop, length, d_inner, d_state, narrow, grows, use_softplus, has_gate,
-    u, u_stride, dt, dt_stride, z, z_stride, b, b_stride, c, c_stride, a2, d, bias, y,
-):  # fmt: skip
+def forward_rows(start, stop, sizes, mode, inputs, weights, y):  # type: ignore[no-untyped-def]
     """Rows start..stop of y, which is contiguous."""
+    length, d_inner, d_state = sizes
+    narrow, grows, use_softplus, has_gate = mode
+    (u, u_stride), (dt, dt_stride), (z, z_stride), (b, b_stride), (c, c_stride) = inputs
+    a2, d, bias = weights
     delta = np.empty(length * W, np.float32)
     drive = np.empty(length * W, np.float32)
     readout = np.empty(length * W, np.float32)
@@ -99,19 +156,24 @@ def forward_rows(  # type: ignore[no-untyped-def]
 
 @njit
 def backward_rows(  # type: ignore[no-untyped-def]
-    start, stop, length, d_inner, d_state, narrow, grows, use_softplus, has_gate,
-    u, u_stride, dt, dt_stride, z, z_stride, b, b_stride, c, c_stride, a2, a, d, bias, dy, dy_stride,
-    du, ddt, dz, db, dc, da, dd, dbias, y,
-):  # fmt: skip
-    """Gradients of rows start..stop; da (packed like a2), dd and dbias are sums over these rows.
+    start, stop, sizes, mode, inputs, weights, a, upstream, gradients, sums, y
+):
+    """Gradients of rows start..stop, and their sums; `upstream` is the flat view of dy, `a` is packed like a2.
 
-    y is the output of the forward pass again where it has room for it (gate only), and untouched where it is empty.
+    y is the output of the forward pass again where it has space for it (gate only), and untouched where it is empty.
     y may be dy and ddt may be dt: each is read for the last time where the other is written.
 
     With g_t = dL/dh_t (through y_t and h_{t+1}) and e_t = exp(delta_t A):
     dB_t = sum_channels g_t delta_t u_t, dC_t = sum_channels dy_t h_t, dA = sum_t g_t e_t h_{t-1} delta_t,
     d(delta_t) = sum_states g_t (e_t h_{t-1} A + B_t u_t), du_t = sum_states g_t B_t delta_t + D dy_t.
     """
+    length, d_inner, d_state = sizes
+    narrow, grows, use_softplus, has_gate = mode
+    (u, u_stride), (dt, dt_stride), (z, z_stride), (b, b_stride), (c, c_stride) = inputs
+    a2, d, bias = weights
+    dy, dy_stride = upstream
+    du, ddt, dz, db, dc = gradients
+    da, dd, dbias = sums
     delta = np.empty(length * W, np.float32)
     drive = np.empty(length * W, np.float32)
     readout = np.empty(length * W, np.float32)

@@ -41,19 +41,6 @@ class Tiles:
     backward_registers: int = 0  # limit per thread, 0 for none: fewer registers, more warps at a time
 
 
-_forced: list[Tiles] = []
-
-
-@contextlib.contextmanager
-def forced_tiles(tiles: Tiles) -> Any:
-    """Use `tiles` inside the block, for tuning and tests."""
-    _forced.append(tiles)
-    try:
-        yield
-    finally:
-        _forced.pop()
-
-
 @functools.cache
 def _multiprocessors(index: int) -> int:
     return torch.cuda.get_device_properties(index).multi_processor_count
@@ -61,8 +48,6 @@ def _multiprocessors(index: int) -> int:
 
 def choose_tiles(d_inner: int, d_state: int, batch: int, dtype: torch.dtype, device: torch.device) -> Tiles:
     """Sizes for a shape: few enough chunk states that a thread's share stays in its registers."""
-    if _forced:
-        return _forced[-1]
     channels = max(16, triton.next_power_of_2(d_inner))
     bars = {1: 10, 2: 10, 4: 10, 8: 8, 16: 5, 32: 2}.get(d_state, 1)
     at_once = min(32 if d_state == 16 and dtype == torch.bfloat16 else 64, channels)
