@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from k4_pipeline._numba import njit, run_chunks
 from k4_pipeline.config import PatternConfig
 from k4_pipeline.errors import ConfigError
 from k4_pipeline.features.criteria import pattern_criteria
-from k4_pipeline.market.bars import Bars, to_dates
+from k4_pipeline.market.bars import Bars
 from k4_pipeline.progress import Progress
 
 END_REASONS = ("open", "breakout", "breakdown", "timeout")
@@ -224,43 +223,5 @@ def run_state_machine(
 def find_patterns(
     bars: Bars, config: PatternConfig, *, threads: int | None = None, progress: Progress | None = None
 ) -> ScannedPatterns:
-    """Criteria and machine in one call, as arrays; `scan_patterns` gives the same as a table."""
+    """Criteria and machine in one call."""
     return run_state_machine(bars, pattern_criteria(bars, threads=threads), config, threads=threads, progress=progress)
-
-
-def patterns_frame(bars: Bars, patterns: ScannedPatterns) -> pd.DataFrame:
-    """The table form of `patterns`, one row per pattern, sorted by (ticker, start_date)."""
-    closed = patterns.end_row >= 0
-    end_date = np.full(len(patterns), np.datetime64("NaT", "us"), dtype="datetime64[us]")
-    end_date[closed] = to_dates(bars.date[patterns.end_row[closed]])
-    reasons = np.array(END_REASONS, dtype=object)
-    return pd.DataFrame(
-        {
-            "ticker": pd.Series(bars.tickers[patterns.ticker_code], dtype="str"),
-            "start_date": to_dates(bars.date[patterns.start_row]),
-            "activation_date": to_dates(bars.date[patterns.activation_row]),
-            "end_date": end_date,
-            "end_reason": pd.Series(reasons[patterns.end_reason], dtype="str"),
-            "upper": patterns.upper,
-            "lower": patterns.lower,
-            "power": patterns.power,
-            "start_price": bars.close[patterns.start_row],
-            "start_row": patterns.start_row,
-            "activation_row": patterns.activation_row,
-            "end_row": patterns.end_row,
-        }
-    )
-
-
-def scan_patterns(
-    bars: Bars, config: PatternConfig, *, threads: int | None = None, progress: Progress | None = None
-) -> pd.DataFrame:
-    """One row per pattern that became ACTIVE with enough history behind it.
-
-    Columns ticker, start_date, activation_date, end_date (NaT while open), end_reason ("breakout", "breakdown",
-    "timeout", "open"), upper, lower, power, start_price (price units of the bars), start_row, activation_row, end_row
-    (rows of `bars`; -1 while open). The end columns are dated later than the snapshots of the pattern: they must never
-    enter one. A timeout ends a pattern on the bar `max_active_bars` after its activation bar, so that a pattern has at
-    most `max_active_bars` ACTIVE bars, the activation bar among them.
-    """
-    return patterns_frame(bars, find_patterns(bars, config, threads=threads, progress=progress))

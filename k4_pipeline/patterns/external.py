@@ -9,9 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import numpy as np
 import pandas as pd
@@ -20,6 +18,7 @@ from k4_pipeline.config import PatternConfig
 from k4_pipeline.errors import BadInputError
 from k4_pipeline.market.bars import Bars, to_dates
 from k4_pipeline.market.calendar import exchange_of
+from k4_pipeline.market.instants import exchange_zone
 from k4_pipeline.market.series import original_ticker
 from k4_pipeline.patterns.boundaries import boundary_reasons
 from k4_pipeline.patterns.dates import NO_DAY, parse_date_columns
@@ -105,7 +104,7 @@ class _Rows:
         def is_session(row: int, day: int) -> bool:
             return bool(without_bars[row]) or self.listing(self.tickers[row], day) != ""
 
-        zones = {t: _exchange_zone(exchange_of(t, default_exchange)) for t in sorted(set(self.tickers))}
+        zones = {t: exchange_zone(exchange_of(t, default_exchange)) for t in sorted(set(self.tickers))}
         columns = [c for c in ("start_date", "activation_date", "snapshot_date") if c in self.raw]
         dates = parse_date_columns(
             {c: self.raw[c] for c in columns},
@@ -221,16 +220,6 @@ def _unread(column: str, problem: np.ndarray) -> Callable[[int], str]:
 
 def _no_bar(column: str, day: np.ndarray, tickers: np.ndarray) -> Callable[[int], str]:
     return lambda r: f"{column} {np.datetime64(int(day[r]), 'D')} is no bar of {tickers[r]}"
-
-
-@lru_cache(maxsize=256)
-def _exchange_zone(exchange: str) -> ZoneInfo | None:
-    import exchange_calendars
-
-    try:
-        return ZoneInfo(str(exchange_calendars.get_calendar(exchange).tz))
-    except (exchange_calendars.errors.InvalidCalendarName, NotImplementedError, ZoneInfoNotFoundError):
-        return None  # the library lists a few calendars it cannot build
 
 
 def _window_extremes(bars: Bars, first: np.ndarray, last: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

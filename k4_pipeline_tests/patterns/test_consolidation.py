@@ -13,9 +13,9 @@ from k4_pipeline.config import PatternConfig
 from k4_pipeline.errors import ConfigError
 from k4_pipeline.features.criteria import pattern_criteria
 from k4_pipeline.market.bars import Bars
-from k4_pipeline.patterns.consolidation import run_state_machine, scan_patterns
+from k4_pipeline.patterns.consolidation import run_state_machine
 from k4_pipeline_tests.patterns import oracle
-from k4_pipeline_tests.patterns.worlds import SMALL, random_bars, ticker_lists
+from k4_pipeline_tests.patterns.worlds import SMALL, patterns_frame, random_bars, scan_patterns, ticker_lists
 
 CONFIG = PatternConfig(min_history_bars=1, qualifying_bars=3, max_active_bars=5)
 
@@ -88,8 +88,6 @@ def test_timeout_ends_a_pattern_max_active_bars_after_its_activation_bar():
 
 
 def scan_like(bars: Bars, good) -> list[tuple[int, int, int, str]]:
-    from k4_pipeline.patterns.consolidation import patterns_frame
-
     frame = patterns_frame(bars, run_state_machine(bars, criteria_where(good), CONFIG))
     return list(zip(frame["start_row"], frame["activation_row"], frame["end_row"], frame["end_reason"]))
 

@@ -17,7 +17,6 @@ from k4_pipeline.errors import BadInputError, ConfigError
 from k4_pipeline.market.bars import Bars, to_dates, to_day, to_days
 from k4_pipeline.market.calendar import session_offset, sessions
 from k4_pipeline.patterns.boundaries import check_boundaries
-from k4_pipeline.patterns.calendar_guard import unknown_sessions
 from k4_pipeline.patterns.labels import LABEL_COLUMNS, label_snapshots
 from k4_pipeline.patterns.snapshots import make_snapshots
 from k4_pipeline_tests.patterns import oracle
@@ -434,12 +433,3 @@ def test_no_snapshots_give_an_empty_labelled_table():
     labeled = label_snapshots(bars, make_snapshots(bars, SMALL).iloc[:0], RACE)
     assert len(labeled) == 0
     assert [str(labeled[c].dtype) for c in LABEL_COLUMNS] == ["Int8", "datetime64[us]", "bool", "int64"]
-
-
-def test_sessions_the_calendar_does_not_know_are_listed():
-    assert len(unknown_sessions(random_bars(0))) == 0
-    saturday = to_day("2010-01-09")
-    bars = bars_of(np.full(6, 99.0), days=[*DAYS[:5], saturday])
-    listed = unknown_sessions(bars)
-    assert listed[["exchange", "n_bars", "n_tickers"]].values.tolist() == [["XNYS", 1, 1]]
-    assert listed["date"].tolist() == [pd.Timestamp("2010-01-09")]

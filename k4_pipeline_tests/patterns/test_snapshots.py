@@ -13,7 +13,7 @@ from pandas.testing import assert_frame_equal
 
 from k4_pipeline.config import PatternConfig
 from k4_pipeline.market.bars import Bars, to_dates, to_days
-from k4_pipeline.patterns.consolidation import find_patterns, scan_patterns
+from k4_pipeline.patterns.consolidation import find_patterns
 from k4_pipeline.patterns.sampling import sampling_uniform, ticker_digest
 from k4_pipeline.patterns.snapshots import (
     SNAPSHOT_COLUMNS,
@@ -23,7 +23,7 @@ from k4_pipeline.patterns.snapshots import (
     sample_snapshots,
 )
 from k4_pipeline_tests.patterns import oracle
-from k4_pipeline_tests.patterns.worlds import SMALL, random_bars, rescaled
+from k4_pipeline_tests.patterns.worlds import SMALL, random_bars, rescaled, scan_patterns
 
 EVERY_BAR = dataclasses.replace(SMALL, sample_probability=1.0, sample_probability_late=1.0)
 

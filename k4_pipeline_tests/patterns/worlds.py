@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,6 +11,7 @@ import pandas as pd
 from k4_pipeline.config import PatternConfig
 from k4_pipeline.market.bars import Bars, to_dates
 from k4_pipeline.market.calendar import sessions
+from k4_pipeline.patterns.consolidation import END_REASONS, ScannedPatterns, find_patterns
 
 # A more generous rule than the default, so that universes of a few hundred bars hold many patterns.
 SMALL = PatternConfig(
@@ -76,3 +78,32 @@ def ticker_lists(bars: Bars, ticker: str) -> dict[str, list]:
     """One ticker as plain Python lists, for the oracle."""
     rows = bars.ticker_slice(ticker)
     return {c: getattr(bars, c)[rows].tolist() for c in ("date", "open", "high", "low", "close", "volume")}
+
+
+def patterns_frame(bars: Bars, patterns: ScannedPatterns) -> pd.DataFrame:
+    """One row per pattern that became ACTIVE, sorted by (ticker, start_date); end_date is NaT while it is open."""
+    closed = patterns.end_row >= 0
+    end_date = np.full(len(patterns), np.datetime64("NaT", "us"), dtype="datetime64[us]")
+    end_date[closed] = to_dates(bars.date[patterns.end_row[closed]])
+    reasons = np.array(END_REASONS, dtype=object)
+    return pd.DataFrame(
+        {
+            "ticker": pd.Series(bars.tickers[patterns.ticker_code], dtype="str"),
+            "start_date": to_dates(bars.date[patterns.start_row]),
+            "activation_date": to_dates(bars.date[patterns.activation_row]),
+            "end_date": end_date,
+            "end_reason": pd.Series(reasons[patterns.end_reason], dtype="str"),
+            "upper": patterns.upper,
+            "lower": patterns.lower,
+            "power": patterns.power,
+            "start_price": bars.close[patterns.start_row],
+            "start_row": patterns.start_row,
+            "activation_row": patterns.activation_row,
+            "end_row": patterns.end_row,
+        }
+    )
+
+
+def scan_patterns(bars: Bars, config: PatternConfig, **options: Any) -> pd.DataFrame:
+    """The patterns of `bars` as a table."""
+    return patterns_frame(bars, find_patterns(bars, config, **options))
