@@ -35,6 +35,11 @@ if "NUMBA_CACHE_DIR" not in os.environ:
     setattr(numba.config, "CACHE_DIR", str(_base / _source_hash()))  # noqa: B010  (mypy knows no such attribute)
 
 
+def cache_dir() -> Path:
+    """Where numba keeps compiled kernels."""
+    return Path(vars(numba.config)["CACHE_DIR"])
+
+
 def njit(function: Callable[..., Any] | None = None, **options: Any) -> Any:
     """`numba.njit` with the options every kernel here needs: cached on disk and free of the GIL."""
     options = {"cache": True, "nogil": True, "error_model": "numpy", **options}

@@ -9,14 +9,6 @@ class BadInputError(K4Error):
     """Input data cannot be used; names the ticker, date or file and the remedy."""
 
 
-class LeakageError(K4Error):
-    """Something used information dated after its as-of date."""
-
-
-class SplitOverlapError(LeakageError):
-    """Two members of a split share a pattern, a label window or a row."""
-
-
 class StaleArtifactError(K4Error):
     """A stored artifact is missing, failed its checks, or does not match the inputs it was made from."""
 

@@ -97,7 +97,7 @@ def rollback(
 ) -> None:
     """Serve an earlier champion again.
 
-    The model rolled back from is held back: it is not chosen again until it is trained anew. Signals are scored by
+    The model rolled back from is held back: it is not chosen again until it is trained again. Signals are scored by
     the restored champion from their next materialization on.
     """
     settings = settings_for(home)

@@ -127,9 +127,9 @@ def _torch(home: Path) -> Finding:
 
 
 def _kernels(home: Path) -> Finding:
-    from k4_pipeline import _numba
+    from k4_pipeline._numba import cache_dir
 
-    cache = Path(_numba.numba.config.CACHE_DIR)
+    cache = cache_dir()
     compiled = sum(1 for _ in cache.rglob("*.nbc"))
     remedy = "" if compiled else "The first run compiles them (a minute); `k4 init --compile` does it beforehand."
     return Finding("kernels", OK if compiled else WARN, f"{compiled} compiled kernels kept below {cache}", remedy)

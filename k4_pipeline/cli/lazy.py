@@ -28,7 +28,7 @@ class LazyGroup(TyperGroup):
             return TyperCommand(cmd_name, help=line)
         made = getattr(importlib.import_module(module), attribute)
         if isinstance(made, typer.Typer):
-            command = typer.main.get_group(made)
+            command: Any = typer.main.get_group(made)
         else:
             alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
             alone.command(cmd_name)(made)

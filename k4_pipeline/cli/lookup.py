@@ -74,7 +74,7 @@ def _choose(own: pd.DataFrame, open_now: pd.DataFrame, ticker: str, day: pd.Time
         if len(hit):
             return hit.iloc[-1], is_open
     days = pd.concat([own["snapshot_date"], open_now["snapshot_date"]]).drop_duplicates()
-    if days.empty:
+    if day is None or days.empty:
         raise BadInputError(f"{ticker} has bars, but no consolidation was found in them, so there is no snapshot")
     near = days.iloc[np.argsort(np.abs((days - day).dt.days.to_numpy()), kind="stable")[:3]]
     listed = ", ".join(sorted(str(d.date()) for d in near))

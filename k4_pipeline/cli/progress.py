@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn
@@ -53,7 +54,7 @@ class TerminalProgress:
             transient=True,
         )
 
-    def __enter__(self) -> TerminalProgress:
+    def __enter__(self) -> Self:
         self.bars.start()
         return self
 

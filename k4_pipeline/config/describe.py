@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import functools
 import inspect
 import textwrap
 
 
-@functools.cache
 def field_comments(section: type) -> dict[str, str]:
     """name -> its comment (behind the field, or in the lines above it); "" where it has none."""
     lines = textwrap.dedent(inspect.getsource(section)).splitlines()

@@ -92,6 +92,7 @@ def _request(settings: Settings, run: dg.DagsterRun) -> dict[str, Any] | None:
 
 def _of_the_home(settings: Settings, run: dg.DagsterRun) -> PipelineConfig:
     """Settings of a run that the UI, a schedule or a sensor started: those of the home and of its launchpad."""
-    resource = ((run.run_config or {}).get("resources") or {}).get("k4", {}).get("config", {})
+    run_config: dict[str, Any] = dict(run.run_config or {})
+    resource = (run_config.get("resources") or {}).get("k4", {}).get("config", {})
     chosen = apply_assignments(stored_settings(settings.home).config, list(resource.get("set_fields", [])))
     return with_sections(chosen, {name: values for name, values in resource.items() if name in SECTIONS})

@@ -1,7 +1,7 @@
 """Progress of steps and long domain calls, shown where the run happens: in the Dagster log, or as bars in a terminal.
 
 A domain function gets `ProgressDisplay.of(label)` as its `progress(done, total)`; what becomes of the numbers is
-decided here. Dagster makes a resource anew from its configuration before a run, so what a terminal shows cannot
+decided here. Dagster makes a resource again from its configuration before a run, so what a terminal shows cannot
 travel in the resource: `showing` sets it for the run that executes in this thread.
 """
 

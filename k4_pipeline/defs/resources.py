@@ -48,11 +48,10 @@ def _values(section: Any) -> dict[str, Any]:
     return {} if section is None else section.model_dump()
 
 
-_WITH_SECTIONS: Any = create_model(
-    "WithSections",
-    __base__=_Opened,
-    **{name: (options, Field(default=options(), description=options.__doc__)) for name, options in SECTIONS.items()},
-)
+_SECTION_FIELDS: dict[str, Any] = {
+    name: (options, Field(default=options(), description=options.__doc__)) for name, options in SECTIONS.items()
+}
+_WITH_SECTIONS: Any = create_model("WithSections", __base__=_Opened, **_SECTION_FIELDS)
 
 
 class K4Resource(_WITH_SECTIONS):

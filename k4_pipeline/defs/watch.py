@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
+from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.run_request import InstigatorType
@@ -174,7 +175,9 @@ def champion_facts(store: ArtifactStore, cursor: Cursor, now: float) -> Iterator
     if ref.version == cursor.champion:
         return
     ref.verify()
-    decision = load_json(ref, DECISION) if DECISION in ref.files else {"moved": False, "candidate": None}
+    decision: dict[str, Any] = {"moved": False, "candidate": None}
+    if DECISION in ref.files:
+        decision = load_json(ref, DECISION)
     candidate = decision["candidate"]
     if decision["moved"] or candidate:
         verb = "moved" if decision["moved"] else "held"

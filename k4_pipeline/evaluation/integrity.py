@@ -173,7 +173,8 @@ def _too_good(metrics: dict[str, Any], config: IntegrityConfig) -> tuple[list[st
 
     On a simulated market the best possible is known, and nothing but exceeding it is too good.
     """
-    certain, hints = [], []
+    certain: list[str] = []
+    hints: list[str] = []
     if BEST_POSSIBLE in metrics:
         for key, what in (
             ("ev_correlation_pearson", "EV correlation"),

@@ -25,7 +25,6 @@ from k4_pipeline.evaluation.weighted import Ranking, equal_bins, mean, mid_ranks
 
 VOLATILITY_BINS = 20
 ECE_BINS = 10
-LOSSES = ("log_loss", "brier", "k4_brier", "k4_calibration_error")  # lower is better
 COMPARED = (
     "k4_auc",
     "k4_lift",

@@ -24,6 +24,6 @@ def volatility_at(bars: Bars, rows: np.ndarray, window: int) -> np.ndarray:
         part = full[i : i + _CHUNK]
         at = rows[part, None] + np.arange(-window, 1)
         out[part] = np.diff(log_close[at], axis=1).std(axis=1)
-    for i in np.flatnonzero((have < window) & (have >= LEAST_RETURNS)):
-        out[i] = np.diff(log_close[rows[i] - have[i] : rows[i] + 1]).std()
+    for short in np.flatnonzero((have < window) & (have >= LEAST_RETURNS)):
+        out[short] = np.diff(log_close[rows[short] - have[short] : rows[short] + 1]).std()
     return out

@@ -43,7 +43,7 @@ N_ROWS = N_MARKET_FEATURES + len(_HELPERS)
 
 
 def channel_row(name: str) -> np.int64:
-    """Scratch row of a market channel. A numpy integer: numba compiles a kernel anew for every plain literal."""
+    """Scratch row of a market channel. A numpy integer: numba compiles a kernel again for every plain literal."""
     return np.int64(MARKET_COLUMN[name])
 
 

@@ -112,9 +112,9 @@ class MarketReference:
             dx = 100 * divide(abs(sums[0] - sums[1]), sums[0] + sums[1]) if sums[2] > 0 else NAN
             if t <= 27:
                 seeds.append(0.0 if np.isnan(dx) else float(dx))
-                value = np.mean(seeds) if t == 27 else NAN  # the first ADX is the mean of 14 DX
+                value = float(np.mean(seeds)) if t == 27 else NAN  # the first ADX is the mean of 14 DX
             elif not np.isnan(dx):
-                value = (13 * value + dx) / 14
+                value = float(13 * value + dx) / 14
             adx[t] = value if not np.isnan(sums).any() else NAN
         return adx
 

@@ -7,16 +7,11 @@ long, hardly one ticker is common, and a plain join would go on with the remaind
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Literal
 
-import pandas as pd
-
-from k4_pipeline.errors import BadInputError, ConfigError
 from k4_pipeline.market.exchanges import EXCHANGE_TITLES, split_suffix
 
-MissingPolicy = Literal["fail", "filter", "fetch"]
 _EXAMPLES = 5
 
 
@@ -107,40 +102,3 @@ def universe_coverage(snapshot_tickers: Iterable[str], bar_tickers: Iterable[str
         bar_suffixes=bar_suffixes,
         mismatch=_mismatch(snapshot_suffixes, bar_suffixes, missing),
     )
-
-
-def resolve_missing(
-    snapshots: pd.DataFrame,
-    report: CoverageReport,
-    policy: MissingPolicy,
-    fetch: Callable[[list[str]], Iterable[str]] | None = None,
-) -> pd.DataFrame:
-    """The snapshots to go on with, after applying `policy` to the missing tickers of `report`.
-
-    "fail" raises `BadInputError` with the report's message. "filter" drops the snapshots of missing tickers. "fetch"
-    calls `fetch(missing tickers)`, which brings in bars and returns the tickers it got; what is still missing raises.
-    An empty result raises whatever the policy.
-    """
-    if policy not in ("fail", "filter", "fetch"):
-        raise ConfigError(f"missing_tickers is {policy!r}; use fail, filter or fetch")
-    missing = report.missing_tickers
-    if not missing:
-        return snapshots
-    if policy == "fail":
-        raise BadInputError(report.message())
-    if policy == "fetch":
-        if fetch is None:
-            raise BadInputError(f"{report.message()}. Fetching needs the yfinance source: pip install yfinance")
-        got = set(fetch(missing))
-        still = [t for t in missing if t not in got]
-        if still:
-            names = ", ".join(still[:_EXAMPLES]) + (", ..." if len(still) > _EXAMPLES else "")
-            raise BadInputError(
-                f"{len(still)} of {len(missing)} missing tickers could not be fetched ({names}); "
-                "leave their snapshots out with --missing-tickers filter, or use another file"
-            )
-        return snapshots
-    kept = snapshots[~snapshots["ticker"].isin(missing)].reset_index(drop=True)
-    if len(kept) == 0:
-        raise BadInputError(f"no snapshot is left after leaving out the missing tickers: {report.message()}")
-    return kept

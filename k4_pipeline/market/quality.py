@@ -90,7 +90,7 @@ def _groups(refused: np.ndarray, kept: np.ndarray, say: Callable[[int], str]) ->
     if np.count_nonzero(rows) < 2:
         return []
     return [
-        f"{lost[g]} of {len(refused)} refused rows lie {say(int(g) + low)}, where {share[g]:.1%} of all rows are"
+        f"{lost[g]} of {len(refused)} refused rows lie {say(int(g + low))}, where {share[g]:.1%} of all rows are"
         for g in np.flatnonzero(hit)
     ]
 

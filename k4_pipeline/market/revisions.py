@@ -1,8 +1,8 @@
 """What a source says now about bars it sent before: every version is kept, and each change is listed.
 
 A **version table** holds one row per (ticker, date, ingested_at): what the vendor sent and when it was received. Rows
-are only ever added. `as_known` gives the history as it was known at a moment; `revision_report` lists what changed;
-`compare_history` lists the differences between two cleaned tables (of a source that keeps no versions itself).
+are only ever added. `as_known` gives the history as it was known at a moment; `compare_history` lists the
+differences between two cleaned tables.
 """
 
 from __future__ import annotations
@@ -72,11 +72,11 @@ def as_known(versions: pd.DataFrame, at: dt.datetime | None = None) -> pd.DataFr
     return ordered.drop_duplicates(KEY, keep="last").drop(columns="ingested_at").reset_index(drop=True)
 
 
-def _long(pairs: pd.DataFrame, names: Sequence[str], rtol: float) -> pd.DataFrame:
+def _long(pairs: pd.DataFrame, rtol: float) -> pd.DataFrame:
     parts = []
     for column in COMPARED:
         rows = _differs(pairs[f"{column}_old"], pairs[f"{column}_new"], rtol)
-        part = pairs.loc[rows, [*KEY, *names]].copy()
+        part = pairs.loc[rows, KEY].copy()
         part["column"] = column
         part["old"] = pairs.loc[rows, f"{column}_old"].astype("float64")
         part["new"] = pairs.loc[rows, f"{column}_new"].astype("float64")
@@ -84,24 +84,7 @@ def _long(pairs: pd.DataFrame, names: Sequence[str], rtol: float) -> pd.DataFram
     out = pd.concat(parts, ignore_index=True)
     out["column"] = out["column"].astype("str")
     out["ratio"] = out["new"] / out["old"]
-    return out.sort_values([*KEY, *names, "column"], ignore_index=True)
-
-
-def revision_report(versions: pd.DataFrame, *, rtol: float = RTOL) -> pd.DataFrame:
-    """Every change of a bar between consecutive versions.
-
-    Columns ticker, date, known_from, revised_at (UTC), column, old, new, ratio (new / old; one and the same ratio over
-    a whole history is a split or dividend adjustment).
-    """
-    ordered = versions.sort_values([*KEY, "ingested_at"], kind="stable", ignore_index=True)
-    again = ordered.duplicated(KEY, keep="first").to_numpy()
-    new = ordered[again].reset_index(drop=True)
-    old = ordered.iloc[np.flatnonzero(again) - 1].reset_index(drop=True)
-    pairs = new[KEY].copy()
-    pairs["known_from"], pairs["revised_at"] = old["ingested_at"], new["ingested_at"]
-    for column in COMPARED:
-        pairs[f"{column}_old"], pairs[f"{column}_new"] = old[column], new[column]
-    return _long(pairs, ("known_from", "revised_at"), rtol)
+    return out.sort_values([*KEY, "column"], ignore_index=True)
 
 
 def compare_history(old: pd.DataFrame, new: pd.DataFrame, *, rtol: float = RTOL) -> dict[str, pd.DataFrame]:
@@ -120,7 +103,7 @@ def compare_history(old: pd.DataFrame, new: pd.DataFrame, *, rtol: float = RTOL)
     within = (both["date"] >= first) & (both["date"] <= last)
     pairs = both[both["side"] == "both"].reset_index(drop=True)
     return {
-        "changed": _long(pairs, (), rtol),
+        "changed": _long(pairs, rtol),
         "removed": both.loc[both["side"] == "left_only", KEY].reset_index(drop=True),
         "inserted": both.loc[(both["side"] == "right_only") & within, KEY].reset_index(drop=True),
     }

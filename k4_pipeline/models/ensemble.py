@@ -125,7 +125,8 @@ class Ensemble(nn.Module):
         """What `build_ensemble` needs beside the state; JSON-able."""
         out = []
         for i, kind in enumerate(self.kinds):
-            pair = [self.members[i], *([] if self.validated_members is None else [self.validated_members[i]])]
+            validated = [] if self.validated_members is None else [self.validated_members[i]]
+            pair: list[Any] = [self.members[i], *validated]
             if kind in TABULAR_KINDS:
                 out.append({"kind": kind, "bytes": [len(m.text) for m in pair]})
             else:

@@ -111,7 +111,7 @@ def reliability(report: dict[str, Any]) -> dict[str, Any] | None:
 
 def _value_bars(x: list[Any], values: list[Any], counts: list[int]) -> dict[str, Any]:
     """Bars of realised value, green above zero and red below; the rows of each are told when it is touched."""
-    bars = {"type": "bar", "name": "realised", "x": x, "y": values, "showlegend": False}
+    bars: dict[str, Any] = {"type": "bar", "name": "realised", "x": x, "y": values, "showlegend": False}
     bars["marker"] = {"color": [GOOD if finite(v) and v >= 0 else BAD for v in values]}
     bars["text"], bars["textposition"] = [f"{n:,} rows" for n in counts], "none"
     return {**bars, "hovertemplate": "%{x}: %{y:.2f} points, %{text}<extra></extra>"}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeGuard
 
 # key in the report -> (title, format)
 METRICS: dict[str, tuple[str, str]] = {
@@ -24,7 +24,7 @@ METRICS: dict[str, tuple[str, str]] = {
 LOWER_IS_BETTER = frozenset({"log_loss", "brier", "k4_brier", "k4_calibration_error"})
 
 
-def finite(value: Any) -> bool:
+def finite(value: Any) -> TypeGuard[float]:
     """A number that is neither NaN, infinite nor absent."""
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 

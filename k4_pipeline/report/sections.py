@@ -288,7 +288,7 @@ def report_sections(report: dict[str, Any], *, linked: bool = False) -> list[Sec
             "What leakage looks like",
             [
                 "The smallest model, trained twice on a part of these rows: on the split by date with purge, as above, "
-                "and on one dealt at random, as is often done. It judges nothing here; it shows how a leak flatters.",
+                "and on one made at random, as is often done. It judges nothing here; it shows how a leak flatters.",
                 *demo,
             ],
             demo_grids,

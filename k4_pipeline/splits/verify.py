@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 
 from k4_pipeline.config import EXCLUDED, EXCLUSION_REASONS, KEYS, SPLIT_NAMES, SplitConfig
-from k4_pipeline.errors import SplitOverlapError
 from k4_pipeline.splits.boundaries import SplitBoundaries
 from k4_pipeline.splits.manifest import SplitManifest, summarise
 from k4_pipeline.splits.walk_forward import SPLIT_COLUMNS, train_weights
@@ -61,13 +60,6 @@ def verify_split(split: pd.DataFrame, manifest: SplitManifest, labeled: pd.DataF
     if labeled is not None:
         found += _differences(split, labeled)
     return found
-
-
-def assert_valid(split: pd.DataFrame, manifest: SplitManifest, labeled: pd.DataFrame | None = None) -> None:
-    """Raise `SplitOverlapError` listing every violation `verify_split` finds."""
-    found = verify_split(split, manifest, labeled)
-    if found:
-        raise SplitOverlapError(f"split of as_of {manifest.as_of} is not sound; remake it. " + "; ".join(found))
 
 
 def _add_months(day: dt.date, months: int) -> dt.date:

@@ -95,14 +95,14 @@ class AppendOnlyTable:
         entries = self.entries()
         rows = sum(self._verified(e).num_rows for e in entries)
         known = {e["file"] for e in entries}
-        strange = sorted(
+        unexpected = sorted(
             p.relative_to(self.folder).as_posix()
             for p in self.folder.glob("month=*/*.parquet")
             if p.relative_to(self.folder).as_posix() not in known and not p.name.startswith(".")
         )
-        if strange:
+        if unexpected:
             raise StaleArtifactError(
-                f"{self.folder / strange[0]} is not in {CHAIN}: left by an append that did not end, or put there by "
+                f"{self.folder / unexpected[0]} is not in {CHAIN}: left by an append that did not end, or put there by "
                 "hand; repeat that night's run, or move the file away"
             )
         return rows

@@ -115,9 +115,9 @@ def restore_optimiser(optimiser: torch.optim.Optimizer, tensors: Mapping[str, Te
         optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
         return
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
-    for number, values in state.items():
+    for position, values in state.items():
         for name, value in values.items():
-            optimiser.state[parameters[number]][name].copy_(value)
+            optimiser.state[parameters[position]][name].copy_(value)
 
 
 def generator_states(device: torch.device) -> dict[str, Tensor]:

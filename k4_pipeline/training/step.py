@@ -39,7 +39,7 @@ class TrainStep:
         self.fast = self.device.type == "cuda" and (config.compile or not recurrent)
         self.forward = torch.compile(model, dynamic=False) if self.fast and config.compile else model
         self.optimiser = build_optimiser(model, config, capturable=self.fast)
-        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.parameters: list[Tensor] = [p for p in model.parameters() if p.requires_grad]
         # Exponential average of the weights: decay rises to its limit as (1 + t) / (10 + t), t the updates so far.
         self.average = [p.detach().clone() for p in self.parameters] if config.ema_decay else []
         self.average_share = torch.zeros((), device=self.device)  # what the next update counts in the average

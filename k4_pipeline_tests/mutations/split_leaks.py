@@ -144,7 +144,7 @@ register(
     "pattern_in_two_splits",
     stage="split",
     where=ASSIGN,
-    description="snapshots of one pattern are dealt to validation and test alike",
+    description="snapshots of one pattern are assigned to validation and test alike",
     expected=_APART,
     leak=_patterns_cut,
     **_BENIGN,

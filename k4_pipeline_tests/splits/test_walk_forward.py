@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from k4_pipeline.config import EXCLUSION_REASONS, SplitConfig
 from k4_pipeline.errors import BadInputError, ConfigError
 from k4_pipeline.splits.manifest import SplitManifest
-from k4_pipeline.splits.verify import assert_valid, verify_split
+from k4_pipeline.splits.verify import verify_split
 from k4_pipeline.splits.walk_forward import SPLIT_COLUMNS, split_snapshots
 from k4_pipeline_tests.splits.tables import SMALL, labeled_table, labeled_tables, weekly_table
 
@@ -29,7 +29,7 @@ def fate(start: str, snapshot: str, end: str | None, config: SplitConfig = SMALL
     """(split, reason) of one row among the fillers."""
     table = labeled_table([*FILLERS, ("X", start, snapshot, end, None if end is None else 1)])
     split, manifest = split_snapshots(table, AS_OF, config)
-    assert_valid(split, manifest, table)
+    assert verify_split(split, manifest, table) == []
     row = split[split["ticker"] == "X"].iloc[0]
     return row["split"], row["reason"]
 
@@ -81,7 +81,7 @@ def test_a_pattern_stays_in_the_earliest_split_it_occurs_in() -> None:
         ("C", "2016-05-02", "2016-07-05", None, None),  # would be test
     ]
     split, manifest = split_snapshots(labeled_table(rows), AS_OF, SMALL)
-    assert_valid(split, manifest)
+    assert verify_split(split, manifest) == []
     assert split["split"].tolist() == [
         "train",
         "excluded",

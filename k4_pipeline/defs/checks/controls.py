@@ -8,8 +8,8 @@ from k4_pipeline.defs.checks.factory import Evidence, Proposition
 from k4_pipeline.verdict import Verdict
 
 DESCRIPTIONS = {
-    "shuffled_labels_teach_nothing": "Labels permuted within their month: the cheap model scores as any other "
-    "deal of the same labels would.",
+    "shuffled_labels_teach_nothing": "Labels permuted within their month: the cheap model scores as under "
+    "any other permutation of the same labels.",
     "labels_one_horizon_late_teach_nothing": "Labels of a race one horizon later: the cheap model knows no more than "
     "volatility and momentum of the bars up to the snapshot tell.",
     "reversed_time_teaches_nothing": "Bars in reverse order of time: the cheap model knows no more than volatility "

@@ -7,6 +7,7 @@ chance fall on the same model; listening to what is read finds it all the same.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -19,7 +20,7 @@ from k4_pipeline.config import KEYS
 from k4_pipeline.leakage.checks import feature_proofs, propositions, stage_checks
 from k4_pipeline.leakage.engine.audit import AuditContext, check
 from k4_pipeline.leakage.engine.compare import key_text
-from k4_pipeline.market.bars import to_days
+from k4_pipeline.market.bars import Bars, to_days
 from k4_pipeline.pipeline import fit as candidate
 from k4_pipeline.pipeline import stages as production
 from k4_pipeline.pipeline.stages import PipelineRun
@@ -111,6 +112,10 @@ def fitting_reads_only_rows_known_at_as_of(context: AuditContext) -> Verdict:
     return Verdict.of("fitting_reads_only_rows_known_at_as_of", len(read), findings, permitted=len(permitted))
 
 
+def _proof_holds(name: str, bars: Bars, panel: Any) -> bool:
+    return feature_proofs.prove(name, bars, panel, tickers=8, cuts=3).holds
+
+
 def _corrupted(table: pd.DataFrame, row: int, **values: Any) -> pd.DataFrame:
     out = table.copy()
     for column, value in values.items():
@@ -137,7 +142,6 @@ def stored_table_trials(full: PipelineRun) -> dict[str, Callable[[], bool]]:
     twice = AuditContext(dataclasses.replace(full, split=torn, _cache={}))
     panel = np.array(full.panel)
     panel[len(panel) // 2 :, 0] = np.nextafter(panel[len(panel) // 2 :, 0], np.float32(np.inf))
-    corrupted = SimpleNamespace(values=panel)
     return {
         "combined accepts a check that fails": lambda: stage_checks.combined("x", twice, member_check).holds,
         "combined accepts a check that does not apply": (
@@ -145,7 +149,7 @@ def stored_table_trials(full: PipelineRun) -> dict[str, Callable[[], bool]]:
         ),
         **{
             f"prove accepts another panel ({name})": (
-                lambda name=name: feature_proofs.prove(name, full.bars, corrupted, tickers=8, cuts=3).holds  # type: ignore[arg-type]
+                functools.partial(_proof_holds, name, full.bars, SimpleNamespace(values=panel))
             )
             for name in feature_proofs.WITH_CUTS - {feature_proofs.WARM_UP}
         },

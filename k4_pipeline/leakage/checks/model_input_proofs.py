@@ -18,7 +18,7 @@ from k4_pipeline.pipeline import training_windows
 from k4_pipeline.verdict import Verdict
 
 CUTS, TICKERS = 2, 16
-WINDOW_COLUMNS = ("pattern_id", "n_valid", "upper", "lower", "power", "start_price", "prior_width")
+WINDOW_COLUMNS: tuple[str, ...] = ("pattern_id", "n_valid", "upper", "lower", "power", "start_price", "prior_width")
 WINDOW_COLUMNS += ("close_at_snapshot", "mean_volume", "qualifying_bars", "outcome_class", "label_end_date")
 
 

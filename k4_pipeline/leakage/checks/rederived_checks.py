@@ -174,7 +174,7 @@ def report_again(context: AuditContext, stored: dict[str, Any], beside: pd.DataF
         audit_passed=stored.get("audit_passed"),
     )
     dates = full.bars.to_frame()["date"]
-    data = {"bars": len(full.bars), "tickers": full.bars.n_tickers}
+    data: dict[str, Any] = {"bars": len(full.bars), "tickers": full.bars.n_tickers}
     data |= {"bars_from": str(dates.min().date()), "bars_to": str(dates.max().date())}
     data["rejected_rows"] = len(full.rejects) if full.rejects is not None else 0
     return {

@@ -15,7 +15,7 @@ from k4_pipeline.verdict import Verdict
 
 
 def _drop_the_last_of_a_pattern(context: AuditContext) -> AuditContext:
-    """A snapshot removed as if the bar after it had not pleased."""
+    """A snapshot removed as if it had been left out for the bar after it."""
     made = context.full.snapshots
     last = made.groupby("pattern_id", sort=False)["snapshot_date"].idxmax().iloc[-1]
     return context.with_full(snapshots=made.drop(index=last).reset_index(drop=True))

@@ -1,6 +1,6 @@
 """The leak demo: one cheap model, trained on the honest split and on a random one, both rows side by side.
 
-A random split deals snapshots of one pattern, a few bars apart and with almost the same race ahead, to train and test
+A random split puts snapshots of one pattern, a few bars apart and with almost the same race ahead, into train and test
 alike. The model need not learn anything about the market to look good there; it recognises. Everything else is the
 same: bars, patterns, labels, model, settings, seed, and the number of rows in each member of the split.
 """
@@ -103,9 +103,9 @@ def compare_on(
 ) -> dict[str, Any]:
     """Both trainings on one path (up to the sequences, or split already), as a JSON-able dict."""
     honest = path if path.split is not None else production.split_at(path, as_of)
-    dealt = dataclasses.replace(honest, split=random_split(honest, seed), _cache={})
+    shuffled = dataclasses.replace(honest, split=random_split(honest, seed), _cache={})
     results = {}
-    for name, split in (("honest", honest), ("random", dealt)):
+    for name, split in (("honest", honest), ("random", shuffled)):
         results[name] = _trained(split)
         done()
     rows = [
@@ -128,12 +128,12 @@ def in_words(markets: list[dict[str, Any]]) -> str:
     """What the tables of some markets show, in sentences."""
     parts = []
     for market in markets:
-        honest, dealt = (market["rows"][0][name]["value"] for name in ("honest", "random"))
+        honest, shuffled = (market["rows"][0][name]["value"] for name in ("honest", "random"))
         where = f"On {market['market']}"
-        if np.isfinite(honest) and np.isfinite(dealt):
-            gap = f"({dealt - honest:+.3f})"
+        if np.isfinite(honest) and np.isfinite(shuffled):
+            gap = f"({shuffled - honest:+.3f})"
             parts.append(
-                f"{where} the random split reports a K4 AUC of {dealt:.3f}, the honest one {honest:.3f} {gap}."
+                f"{where} the random split reports a K4 AUC of {shuffled:.3f}, the honest one {honest:.3f} {gap}."
             )
         else:
             parts.append(f"{where} a test span holds no K4 row, so that the K4 AUC cannot be compared.")

@@ -78,7 +78,7 @@ def corrupt_snapshot(context: AuditContext) -> AuditContext:
 
 
 def drop_snapshot(context: AuditContext) -> AuditContext:
-    """A snapshot removed, as if its later bars had not pleased."""
+    """A snapshot removed, as if it had been left out for what followed."""
     made = context.full.snapshots.drop(index=context.full.snapshots.index[_early_row(context)])
     return context.with_full(snapshots=made.reset_index(drop=True))
 

@@ -150,7 +150,8 @@ def run_isolated(
     """
     registry = load_checks()
     wanted = list(registry) if names is None else list(names)
-    report, todo, running = AuditReport([], {}), list(reversed(wanted)), []
+    report, todo = AuditReport([], {}), list(reversed(wanted))
+    running: list[_Child] = []
     context = source.context
     if source.store:
         try:

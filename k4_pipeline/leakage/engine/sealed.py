@@ -19,6 +19,7 @@ import numba
 import numpy as np
 
 import k4_pipeline
+from k4_pipeline._numba import cache_dir
 from k4_pipeline.leakage.engine.landlock import reads_only
 from k4_pipeline.market.bars import Bars
 
@@ -41,7 +42,7 @@ class _Seal:
 def _allowed() -> tuple[str, ...]:
     roots = {sys.prefix, sys.base_prefix, *(sysconfig.get_paths().values()), str(Path(k4_pipeline.__file__).parent)}
     roots |= {str(Path(p).resolve()) for p in roots} | {
-        str(numba.config.CACHE_DIR),
+        str(cache_dir()),
         "/proc",
         "/sys",
         "/dev",
@@ -61,7 +62,7 @@ def _hook(event: str, arguments: tuple[Any, ...]) -> None:
         if not isinstance(path, (str, bytes, os.PathLike)):
             return
         text = os.path.abspath(os.fsdecode(path))  # noqa: PTH100  (no look at the disk, ".." resolved)
-        cached = text.startswith(str(numba.config.CACHE_DIR))
+        cached = text.startswith(str(cache_dir()))
         # Installed packages read files of their own when they are first used; this one has no reason to.
         kept_by_us = text.startswith(_OURS) and text.endswith(_DATA)
         inside = text.startswith(_allowed()) and (cached or not kept_by_us)

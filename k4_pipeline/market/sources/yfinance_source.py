@@ -2,7 +2,7 @@
 
 Per ticker the newest stored date decides what is asked for: from a few days before it (the overlap) to now. When the
 overlap has other prices than what is stored, Yahoo has re-adjusted the history (a split, usually) and the ticker is
-fetched anew from its start; old and new versions are both kept with the moment they were received
+fetched again from its start; old and new versions are both kept with the moment they were received
 (market/revisions.py). Nothing is adjusted or repaired here: `auto_adjust` and `repair` are off.
 
 A bar whose session has not closed yet is not stored, so today's partial bar never becomes history. Requests are spaced
@@ -136,7 +136,7 @@ class _Fetcher:
         assert known is not None
         since = known["date"].max() - pd.Timedelta(days=self.settings.overlap_days)
         sent = self.ask(ticker, f"{since:%Y-%m-%d}")
-        # Corrected volumes of the last days are ordinary; other prices mean that the whole history was adjusted anew.
+        # Corrected volumes of the last days are ordinary; other prices mean that the whole history was adjusted again.
         if len(sent) and changed_rows(known, sent, columns=PRICE_COLUMNS)["is_revision"].any():
             sent = self.ask(ticker, start)
         self.store.add(ticker, sent, **{**record, "requested_from": min(start, state["requested_from"])})

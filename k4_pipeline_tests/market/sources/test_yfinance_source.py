@@ -16,7 +16,7 @@ from k4_pipeline.errors import BadInputError
 from k4_pipeline.market.bars import to_dates
 from k4_pipeline.market.calendar import sessions
 from k4_pipeline.market.cleaning import clean_bars
-from k4_pipeline.market.revisions import as_known, revision_report
+from k4_pipeline.market.revisions import as_known, compare_history
 from k4_pipeline.market.sources import read_bars
 from k4_pipeline.market.sources.raw_store import RawStore
 from k4_pipeline.market.sources.yfinance_source import (
@@ -99,7 +99,7 @@ def test_a_later_fetch_asks_only_for_what_is_missing(tmp_path):
     assert client.requests == [("AAPL", "2015-01-01"), ("AAPL", "2015-06-02")]
     assert raw.frame["date"].max() == pd.Timestamp("2015-06-15")
     assert len(raw.frame) == len(_answer("2015-06-15"))
-    assert len(revision_report(RawStore(tmp_path).versions("AAPL"))) == 0
+    assert len(RawStore(tmp_path).versions("AAPL")) == len(raw.frame)
 
 
 def test_nothing_is_asked_when_the_last_closed_session_is_stored(tmp_path):
@@ -144,7 +144,7 @@ def test_a_readjusted_history_is_fetched_anew_and_both_versions_are_kept(tmp_pat
     versions = RawStore(tmp_path).versions("AAPL")
     n = len(_answer("2015-06-12"))
     assert len(versions) == 2 * n + 1
-    report = revision_report(versions)
+    report = compare_history(as_known(versions, FRIDAY_EVENING), as_known(versions))["changed"]
     assert set(report["column"]) == {"open", "high", "low", "close"}
     np.testing.assert_allclose(report["ratio"], 0.5)
     first = as_known(versions, FRIDAY_EVENING)
@@ -160,7 +160,8 @@ def test_a_corrected_volume_is_recorded_without_fetching_everything(tmp_path):
     raw = _fetch(client, tmp_path, now=TUESDAY_NOON)
     assert len(client.requests) == 2
     assert raw.frame["volume"].iloc[-2] == corrected["Volume"].iloc[-2]
-    report = revision_report(RawStore(tmp_path).versions("AAPL"))
+    versions = RawStore(tmp_path).versions("AAPL")
+    report = compare_history(as_known(versions, FRIDAY_EVENING), as_known(versions))["changed"]
     assert report[["column", "new"]].values.tolist() == [["volume", float(corrected["Volume"].iloc[-2])]]
 
 
