@@ -1,15 +1,13 @@
-"""Proof that a stored split keeps its promises, recomputed from its rows rather than read from its manifest.
+"""Proof that a stored split is complete and explained, recomputed from its rows rather than read from its manifest.
 
-Month arithmetic and comparisons are written here a second time on purpose: only the as-of date and the settings are
-taken from the manifest. What this does not catch: labels or label ends that were wrong before the split was made
-(pass `labeled` to compare with the stored table; leakage/ recomputes labels from bars), and near-duplicate tickers
-under different names.
+Rows left out can select outcomes as well as rows taken in: every exclusion needs a reason that holds. Who is a member,
+with purge and embargo, is decided a second time in leakage/oracles/membership.py; the check `purge_holds` compares.
+What this does not catch: labels that were wrong before the split was made (pass `labeled` to compare with the stored
+table; leakage/ recomputes labels from bars), and near-duplicate tickers under different names.
 """
 
 from __future__ import annotations
 
-import calendar
-import datetime as dt
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -17,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from k4_pipeline.config import EXCLUDED, EXCLUSION_REASONS, KEYS, SPLIT_NAMES, SplitConfig
-from k4_pipeline.splits.boundaries import SplitBoundaries
+from k4_pipeline.splits.boundaries import SplitBoundaries, day_numbers, iso, known_label_end
 from k4_pipeline.splits.manifest import SplitManifest, summarise
 from k4_pipeline.splits.walk_forward import SPLIT_COLUMNS, train_weights
 
@@ -36,8 +34,7 @@ def verify_split(split: pd.DataFrame, manifest: SplitManifest, labeled: pd.DataF
         return ["the split has no rows: there is no evidence that it is sound"]
     split = split.reset_index(drop=True)
     config = manifest.split_config()
-    t = dt.date.fromisoformat(manifest.as_of)
-    v = _add_months(t, -config.validation_months)
+    bounds = SplitBoundaries.of(manifest.as_of, config)
     found: list[str] = []
 
     def expect_none(bad: Mask, sentence: str) -> None:
@@ -51,24 +48,12 @@ def verify_split(split: pd.DataFrame, manifest: SplitManifest, labeled: pd.DataF
             )
 
     _check_rows(split, expect_none)
-    _check_spans(split, config, t, v, expect_none)
-    _check_reasons(split, config, t, v, expect_none)
-    found += _patterns_in_two_splits(split)
-    found += _window_overlaps(split)
+    _check_reasons(split, bounds, expect_none)
     found += _weight_problems(split, config)
-    found += _manifest_problems(split, manifest, config, t, v)
+    found += _manifest_problems(split, manifest, config, bounds)
     if labeled is not None:
         found += _differences(split, labeled)
     return found
-
-
-def _add_months(day: dt.date, months: int) -> dt.date:
-    year, month = divmod(day.year * 12 + day.month - 1 + months, 12)
-    return dt.date(year, month + 1, min(day.day, calendar.monthrange(year, month + 1)[1]))
-
-
-def _unlabelled(split: pd.DataFrame) -> Mask:
-    return split["outcome_class"].isna() | split["label_end_date"].isna()
 
 
 def _check_rows(split: pd.DataFrame, expect_none: Callable[[Mask, str], None]) -> None:
@@ -81,90 +66,29 @@ def _check_rows(split: pd.DataFrame, expect_none: Callable[[Mask, str], None]) -
     expect_none(split["snapshot_date"] < split["start_date"], "a snapshot lies before the start of its pattern")
 
 
-def _check_spans(
-    split: pd.DataFrame, config: SplitConfig, t: dt.date, v: dt.date, expect_none: Callable[[Mask, str], None]
-) -> None:
-    as_of, validation = pd.Timestamp(t), pd.Timestamp(v)
-    embargo = validation - pd.Timedelta(days=config.embargo_days)
-    end, snapshot = split["label_end_date"], split["snapshot_date"]
-    train, val, test = (split["split"] == name for name in SPLIT_NAMES)
-    unlabelled = _unlabelled(split)
-    expect_none(train & unlabelled, "train holds a row without a label")
-    expect_none(train & (end >= validation), "purge: a train label is not known before validation begins")
-    expect_none(train & (end >= embargo) & (end < validation), "a train label ends inside the embargo")
-    expect_none(train & (snapshot >= validation), "train holds a snapshot of the validation span or later")
-    if config.train_years:
-        oldest = pd.Timestamp(_add_months(v, -12 * config.train_years))
-        expect_none(train & (snapshot < oldest), "train holds a snapshot older than train_years")
-    expect_none(val & unlabelled, "validation holds a row without a label")
-    expect_none(val & (end >= as_of), "purge: a validation label is not known before the as-of date")
-    expect_none(val & (snapshot >= as_of), "validation holds a snapshot of the as-of date or later")
-    expect_none(val & (snapshot < validation), "validation holds a snapshot before its span")
-    expect_none(test & (snapshot < as_of), "test holds a snapshot before the as-of date")
-    test_end = pd.Timestamp(_add_months(t, config.test_months))
-    expect_none(test & (snapshot >= test_end), "test holds a snapshot after its span")
-
-
-def _check_reasons(
-    split: pd.DataFrame, config: SplitConfig, t: dt.date, v: dt.date, expect_none: Callable[[Mask, str], None]
-) -> None:
-    """Leaving rows out can select outcomes too: every exclusion must have a reason that holds."""
-    as_of, validation = pd.Timestamp(t), pd.Timestamp(v)
-    embargo = validation - pd.Timedelta(days=config.embargo_days)
-    end, snapshot, reason = split["label_end_date"], split["snapshot_date"], split["reason"]
+def _check_reasons(split: pd.DataFrame, bounds: SplitBoundaries, expect_none: Callable[[Mask, str], None]) -> None:
+    end = pd.Series(known_label_end(split), index=split.index)
+    snapshot = pd.Series(day_numbers(split["snapshot_date"]), index=split.index)
+    reason = split["reason"]
     out = split["split"] == EXCLUDED
-    unlabelled = _unlabelled(split)
-    early, middle = snapshot < validation, (snapshot >= validation) & (snapshot < as_of)
-    too_old = pd.Series(False, index=split.index)
-    if config.train_years:
-        too_old = early & (snapshot < pd.Timestamp(_add_months(v, -12 * config.train_years)))
+    early = snapshot < bounds.validation_start
+    middle = ~early & (snapshot < bounds.as_of)
+    too_old = early & (snapshot < (-np.inf if bounds.train_start is None else bounds.train_start))
     rank = split["split"].map({name: i for i, name in enumerate(SPLIT_NAMES)})
     home = rank.groupby(split["pattern_id"]).transform("min")  # earliest split the pattern really occurs in
     own = pd.Series(np.select([early, middle], [0, 1], 2), index=split.index)
-    test_end = pd.Timestamp(_add_months(t, config.test_months))
     holds = {
-        "label_not_known_before_validation": early & ~too_old & (unlabelled | (end >= validation)),
-        "embargo": early & ~too_old & ~unlabelled & (end >= embargo) & (end < validation),
+        "label_not_known_before_validation": early & ~too_old & (end >= bounds.validation_start),
+        "embargo": early & ~too_old & (end >= bounds.train_end) & (end < bounds.validation_start),
         "before_train_span": too_old,
-        "label_not_known_at_as_of": middle & (unlabelled | (end >= as_of)),
+        "label_not_known_at_as_of": middle & (end >= bounds.as_of),
         "pattern_in_earlier_split": home < own,
-        "after_test": snapshot >= test_end,
+        "after_test": snapshot >= bounds.test_end,
     }
     expect_none(out & ~reason.isin(EXCLUSION_REASONS), "an excluded row has no known reason")
     expect_none(~out & (reason != ""), "a member has a reason for exclusion")
     for name, condition in holds.items():
         expect_none(out & (reason == name) & ~condition, f"a row is excluded as {name} without cause")
-
-
-def _patterns_in_two_splits(split: pd.DataFrame) -> list[str]:
-    members = split[split["split"] != EXCLUDED]
-    found = []
-    for key in (["pattern_id"], ["ticker", "start_date"]):
-        n_splits = members.groupby(key, sort=True)["split"].nunique()
-        several = n_splits[n_splits > 1]
-        if len(several):
-            found.append(
-                f"a pattern lies in two splits by {', '.join(key)}: {len(several)} patterns, "
-                f"first {several.index[0]} in {several.iloc[0]} splits"
-            )
-    return found
-
-
-def _window_overlaps(split: pd.DataFrame) -> list[str]:
-    """Per ticker: every label window of an earlier split must end before the first snapshot of a later split."""
-    found = []
-    for earlier, later in (("train", "validation"), ("train", "test"), ("validation", "test")):
-        ends = split[split["split"] == earlier].groupby("ticker")["label_end_date"].max()
-        starts = split[split["split"] == later].groupby("ticker")["snapshot_date"].min()
-        both = pd.concat([ends.rename("end"), starts.rename("start")], axis=1, join="inner")
-        bad = both[both["end"] >= both["start"]]
-        if len(bad):
-            row = bad.iloc[0]
-            found.append(
-                f"label windows of {earlier} reach into {later} of the same ticker: {len(bad)} tickers, first "
-                f"{bad.index[0]} with label end {row['end'].date()} and snapshot {row['start'].date()}"
-            )
-    return found
 
 
 def _weight_problems(split: pd.DataFrame, config: SplitConfig) -> list[str]:
@@ -185,13 +109,13 @@ def _weight_problems(split: pd.DataFrame, config: SplitConfig) -> list[str]:
 
 
 def _manifest_problems(
-    split: pd.DataFrame, manifest: SplitManifest, config: SplitConfig, t: dt.date, v: dt.date
+    split: pd.DataFrame, manifest: SplitManifest, config: SplitConfig, bounds: SplitBoundaries
 ) -> list[str]:
     found = []
     expected = {
-        "validation_start": v.isoformat(),
-        "train_end": (v - dt.timedelta(days=config.embargo_days)).isoformat(),
-        "test_end": _add_months(t, config.test_months).isoformat(),
+        "validation_start": iso(bounds.validation_start),
+        "train_end": iso(bounds.train_end),
+        "test_end": iso(bounds.test_end),
     }
     for name, value in expected.items():
         if getattr(manifest, name) != value:
@@ -200,7 +124,7 @@ def _manifest_problems(
         n = int((split["split"] == name).sum())
         if n < least:
             found.append(f"{name} has {n} rows; at least {least} are needed")
-    again = summarise(split, SplitBoundaries.of(manifest.as_of, config), config, [])
+    again = summarise(split, bounds, config, [])
     for name in ("rows", "excluded", "classes", "fit_fingerprint", "fingerprint"):
         if getattr(again, name) != getattr(manifest, name):
             found.append(f"the manifest's {name} is not that of the rows: the split was changed after it was made")

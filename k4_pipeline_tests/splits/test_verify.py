@@ -1,4 +1,4 @@
-"""Every kind of damage to a sound split must be found; the undamaged twin must pass."""
+"""Every kind of damage to a sound split must be found; the undamaged one must pass."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from k4_pipeline.config import SplitConfig
+from k4_pipeline.leakage.checks.propositions import no_pattern_in_two_splits, purge_holds
 from k4_pipeline.splits.boundaries import SplitBoundaries
 from k4_pipeline.splits.manifest import SplitManifest, summarise
 from k4_pipeline.splits.verify import verify_split
@@ -143,15 +144,15 @@ def misname_a_split(split: pd.DataFrame, rng: np.random.Generator) -> pd.DataFra
 
 NOT_BEFORE_V, NOT_AT_T = "label_not_known_before_validation", "label_not_known_at_as_of"
 DAMAGES: dict[str, tuple[Damage, str]] = {
-    "purge of zero into train": (move("excluded", NOT_BEFORE_V, "train"), "purge: a train label"),
-    "embargo dropped": (move("excluded", "embargo", "train"), "inside the embargo"),
-    "purge of zero into validation": (move("excluded", NOT_AT_T, "validation"), "purge: a validation label"),
-    "validation row trained on": (move("validation", "", "train"), "train holds a snapshot of the validation span"),
-    "test row trained on": (move("test", "", "train"), "train holds a snapshot of the validation span"),
-    "test row validated on": (move("test", "", "validation"), "validation holds a snapshot of the as-of date"),
-    "train row validated on": (move("train", "", "validation"), "validation holds a snapshot before its span"),
-    "train row tested on": (move("train", "", "test"), "test holds a snapshot before the as-of date"),
-    "row after the test span": (move("excluded", "after_test", "test"), "test holds a snapshot after its span"),
+    "purge of zero into train": (move("excluded", NOT_BEFORE_V, "train"), "split=train"),
+    "embargo dropped": (move("excluded", "embargo", "train"), "split=train"),
+    "purge of zero into validation": (move("excluded", NOT_AT_T, "validation"), "split=validation"),
+    "validation row trained on": (move("validation", "", "train"), "split=train"),
+    "test row trained on": (move("test", "", "train"), "split=train"),
+    "test row validated on": (move("test", "", "validation"), "split=validation"),
+    "train row validated on": (move("train", "", "validation"), "split=validation"),
+    "train row tested on": (move("train", "", "test"), "split=test"),
+    "row after the test span": (move("excluded", "after_test", "test"), "split=test"),
     "train row left out as embargo": (leave_out("train", "embargo"), "excluded as embargo without cause"),
     "train row left out as purged": (leave_out("train", NOT_BEFORE_V), f"excluded as {NOT_BEFORE_V} without cause"),
     "validation row left out": (leave_out("validation", NOT_AT_T), f"excluded as {NOT_AT_T} without cause"),
@@ -162,20 +163,23 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     ),
     "row left out for no known reason": (leave_out("train", "outlier"), "has no known reason"),
     "duplicated row": (duplicate_a_row, "a row is duplicated"),
-    "row in two splits": (copy_a_train_row_to_validation, "a pattern lies in two splits"),
-    "train row without class": (forget_a_train_label, "train holds a row without a label"),
-    "validation row without label end": (forget_a_validation_label_end, "validation holds a row without a label"),
-    "train label ends in validation": (end_a_train_label_late, "purge: a train label"),
-    "train label ends in the embargo": (end_a_train_label_in_the_embargo, "inside the embargo"),
-    "validation label ends at as-of": (end_a_validation_label_on_the_as_of_date, "purge: a validation label"),
+    "row in two splits": (copy_a_train_row_to_validation, "lies in 2 splits"),
+    "train row without class": (forget_a_train_label, "split=train"),
+    "validation row without label end": (forget_a_validation_label_end, "split=validation"),
+    "train label ends in validation": (end_a_train_label_late, "split=train"),
+    "train label ends in the embargo": (end_a_train_label_in_the_embargo, "split=train"),
+    "validation label ends at as-of": (end_a_validation_label_on_the_as_of_date, "split=validation"),
     "label ends at its snapshot": (end_a_label_at_its_snapshot, "ends on or before its snapshot"),
-    "pattern shared": (share_a_pattern, "a pattern lies in two splits by pattern_id"),
-    "pattern shared under another name": (share_a_pattern_under_another_name, "two splits by ticker, start_date"),
+    "pattern shared": (share_a_pattern, "lies in 2 splits"),
+    "pattern shared under another name": (
+        share_a_pattern_under_another_name,
+        "pattern_id is not its ticker and start date",
+    ),
     "weight changed": (change_a_weight, "weights differ from the label overlap"),
     "weight not finite": (weigh_a_row_with_nan, "not a positive finite number"),
-    "random rows": (split_by_random_rows, "label windows of train reach into test of the same ticker"),
-    "random patterns": (split_by_pattern, "label windows of train reach into test of the same ticker"),
-    "by ticker": (split_by_ticker, "train holds a snapshot of the validation span"),
+    "random rows": (split_by_random_rows, "split=train"),
+    "random patterns": (split_by_pattern, "split=train"),
+    "by ticker": (split_by_ticker, "split=train"),
     "unknown split name": (misname_a_split, "unknown split name"),
 }
 
@@ -183,6 +187,8 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
 def test_the_undamaged_split_has_no_violation() -> None:
     assert verify_split(SPLIT, MANIFEST, TABLE) == []
     assert verify_split(SPLIT, MANIFEST) == []
+    assert no_pattern_in_two_splits(SPLIT).holds
+    assert purge_holds(SPLIT, {"as_of": AS_OF}, CONFIG).holds
 
 
 @pytest.mark.parametrize("name", DAMAGES)
@@ -191,7 +197,8 @@ def test_the_undamaged_split_has_no_violation() -> None:
 def test_damage_is_found_even_when_the_manifest_was_made_to_fit(name: str, seed: int) -> None:
     damage, sentence = DAMAGES[name]
     split = damage(SPLIT.copy(), np.random.default_rng(seed))
-    found = verify_split(split, resealed(split))
+    found = verify_split(split, resealed(split)) + list(no_pattern_in_two_splits(split).findings)
+    found += purge_holds(split, {"as_of": AS_OF}, CONFIG).findings
     assert any(sentence in line for line in found), found
 
 

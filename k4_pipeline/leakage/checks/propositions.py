@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from k4_pipeline.config import KEYS, N_CLASSES, SEQUENCE_BARS, LabelConfig, ScalerConfig, SplitConfig
+from k4_pipeline.config import EXCLUDED, KEYS, N_CLASSES, SEQUENCE_BARS, LabelConfig, ScalerConfig, SplitConfig
 from k4_pipeline.features.panel import FeaturePanel
+from k4_pipeline.leakage.oracles.membership import months_before, oracle_membership
 from k4_pipeline.market.bars import Bars, to_day, to_days
 from k4_pipeline.patterns.labels import label_snapshots
 from k4_pipeline.verdict import Verdict
@@ -114,29 +115,25 @@ def every_label_window_starts_after_its_snapshot(
 
 
 def purge_holds(split: pd.DataFrame, manifest: dict[str, Any], config: SplitConfig) -> Verdict:
-    """Recomputed from dates: train labels end before validation minus the embargo, validation labels before as_of."""
-    as_of = pd.Timestamp(manifest["as_of"])
-    validation_start = as_of - pd.DateOffset(months=config.validation_months)
-    train_limit = validation_start - pd.Timedelta(days=config.embargo_days)
-    part, end, snapshot = split["split"], split["label_end_date"], split["snapshot_date"]
-    bad = (
-        ((part == "train") & ~(end < train_limit))
-        | ((part == "validation") & ~((end < as_of) & (snapshot >= validation_start) & (snapshot < as_of)))
-        | ((part == "test") & ~(snapshot >= as_of))
-    )
-    cases = int((part != "excluded").sum())
-    margin = {
-        "train_margin_days": int((train_limit - end[part == "train"].max()).days) if (part == "train").any() else None,
-        "validation_margin_days": int((as_of - end[part == "validation"].max()).days)
-        if (part == "validation").any()
-        else None,
+    """Every member belongs where the dates put it: spans, purge and embargo by a second implementation.
+
+    Train labels end before validation minus the embargo, validation labels before as_of; the margins are in days.
+    """
+    as_of = dt.date.fromisoformat(manifest["as_of"])
+    part, end = split["split"].to_numpy(dtype=object), split["label_end_date"]
+    bad = (part != EXCLUDED) & (part != np.array(oracle_membership(split, as_of, config), dtype=object))
+    limit = months_before(as_of, config.validation_months) - dt.timedelta(days=config.embargo_days)
+    margins = {
+        f"{name}_margin_days": (pd.Timestamp(bound) - end[part == name].max()).days if (part == name).any() else None
+        for name, bound in (("train", limit), ("validation", as_of))
     }
-    return Verdict.of("purge_holds", cases, _rows(split, bad, [*KEYS, "split", "label_end_date"]), **margin)
+    findings = _rows(split, bad, [*KEYS, "split", "label_end_date"])
+    return Verdict.of("purge_holds", int((part != EXCLUDED).sum()), findings, **margins)
 
 
 def no_pattern_in_two_splits(split: pd.DataFrame) -> Verdict:
     """Every pattern_id, and every row, belongs to at most one of train, validation and test."""
-    member = split[split["split"] != "excluded"]
+    member = split[split["split"] != EXCLUDED]
     per_pattern = member.groupby("pattern_id")["split"].nunique()
     findings = [f"pattern {p} lies in {n} splits" for p, n in per_pattern[per_pattern > 1].items()]
     twice = split.duplicated(KEYS, keep=False)
