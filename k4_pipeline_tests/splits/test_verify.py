@@ -177,9 +177,9 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
     ),
     "weight changed": (change_a_weight, "weights differ from the label overlap"),
     "weight not finite": (weigh_a_row_with_nan, "not a positive finite number"),
-    "random rows": (split_by_random_rows, "split=train"),
-    "random patterns": (split_by_pattern, "split=train"),
-    "by ticker": (split_by_ticker, "split=train"),
+    "random rows": (split_by_random_rows, "label_end_date="),
+    "random patterns": (split_by_pattern, "label_end_date="),
+    "by ticker": (split_by_ticker, "label_end_date="),
     "unknown split name": (misname_a_split, "unknown split name"),
 }
 
