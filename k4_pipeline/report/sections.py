@@ -218,7 +218,7 @@ def top_signal_cards(report: dict[str, Any]) -> list[dict[str, Any]]:
             f"EV {number(row['ev'], '{:+.2f}')}; buy above {number(row['chart']['power'], '{:.4g}')}, stop "
             f"{number(row['chart']['stop'], '{:.4g}')}. What followed: {outcome}."
         )
-        reasons = "; ".join(r["in_words"] if isinstance(r, dict) else r for r in row.get("reasons") or [])
+        reasons = "; ".join(r["in_words"] for r in row.get("reasons") or [])
         figure = figures.candles(row["chart"], "")
         cards.append(
             {"title": f"{row['ticker']}, {row['snapshot_date']}", "line": line, "figure": figure, "reasons": reasons}

@@ -126,7 +126,7 @@ def test_no_value_reaches_the_page_as_markup(report):
         "versions": {EVIL: EVIL},
         "code": {EVIL: EVIL},
         "leak_demo": {"left_out": EVIL},
-        "top_signals": [{**card, "reasons": [EVIL]}],
+        "top_signals": [{**card, "reasons": [{"in_words": EVIL}]}],
         "trading": {"left_out": EVIL},
         "classes": [{**row, "split": EVIL} for row in report["classes"]],
         "model": {**report["model"], EVIL: EVIL},

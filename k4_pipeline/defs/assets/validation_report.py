@@ -1,7 +1,8 @@
 """`validation_report`: metrics and integrity tests of one as-of date, rendered as HTML, Markdown and JSON."""
 
+import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dagster as dg
 import pandas as pd
@@ -14,6 +15,9 @@ from k4_pipeline.defs.staging import AssetRun, produce
 from k4_pipeline.defs.verdicts import stored_verdicts
 from k4_pipeline.storage import atomic_write_bytes
 from k4_pipeline.storage.code_version import described
+
+if TYPE_CHECKING:
+    from k4_pipeline.pipeline.tables import Stored
 
 INPUTS = (
     "predictions",
@@ -39,6 +43,7 @@ def validation_report(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.M
     from k4_pipeline.evaluation import value
     from k4_pipeline.evaluation.validation import build_validation, score_labelled
     from k4_pipeline.leakage.engine.audit_stamp import audited, proofs_in_words, read_stamp
+    from k4_pipeline.pipeline.report_reasons import with_reasons
     from k4_pipeline.report.render import render_report, share_plotly, with_proofs
     from k4_pipeline.report.summary import headline
     from k4_pipeline.report.text import render_markdown
@@ -72,6 +77,12 @@ def validation_report(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.M
                 value.test_rows(**tables), work.bars(), work.config, progress=work.progress("trading the lists")
             ),
         )
+        report["top_signals"] = with_reasons(
+            report["top_signals"],
+            work.inputs["trained_model"].dir,
+            stored_tables(work),
+            work.progress("finding reasons"),
+        )
         work.write_table("scored", score_labelled(**tables))
         files = render_report(report, work.dir)
         share_plotly(folder.parent)
@@ -103,14 +114,10 @@ def baselines_of(work: AssetRun) -> pd.DataFrame:
     """What every baseline, and on a simulated market the truth, says of the test rows."""
     from k4_pipeline.leakage.engine.artifacts import recorded_config
     from k4_pipeline.pipeline.baselines import baseline_table
-    from k4_pipeline.pipeline.tables import Stored
-    from k4_pipeline.sequences.assemble import SequenceIndex
     from k4_pipeline.sequences.standardisation import Scaler
 
-    sequences, panel = work.table("sequences"), work.panel()
-    index = SequenceIndex.from_frame(sequences, panel.close)
     return baseline_table(
-        Stored(work.table("dataset_split"), sequences, panel.values, index),
+        dataclasses.replace(stored_tables(work), context=None),
         Scaler.from_json(work.inputs["dataset_split"].path("scaler.json").read_text()),
         recorded_config(work.config, work.inputs),
         work.bars(),
@@ -118,6 +125,16 @@ def baselines_of(work: AssetRun) -> pd.DataFrame:
         context=work.bar_context(),
         progress=work.progress("fitting the baselines"),
     )
+
+
+def stored_tables(work: AssetRun) -> "Stored":
+    """What a fit reads, from the inputs of the report."""
+    from k4_pipeline.pipeline.tables import Stored
+    from k4_pipeline.sequences.assemble import SequenceIndex
+
+    sequences, panel = work.table("sequences"), work.panel()
+    index = SequenceIndex.from_frame(sequences, panel.close)
+    return Stored(work.table("dataset_split"), sequences, panel.values, index, work.bar_context())
 
 
 def leak_demo(work: AssetRun, folder: Path) -> dict[str, Any]:
