@@ -189,6 +189,9 @@ def test_the_page_of_the_report_leads_to_the_report_and_that_to_the_model_card(p
     page.get_by_role("link", name="model card").click()
     assert page.url == f"{url}/k4/reports/model-card.html"
     assert "2013" in page.inner_text("body")
+    page.goto(f"{url}/k4/reports/monitor/monitor.html")
+    assert page.locator("h1").inner_text() == "What was said, and what came"
+    assert page.evaluate(MEASURE)["page"] == 0
 
 
 def test_a_check_that_did_not_pass_says_why_what_to_do_and_where_it_is_explained(page, url, settings, materialized):

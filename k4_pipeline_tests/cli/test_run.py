@@ -207,6 +207,7 @@ def test_the_report_is_found_and_rendered_again(home, result):
     assert Path(result["report"]).is_file()
     content = json.loads(k4(home, "report", "--json", "--render").stdout)
     assert content["as_of"] == result["as_of"]
+    assert all(row["reasons"] for row in content["top_signals"])
 
 
 def test_the_same_settings_give_the_same_fingerprints(home, tmp_path):
