@@ -166,7 +166,7 @@ def tonight(settings: Any, store: Any) -> dict[str, Any]:
     from k4_pipeline.pipeline.stored_bars import night_bars_of
 
     ref, daily = store.current("signals"), store.current("daily_bars")
-    signals, ledger = load_table(ref), load_json(store.current("prediction_ledger"), "ledger.json")
+    signals, ledger = load_table(ref), dict(store.current("prediction_ledger").meta)
     added, drift = night_bars_of(store, daily), store.current("drift").meta
     column = "tier" if "tier" in signals else "signal"
     return {

@@ -27,6 +27,7 @@ def prediction_ledger(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.M
         ledger = open_ledger(work.settings.home)
         record_night(open_inputs(work.settings.home), inputs)
         night = record_night(ledger, given)
-        work.write_json("ledger.json", night)
+        # A run that was killed after its append adds nothing when it is done again: not what was added is hashed.
+        work.write_json("ledger.json", {name: value for name, value in night.items() if name != "added"})
         work.meta = night
     return dg.MaterializeResult(metadata={**night, "folder": str(ledger.folder), **version_metadata(work.ref)})
