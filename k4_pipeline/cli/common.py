@@ -137,6 +137,14 @@ def require_path(source: str | None, given: str | Path | None) -> None:
     )
 
 
+def require_device(name: str) -> None:
+    """A `ConfigError` when a CUDA device is asked for and none is seen; before anything is read."""
+    if name.startswith("cuda"):
+        from k4_pipeline.training.seeding import resolve_device
+
+        resolve_device(name)
+
+
 def settings_for(home: Path | None) -> Settings:
     """Stored settings and environment, below `home`; says on standard error what an older version's hold too much."""
     settings = load_settings(home)

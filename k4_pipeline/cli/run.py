@@ -18,6 +18,7 @@ from k4_pipeline.cli.common import (
     out_console,
     print_json,
     require_date,
+    require_device,
     require_path,
     say_dropped,
     source_named,
@@ -180,6 +181,7 @@ def resolve(
     base = load_settings(home, stored=again)
     say_dropped(base)
     config = apply_assignments(apply_options(base.config, given), assignments)
+    require_device(config.training.device)
     if config.source.source in FILE_SOURCES and not config.source.path:
         raise ConfigError(f"--source {config.source.source} needs --path: the {config.source.source} to read")
     settings = kept = dataclasses.replace(base, config=config)

@@ -8,7 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
-from k4_pipeline.cli.common import DebugOption, HomeOption, JsonOption, err_console, explained, out_console, print_json
+from k4_pipeline.cli.common import (
+    DebugOption,
+    HomeOption,
+    JsonOption,
+    err_console,
+    explained,
+    out_console,
+    print_json,
+    require_device,
+)
 from k4_pipeline.errors import ConfigError
 from k4_pipeline.options import apply_assignments, apply_options
 from k4_pipeline.settings import load_settings
@@ -70,6 +79,7 @@ def tune(
     day = as_of_dates(as_of, as_of, 1)[0]
     base = load_settings(home, stored=False)
     config = apply_assignments(apply_options(base.config, given), set_ or [])
+    require_device(config.training.device)
     journal = base.home / "tune" / "trials.journal"
     began = time.monotonic()
     with TerminalProgress(err_console(), quiet=quiet) as progress:

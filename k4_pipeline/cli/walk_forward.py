@@ -18,6 +18,7 @@ from k4_pipeline.cli.common import (
     explained,
     out_console,
     print_json,
+    require_device,
     require_path,
     source_named,
 )
@@ -115,6 +116,7 @@ def walk_forward(
     base = load_settings(home, stored=False)
     dates = domain.as_of_dates(first, last, every)
     config = apply_assignments(apply_options(base.config, given), set_ or [])
+    require_device(config.training.device)
     if config.source.source in FILE_SOURCES and not config.source.path:
         raise ConfigError(f"--source {config.source.source} needs --path")
     config = dataclasses.replace(config, split=dataclasses.replace(config.split, test_months=every))

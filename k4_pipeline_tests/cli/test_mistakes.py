@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from k4_pipeline.cli import app
+
+NEED_CUDA = (
+    ["run", "--device", "cuda"],
+    ["walk-forward", "--device", "cuda", "--from", "2015", "--to", "2015"],
+    ["tune", "--device", "cuda", "--as-of", "2015"],
+)
 
 
 @pytest.mark.parametrize(
@@ -20,6 +27,7 @@ from k4_pipeline.cli import app
         (["run", "--start", "yesterday"], "--start 'yesterday' is no date"),
         (["run", "--snapshots", "nosuch.csv"], "--snapshots nosuch.csv: there is no such file"),
         (["run", "--device", "tpu"], "use one of auto, cpu, cuda"),
+        *((command, "sees no CUDA device") for command in NEED_CUDA if not torch.cuda.is_available()),
         (["run", "--test-months", "999"], "it must be at most 240"),
         (["run", "--labels", "nope"], "use one of race_100, rare_30"),
     ],
