@@ -22,6 +22,7 @@ from k4_pipeline.pipeline.reference import Reference
 
 STEPS = 32  # of the line; doubled until the contributions add up, at most to MOST_STEPS
 MOST_STEPS = 256
+POWER = 3  # steps are even in the root of this order
 ORDERS = 8  # random orders, each also backwards
 ADDS_UP = 0.01  # of the difference, or of a probability of 1%
 
@@ -79,16 +80,19 @@ def _integrated(
 ) -> np.ndarray:
     steps = STEPS
     while True:
-        at = ((torch.arange(steps) + 0.5) / steps)[:, None]
+        # Normalisation layers bend most near the average row, where all inputs are 0: the steps are small there.
+        even = (torch.arange(steps) + 0.5) / steps
+        at, step = (even**POWER)[:, None], POWER * even ** (POWER - 1) / steps
         line = (base_x + at[:, :, None] * (x - base_x)).requires_grad_()
         beside = None
         if context is not None and base_context is not None:
             beside = (base_context + at * (context - base_context)).requires_grad_()
         wanted = [line] if beside is None else [line, beside]
         _p_k4(member, line, mask, beside).sum().backward(inputs=wanted)
-        parts = [(line.grad.mean(0) * (x - base_x)[0]).sum(0)] if line.grad is not None else [torch.zeros(x.shape[-1])]
+        assert line.grad is not None
+        parts = [((line.grad * step[:, None, None]).sum(0) * (x - base_x)[0]).sum(0)]
         if beside is not None and context is not None and base_context is not None:
-            gradient = torch.zeros(beside.shape[1]) if beside.grad is None else beside.grad.mean(0)
+            gradient = torch.zeros(beside.shape[1]) if beside.grad is None else (beside.grad * step[:, None]).sum(0)
             parts.append(torch.nan_to_num(gradient * (context - base_context)[0]))
         made = torch.cat(parts).double().numpy()
         if abs(made.sum() - difference) <= ADDS_UP * max(abs(difference), 0.01) or steps >= MOST_STEPS:
