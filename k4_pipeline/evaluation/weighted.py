@@ -140,5 +140,6 @@ def equal_bins(x: np.ndarray, bins: int) -> np.ndarray:
 
 def within_groups(x: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """`x` (n,) less the mean of its group."""
-    _, codes = np.unique(groups, return_inverse=True)
+    _, first, codes = np.unique(groups, return_index=True, return_inverse=True)
+    x = x - x[first][codes]  # exactly 0 where a group is constant; its mean alone would leave a speck of variance
     return x - (np.bincount(codes, weights=x) / np.bincount(codes))[codes]

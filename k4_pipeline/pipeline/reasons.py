@@ -56,7 +56,8 @@ def contributions(
     ends = [0.0, 0.0]
     for share, member in weighted_members(model):
         member.eval()
-        p = [float(_p_k4(member, a, mask, c)[0]) for a, c in ((base_x, base_context), (x, context))]
+        with torch.no_grad():
+            p = [float(_p_k4(member, a, mask, c)[0]) for a, c in ((base_x, base_context), (x, context))]
         ends = [end + share * q for end, q in zip(ends, p)]
         made = _switched if isinstance(member, TextModel) else _integrated
         total += share * made(member, x, mask, context, base_x, base_context, p[1] - p[0])

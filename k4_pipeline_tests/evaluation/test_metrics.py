@@ -12,7 +12,7 @@ from k4_pipeline.evaluation.bootstrap import cluster_weights, interval
 from k4_pipeline.evaluation.metrics import evaluate, statistics_of
 from k4_pipeline.evaluation.scores import Rows, Scores
 from k4_pipeline.evaluation.tables import by_label
-from k4_pipeline.evaluation.weighted import Ranking, mid_ranks, pearson
+from k4_pipeline.evaluation.weighted import Ranking, mid_ranks, pearson, within_groups
 
 CONFIG = IntegrityConfig(bootstrap_draws=200)
 
@@ -186,3 +186,10 @@ def test_without_labelled_rows_the_evaluation_says_what_to_do():
     empty = Scores.of(np.zeros((0, 6)))
     with pytest.raises(BadInputError, match="earlier as_of"):
         evaluate({"model": empty}, Rows(np.array([], int), np.array([])), CONFIG)
+
+
+def test_what_is_constant_in_every_group_has_no_correlation_inside_them():
+    constant, groups = np.full(7, 0.1234567), np.array([0, 0, 0, 1, 1, 1, 1])
+    left = within_groups(constant, groups)
+    assert (left == 0).all()
+    assert np.isnan(pearson(left, np.arange(7.0), np.ones(7)))

@@ -16,6 +16,7 @@ import pandas as pd
 from k4_pipeline.config import CleaningConfig
 from k4_pipeline.leakage.engine.audit import AuditContext, check
 from k4_pipeline.leakage.engine.compare import Comparison, shown
+from k4_pipeline.leakage.oracles.reader import as_sent
 from k4_pipeline.market import cleaning
 from k4_pipeline.market.bars import PRICE_COLUMNS, Bars, to_dates
 from k4_pipeline.market.sources.base import RawBars
@@ -71,7 +72,7 @@ def every_bar_is_a_row_as_sent(context: AuditContext) -> Verdict:
     unreadable = int((sent["date"] == "").sum())
     kept = full.bars.to_frame()
     kept["date"] = kept["date"].dt.strftime("%Y-%m-%d").astype(object)
-    kept["ticker"] = kept["ticker"].astype(object)
+    kept["ticker"], sent["ticker"] = as_sent(kept["ticker"]), as_sent(sent["ticker"])
     joined = kept.merge(sent, on=["ticker", "date"], how="left", suffixes=("", "_sent"), indicator=True)
     nowhere = joined["_merge"] == "left_only"
     if unreadable == 0:

@@ -211,7 +211,8 @@ def _other_share(context: AuditContext) -> AuditContext:
     "report",
     proves="Every number of report.json about data, classes, metrics, baselines and integrity tests is reproduced to "
     "the last digit from the stored tables; every baseline is fitted again where no outcome of a test row is known.",
-    misses="The arithmetic of the metrics (a second implementation recomputes those).",
+    misses="The arithmetic of the metrics (a second implementation recomputes those); the reasons beside the "
+    "best-ranked rows, from which no number follows.",
     needs=("stored", "split", "fitted", "predictions", "metrics"),
     corruptions=(_other_number, _other_share, _other_baseline),
 )
@@ -230,7 +231,7 @@ def every_number_of_the_report_comes_from_the_stored_tables(context: AuditContex
     for part, content in report_again(context, stored, beside).items():
         known = _leaves(stored.get(part), part)
         again = _leaves(json.loads(json.dumps(content, default=float)), part)
-        for path in sorted({*known, *again}):
+        for path in sorted(p for p in {*known, *again} if ".reasons[" not in p):
             a, b = known.get(path), again.get(path)
             wrong = a != b
             if wrong and SEQUENCE_BASELINE in path and isinstance(a, float) and isinstance(b, float):

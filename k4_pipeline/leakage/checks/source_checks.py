@@ -12,7 +12,7 @@ import pandas as pd
 from k4_pipeline.leakage.checks.replay_at_cutoffs import compare_bars
 from k4_pipeline.leakage.engine.audit import AuditContext, check, day_text, verdict_of
 from k4_pipeline.leakage.engine.compare import Comparison, compare_tables
-from k4_pipeline.leakage.oracles.reader import VALUES, plainly_sane, read_plainly
+from k4_pipeline.leakage.oracles.reader import VALUES, as_sent, plainly_sane, read_plainly
 from k4_pipeline.market import sources
 from k4_pipeline.market.bars import Bars
 from k4_pipeline.pipeline import stages as production
@@ -92,6 +92,7 @@ def bars_are_those_of_a_plain_reader(context: AuditContext) -> Verdict:
     config, out = context.config, Comparison()
     sent = read_plainly(config.source.path, config.source.tickers)
     kept = _bar_frame(context.full.bars)
+    sent, kept = (table.assign(ticker=as_sent(table["ticker"])) for table in (sent, kept))
     there = sent[sent["day"] != ""].drop_duplicates(["ticker", "day", *VALUES])
     joined = kept[["ticker", "day", *VALUES]].merge(there, on=["ticker", "day"], how="left", suffixes=("", "_sent"))
     agree = np.ones(len(joined), dtype=bool)

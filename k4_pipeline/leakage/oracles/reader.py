@@ -97,6 +97,11 @@ def read_plainly(path: str, tickers: tuple[str, ...] = ()) -> pd.DataFrame:
     return whole[whole["ticker"].isin(tickers)].reset_index(drop=True) if tickers else whole
 
 
+def as_sent(names: pd.Series) -> pd.Series:
+    """The tickers under which bars were sent: a ticker used again years later is stored as `CAR#2` or `VOD#2.L`."""
+    return names.astype(str).str.replace(r"#\d+(?=\.|$)", "", regex=True)
+
+
 def _name(value: Any) -> str:
     return "" if value is None or value != value else str(value).strip()
 

@@ -14,6 +14,7 @@ from k4_pipeline.config import LabelConfig, SplitConfig
 from k4_pipeline.evaluation.weighted import Ranking
 from k4_pipeline.leakage.checks.duplicates import near_duplicates
 from k4_pipeline.leakage.oracles import metrics as metrics_oracle
+from k4_pipeline.leakage.oracles import reader
 from k4_pipeline.leakage.oracles.labels import oracle_labels, race
 from k4_pipeline.leakage.oracles.membership import months_before, oracle_membership
 from k4_pipeline.market.bars import Bars
@@ -125,3 +126,8 @@ def test_similar_tickers_are_no_copies():
 
 def test_few_common_bars_prove_no_copy():
     assert near_duplicates(_two_tickers(0.0, n=50), ["AAA", "BBB"], 0.999) == ([], 0)
+
+
+def test_a_listing_is_looked_up_under_the_ticker_that_was_sent():
+    names = pd.Series(["CAR", "CAR#2", "VOD#2.L", "BRK.B", "C#"])
+    assert reader.as_sent(names).tolist() == ["CAR", "CAR", "VOD.L", "BRK.B", "C#"]
