@@ -150,8 +150,9 @@ app(["status", "--home", {str(tmp_path)!r}])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_stop_signal_ends_any_command_with_one_line(tmp_path: Path, number: int) -> None:
     code = """
-import os, sys, time
+import os, signal, sys, time
 from k4_pipeline.cli.common import explained
+signal.signal(int(sys.argv[1]), signal.SIG_DFL)  # whatever nohup or a shell's & left ignored
 @explained
 def command():
     os.kill(os.getpid(), int(sys.argv[1]))

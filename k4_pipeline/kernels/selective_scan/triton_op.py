@@ -313,8 +313,9 @@ def _backward(
         out.du,
         out.ddt,
         da.to(A.dtype).contiguous(),
-        dbc[..., :d_state].contiguous(),
-        dbc[..., d_state:].to(C.dtype).contiguous(),
+        # copies even where a slice is contiguous (one bar of one sequence): results must not share memory
+        dbc[..., :d_state].clone(memory_format=torch.contiguous_format),
+        dbc[..., d_state:].to(C.dtype, copy=True, memory_format=torch.contiguous_format),
         dd.to(A.dtype if D is None else D.dtype).clone(),
         new((0,), dtype=u.dtype, device=u.device) if out.dz is None else out.dz,
         dbias.to(A.dtype if dt_bias is None else dt_bias.dtype).clone(),
