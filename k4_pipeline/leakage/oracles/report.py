@@ -56,8 +56,12 @@ def _correlation(x: np.ndarray, y: np.ndarray) -> float:
     return float(np.corrcoef(x, y)[0, 1]) if len(x) > 1 and np.ptp(x) > 0 and np.ptp(y) > 0 else np.nan
 
 
-def _without_level(x: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    return x - pd.Series(x).groupby(groups).transform("mean").to_numpy()
+def _correlation_inside(x: np.ndarray, y: np.ndarray, groups: np.ndarray) -> float:
+    """The correlation of what is left without the means of the groups; NaN where a side is constant in each of them."""
+    a, b = (pd.Series(values).groupby(groups) for values in (x, y))
+    if max(a.nunique()) < 2 or max(b.nunique()) < 2:
+        return np.nan
+    return _correlation(x - a.transform("mean").to_numpy(), y - b.transform("mean").to_numpy())
 
 
 def ranking(score: np.ndarray, rows: pd.DataFrame, budgets: tuple[float, ...]) -> dict[str, tuple[float, float]]:
@@ -95,7 +99,7 @@ def values(ev: np.ndarray, rows: pd.DataFrame) -> dict[str, tuple[float, float]]
     groups = {"monthly": rows["month"].to_numpy()}
     groups["given_volatility"] = bins_of_equal_count(volatility, BINS_OF_VOLATILITY)
     for name, group in groups.items():
-        out[f"ev_correlation_{name}"] = (_correlation(_without_level(ev, group), _without_level(value, group)), 0.0)
+        out[f"ev_correlation_{name}"] = (_correlation_inside(ev, value, group), 0.0)
     return out
 
 
