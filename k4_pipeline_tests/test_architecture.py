@@ -150,7 +150,8 @@ def test_no_two_files_import_each_other_even_through_others():
 
 
 MIRRORS_NO_PACKAGE = {"browser", "deploy", "docs", "faults", "mutations"}  # tests of the whole
-ELSEWHERE = {"market/test_vendor_cases.py", "sequences/test_bench.py"}  # through the command line; by its fixtures
+# through the command line; by its fixtures; through the helper that writes and reads snapshot files
+ELSEWHERE = {"market/test_vendor_cases.py", "sequences/test_bench.py", "patterns/test_external_dates.py"}
 
 
 def test_a_test_stands_where_its_module_stands():

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from k4_pipeline.cli.common import HomeOption, JsonOption, err_console, explained, out_console, print_json, settings_for
+from k4_pipeline.cli.common import HomeOption, JsonOption, err_console, explained, settings_for
 from k4_pipeline.cli.run import STEP_TIMES
 from k4_pipeline.storage.writer_lock import writing
 
@@ -26,20 +26,12 @@ def import_bundle(
     Every file is compared with the hash it was written with, and the bundle with what is stored here: the result of
     other bars, settings or code is refused. Then the predictions, the report, the champion and the signals are made.
     """
+    from k4_pipeline.cli.results import deliver
+
     settings = settings_for(home)
     with writing(settings.home):
         result = _take_over(settings, folder, quiet=quiet)
-    if json_:
-        print_json(result)
-    elif result["success"]:
-        from k4_pipeline.cli.results import show_result
-
-        show_result(result, out_console())
-    if not result["success"]:
-        for error in result["errors"]:
-            typer.secho(f"k4 import: {error}", fg="red", err=True)
-        typer.secho(f"The full log is in {result['log']}", err=True)
-        raise typer.Exit(1)
+    deliver(result, "k4 import", as_json=json_)
 
 
 def _take_over(settings: Any, folder: Path, *, quiet: bool) -> dict[str, Any]:

@@ -6,10 +6,12 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import typer
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from k4_pipeline.cli.common import out_console, print_json
 from k4_pipeline.report import summary
 from k4_pipeline.report.numbers import METRICS, baselines, finite, number, titled
 from k4_pipeline.settings import Settings
@@ -67,6 +69,19 @@ def read_signals(store: ArtifactStore) -> list[dict[str, Any]]:
     table = read_parquet(store.current("signals").path("signals.parquet"))
     columns = [c for c in SIGNAL_COLUMNS if c in table]
     return json.loads(table[columns].to_json(orient="records", date_format="iso"))
+
+
+def deliver(result: dict[str, Any], command: str, *, as_json: bool) -> None:
+    """Print what a run of the graph came to; exit status 1, errors and the log's path where it failed."""
+    if as_json:
+        print_json(result)
+    elif result["success"]:
+        show_result(result, out_console())
+    if not result["success"]:
+        for error in result["errors"]:
+            typer.secho(f"{command}: {error}", fg="red", err=True)
+        typer.secho(f"The full log is in {result['log']}", err=True)
+        raise typer.Exit(1)
 
 
 def show_result(result: dict[str, Any], console: Console) -> None:

@@ -15,8 +15,6 @@ from k4_pipeline.cli.common import (
     JsonOption,
     err_console,
     explained,
-    out_console,
-    print_json,
     require_date,
     require_device,
     require_path,
@@ -147,6 +145,8 @@ def run(
         "device": device,
         "test_months": test_months,
     }
+    from k4_pipeline.cli.results import deliver
+
     settings, kept = resolve(home, given, set_ or [], again=again)
     console = err_console()
     began = time.monotonic()
@@ -158,17 +158,7 @@ def run(
         if result["success"]:
             save_settings(kept)
     result["seconds"] = round(time.monotonic() - began, 1)
-    if json_:
-        print_json(result)
-    elif result["success"]:
-        from k4_pipeline.cli.results import show_result
-
-        show_result(result, out_console())
-    if not result["success"]:
-        for error in result["errors"]:
-            typer.secho(f"k4 run: {error}", fg="red", err=True)
-        typer.secho(f"The full log is in {result['log']}", err=True)
-        raise typer.Exit(1)
+    deliver(result, "k4 run", as_json=json_)
 
 
 def resolve(

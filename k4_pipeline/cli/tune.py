@@ -17,6 +17,8 @@ from k4_pipeline.cli.common import (
     out_console,
     print_json,
     require_device,
+    require_path,
+    source_named,
 )
 from k4_pipeline.errors import ConfigError
 from k4_pipeline.options import apply_assignments, apply_options
@@ -65,9 +67,12 @@ def tune(
 
     if trials < 1 or reserve_months < 0:
         raise ConfigError("--trials must be 1 or more and --reserve-months 0 or more")
+    kind = source_named(source, path[0] if path else None)
+    for one in path or []:
+        require_path(kind, one)
     paths = [str(p.expanduser().absolute()) for p in path or []]
     given: dict[str, Any] = {
-        "source": source or ("table" if paths and Path(paths[0]).is_file() else "folder" if paths else None),
+        "source": kind,
         "path": paths[0] if paths else None,
         "model_preset": model_preset,
         "labels": labels,

@@ -1,8 +1,7 @@
 """What a model was trained on, kept beside its weights: train rows as the model reads them, with what became of them.
 
 From these rows come, without any other table, the bounds outside which a row is refused, the measures of drift, the
-average
-that reasons are measured against, and the historical patterns most like a new one.
+average that reasons are measured against, and the historical patterns most like a new one.
 """
 
 from __future__ import annotations
@@ -40,8 +39,7 @@ def names_read(config: PipelineConfig) -> tuple[str, ...]:
 
 def drifting(names: tuple[str, ...]) -> tuple[str, ...]:
     """Those of the inputs whose distribution over tickers can drift: a mean over the date is one number a night, by
-    which
-    any two months are told apart."""
+    which any two months are told apart."""
     means = {CONTEXT_NAMES[i] for i in MARKET_MEANS}
     return tuple(name for name in names if name not in means)
 
@@ -66,8 +64,7 @@ def write_reference(
     folder: Path, tables: Stored, scaler: Scaler, config: PipelineConfig, held: pd.DataFrame, p_k4: np.ndarray
 ) -> None:
     """`reference_rows.parquet` and `reference.json` from the train rows, and the limit for P(K4) from the calibration
-    rows
-    `held` (n rows) with P(K4) (n,); from no other row."""
+    rows `held` (n rows) with P(K4) (n,); from no other row."""
     from k4_pipeline.pipeline.members import member_of
     from k4_pipeline.pipeline.sources import Rows
 

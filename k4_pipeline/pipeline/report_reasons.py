@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
+from torch import nn
 
 from k4_pipeline.config import KEYS
 from k4_pipeline.pipeline.reasons import reasons
@@ -18,25 +18,27 @@ from k4_pipeline.progress import Progress
 from k4_pipeline.sequences.assemble import END
 from k4_pipeline.sequences.dataset import SequenceDataset
 from k4_pipeline.sequences.standardisation import Scaler
-from k4_pipeline.training.checkpoint import load_checkpoint
 
 SHOWN = 4
 
 
 def with_reasons(
-    top: list[dict[str, Any]], model_folder: Path, tables: Stored, progress: Progress | None = None
+    top: list[dict[str, Any]],
+    model: nn.Module,
+    scaler: Scaler,
+    reference: Reference | None,
+    tables: Stored,
+    progress: Progress | None = None,
 ) -> list[dict[str, Any]]:
     """`top` (ticker, start_date, snapshot_date as texts) with `reasons` added; as it is where the model keeps no
     reference."""
-    reference = Reference.read(model_folder)
     if reference is None or not top or tables.context is None:
         return top
     keys = pd.DataFrame([{name: row[name] for name in KEYS} for row in top])
     own = tables.sequences[KEYS].reset_index(names="row")
     keys = keys.astype({name: own[name].dtype for name in KEYS})
     rows = keys.merge(own, on=KEYS, how="left", validate="1:1")["row"].to_numpy()
-    model, meta = load_checkpoint(model_folder)
-    data = SequenceDataset(tables.panel, tables.index, rows, Scaler.from_json(meta["scaler_json"]))
+    data = SequenceDataset(tables.panel, tables.index, rows, scaler)
     context = np.array(tables.context[tables.index.rows[rows, END]], dtype=np.float32)
     out = []
     for i, row in enumerate(top):

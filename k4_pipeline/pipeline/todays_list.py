@@ -53,8 +53,7 @@ def todays_list(
     """One JSON-safe dict per row of `best`: levels, probabilities, `reasons`, `similar`, `chart`.
 
     `signals` and `inputs` are the tables of one version of the asset signals, `bars` those of its night. Similar
-    patterns are
-    train rows whose outcome was known before the snapshot's day.
+    patterns are train rows whose outcome was known before the snapshot's day.
     """
     rows = best(signals, most, left_out=left_out)
     reference = Reference.read(model_folder)

@@ -43,10 +43,13 @@ def validation_report(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.M
     from k4_pipeline.evaluation import value
     from k4_pipeline.evaluation.validation import build_validation, score_labelled
     from k4_pipeline.leakage.engine.audit_stamp import audited, proofs_in_words, read_stamp
+    from k4_pipeline.pipeline.reference import Reference
     from k4_pipeline.pipeline.report_reasons import with_reasons
     from k4_pipeline.report.render import render_report, share_plotly, with_proofs
     from k4_pipeline.report.summary import headline
     from k4_pipeline.report.text import render_markdown
+    from k4_pipeline.sequences.standardisation import Scaler
+    from k4_pipeline.training.checkpoint import load_checkpoint
 
     with produce(context, k4, "validation_report", inputs=INPUTS, sections=SECTIONS) as work:
         beside = baselines_of(work)
@@ -77,9 +80,13 @@ def validation_report(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.M
                 value.test_rows(**tables), work.bars(), work.config, progress=work.progress("trading the lists")
             ),
         )
+        folder_of_model = work.inputs["trained_model"].dir
+        model, meta = load_checkpoint(folder_of_model)
         report["top_signals"] = with_reasons(
             report["top_signals"],
-            work.inputs["trained_model"].dir,
+            model,
+            Scaler.from_json(meta["scaler_json"]),
+            Reference.read(folder_of_model),
             stored_tables(work),
             work.progress("finding reasons"),
         )

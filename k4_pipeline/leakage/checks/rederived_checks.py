@@ -36,6 +36,7 @@ from k4_pipeline.patterns import snapshots
 from k4_pipeline.pipeline import baselines, training_windows
 from k4_pipeline.pipeline import stages as production
 from k4_pipeline.pipeline.fit import PREDICTED_KEYS
+from k4_pipeline.pipeline.report_reasons import with_reasons
 from k4_pipeline.sequences import windows
 from k4_pipeline.splits import walk_forward
 from k4_pipeline.verdict import Verdict
@@ -165,6 +166,10 @@ def report_again(context: AuditContext, stored: dict[str, Any], beside: pd.DataF
     metrics = validation.evaluate_scored(scored, context.config, beside)
     rows = value.test_rows(full.predictions, full.labeled, full.sequences, full.panel)
     sections = value.value_sections(rows, full.bars, context.config)
+    fitted = full.need_fitted()
+    sections["top_signals"] = with_reasons(
+        sections["top_signals"], fitted.model, fitted.scaler, context.extra["reference"], production.tables(full)
+    )
     tests = validation.run_integrity_tests(
         full.split,
         pd.Timestamp(str(full.as_of)),
@@ -211,8 +216,7 @@ def _other_share(context: AuditContext) -> AuditContext:
     "report",
     proves="Every number of report.json about data, classes, metrics, baselines and integrity tests is reproduced to "
     "the last digit from the stored tables; every baseline is fitted again where no outcome of a test row is known.",
-    misses="The arithmetic of the metrics (a second implementation recomputes those); the reasons beside the "
-    "best-ranked rows, from which no number follows.",
+    misses="The arithmetic of the metrics (a second implementation recomputes those).",
     needs=("stored", "split", "fitted", "predictions", "metrics"),
     corruptions=(_other_number, _other_share, _other_baseline),
 )
@@ -231,7 +235,7 @@ def every_number_of_the_report_comes_from_the_stored_tables(context: AuditContex
     for part, content in report_again(context, stored, beside).items():
         known = _leaves(stored.get(part), part)
         again = _leaves(json.loads(json.dumps(content, default=float)), part)
-        for path in sorted(p for p in {*known, *again} if ".reasons[" not in p):
+        for path in sorted({*known, *again}):
             a, b = known.get(path), again.get(path)
             wrong = a != b
             if wrong and SEQUENCE_BASELINE in path and isinstance(a, float) and isinstance(b, float):

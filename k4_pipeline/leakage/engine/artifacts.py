@@ -29,6 +29,7 @@ from k4_pipeline.market.bars import Bars
 from k4_pipeline.market.sources.base import RawBars
 from k4_pipeline.patterns.labels import LABEL_COLUMNS
 from k4_pipeline.pipeline.model_files import certificates_of
+from k4_pipeline.pipeline.reference import Reference
 from k4_pipeline.pipeline.stages import Fitted, PipelineRun
 from k4_pipeline.sequences.standardisation import Scaler
 from k4_pipeline.splits.manifest import SplitManifest
@@ -230,6 +231,7 @@ def load_path(
         extra |= {
             "report": json.loads(refs[REPORT].path("report.json").read_text()),
             "baselines": read_parquet(refs[REPORT].path("baselines.parquet")),
+            "reference": Reference.read(refs["trained_model"].dir),
         }
     return full, {**extra, "inapplicable": inapplicable, "unproved": unproved}
 

@@ -202,7 +202,7 @@ class AuditReport:
     @property
     def status(self) -> str:
         """`failed`: a check fired, or there was none; `not proved`: none fired, but some were not asked; `passed`."""
-        if not self.verdicts or self.error or not all(v.holds for v in self.verdicts):
+        if self.error or not all(v.holds for v in self.verdicts) or not (self.verdicts or self.not_proved):
             return "failed"
         return "not proved" if self.not_proved else "passed"
 

@@ -146,7 +146,7 @@ def run_isolated(
     """Every check in its own process, `workers` at a time, verdicts in the order of the registry.
 
     `stop_at_failure`: nothing is begun after a check has failed.
-    A check that finds no time left in `budget_s`, or is not done by then, counts as failed.
+    A check that finds no time left in `budget_s`, or is not done by then, is not proved.
     """
     registry = load_checks()
     wanted = list(registry) if names is None else list(names)
@@ -177,7 +177,7 @@ def run_isolated(
                 child.process.kill()
                 child.process.join()
             left = [child.name for child in running] + todo
-            report.verdicts += [_lost(name, "the time budget was spent") for name in left]
+            report.not_proved |= dict.fromkeys(left, "the time budget was spent")
             break
         left_s = None if end is None else max(0.0, end - time.perf_counter())
         ready = wait([child.answers for child in running], left_s)
