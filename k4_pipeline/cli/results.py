@@ -155,7 +155,7 @@ def _checks(checks: dict[str, Any]) -> str:
 
 
 def _champion(champion: dict[str, Any]) -> str:
-    state = "provisional: some of its checks did not pass" if champion["failed"] else "validated"
+    state = "provisional: some of its checks failed or lacked evidence" if champion["failed"] else "validated"
     return f"as of {champion['as_of']} ({state})"
 
 
