@@ -128,7 +128,11 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
         lines.append(("Report", f"as of {report['as_of']}: {report['verdict']}. {report['headline'][0]}"))
     champion = found["champion"]
     if champion:
-        state = f"provisional, {len(champion['failed'])} checks failed or lacked evidence" if champion["failed"] else "validated"
+        state = (
+            f"provisional, {len(champion['failed'])} checks failed or lacked evidence"
+            if champion["failed"]
+            else "validated"
+        )
         lines.append(("Champion", f"as of {champion['as_of']} ({state})"))
     if found["champion_damage"]:
         lines.append(("Champion", found["champion_damage"]))

@@ -113,12 +113,13 @@ def main_rule(report: dict[str, Any]) -> dict[str, Any] | None:
 
 
 def counted(report: dict[str, Any]) -> str:
-    """`3 failed, 2 without enough evidence.`"""
+    """`Integrity tests and propositions: 3 failed, 2 without enough evidence.`"""
     found = outcomes(report)
     if not any(found.values()):
         return "Every integrity test and proposition passed."
     words = {"failed": "failed", NOT_ENOUGH: "without enough evidence", SUSPECTED: "suspected leakage"}
-    return ", ".join(f"{len(rows)} {words[kind]}" for kind, rows in found.items() if rows) + "."
+    counts = ", ".join(f"{len(rows)} {words[kind]}" for kind, rows in found.items() if rows)
+    return f"Integrity tests and propositions: {counts}."
 
 
 def next_steps(report: dict[str, Any]) -> list[str]:

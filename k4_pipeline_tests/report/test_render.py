@@ -77,7 +77,9 @@ def test_not_enough_evidence_is_counted_apart_from_failed(report):
     thin = {**good["integrity"][0], "passed": False, "status": "not enough evidence"}
     assert state({**good, "integrity": [thin]}) == ("open", "NOT ENOUGH EVIDENCE")
     wrong = {**good["integrity"][1], "passed": False, "status": "failed"}
-    assert counted({**good, "integrity": [thin, wrong]}) == "1 failed, 1 without enough evidence."
+    assert counted({**good, "integrity": [thin, wrong]}) == (
+        "Integrity tests and propositions: 1 failed, 1 without enough evidence."
+    )
     assert state({**good, "integrity": [thin, wrong]})[0] == "bad"
 
 
