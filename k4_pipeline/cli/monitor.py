@@ -58,7 +58,10 @@ def collect(settings: Any, out: Path | None = None) -> dict[str, Any]:
         columns = [*LEDGER_KEY, "outcome_class", "label_end_date", "value"]
         write_parquet(ledger.merge(matured[columns], on=list(LEDGER_KEY), how="left", validate="1:1"), out)
     drift = by_month(open_drift(settings.home).read())
-    return summary(ledger, matured, certified_precision(serving.dir) if serving else None, drift)
+    if serving is None:
+        return summary(ledger, matured, None, drift)
+    model = champion.Record.read(serving).model_fingerprint
+    return summary(ledger, matured, certified_precision(serving.dir), drift, model)
 
 
 def show(shown: dict[str, Any], console: Any) -> None:
@@ -72,11 +75,13 @@ def show(shown: dict[str, Any], console: Any) -> None:
     if not shown["matured"]:
         console.print("No label is known yet: it takes the whole horizon after the night of the signal.")
     else:
-        tiers = Table("tier", "patterns", "K4", "hit rate (95%)", "certified", "certificate", title="Hit rate by tier")
+        tiers = Table("tier", "patterns", "K4", "hit rate (95%)", "certified", "or better", title="Hit rate by tier")
         for t in shown["tiers"]:
             rate = f"{t['hit_rate']:.1%} ({t['low']:.1%} to {t['high']:.1%})" if t["n"] else "-"
             certified = f"{t['certified']:.1%}" if t["certified"] else "none"
             holds = {None: "-", True: "not refuted", False: "refuted"}[t["claim_holds"]]
+            if t["n_judged"]:
+                holds += f": {t['hits_judged']} of {t['n_judged']}"
             tiers.add_row(t["tier"], str(t["n"]), str(t["hits"]), rate, certified, holds)
         console.print(tiers)
         months = Table("month", "signals", "K4", "K4 claimed", "EV claimed", "EV realised (95%)", title="By month")

@@ -19,6 +19,7 @@ from k4_pipeline.config import K4, N_CLASSES, SIGNAL_NAMES
 from k4_pipeline.evaluation.bootstrap import cluster_weights, percentiles
 from k4_pipeline.evaluation.ledger import LEDGER_KEY, first_of_pattern
 from k4_pipeline.evaluation.sequential import ALPHA, precision_holds
+from k4_pipeline.evaluation.tiers import one_row_per_pattern
 from k4_pipeline.evaluation.weighted import Ranking
 
 CONFIDENCE = 0.95
@@ -41,29 +42,44 @@ def tier_column(rows: pd.DataFrame) -> str:
     return "tier" if "tier" in rows else "signal"
 
 
-def hit_rates(matured: pd.DataFrame, certified: Mapping[str, float] | None = None, alpha: float = ALPHA) -> list[dict]:
+def hit_rates(
+    matured: pd.DataFrame, certified: Mapping[str, float] | None = None, judged: pd.DataFrame | None = None
+) -> list[dict]:
     """Per tier: matured patterns, K4 hits, hit rate with its exact (Clopper-Pearson) interval, and the certificate.
 
-    `certified` maps a tier to the precision it was certified for; where it is given, `claim_holds` says what the
-    sequential test says of it (None: no certificate).
+    `certified` maps a tier to the precision it was certified for. A certificate speaks of its tier or better, so it is
+    tested on such rows of `judged` (`rows_judged`): `n_judged`, `hits_judged`, `evidence_against`, and `claim_holds`
+    (None: no certificate). The tests share `ALPHA`.
     """
-    column = tier_column(matured)
-    single = first_of_pattern(matured).sort_values(["label_end_date", "night", "ticker"], kind="stable")
+    column, claims = tier_column(matured), certified or {}
+    single = first_of_pattern(matured)
+    ordered = None if judged is None else judged.sort_values(["label_end_date", "night", "ticker"], kind="stable")
     out = []
-    for tier in SIGNAL_NAMES:
+    for place, tier in enumerate(SIGNAL_NAMES):
         rows = single[single[column] == tier]
-        hit = (rows["outcome_class"] == K4).to_numpy()
-        n, hits = len(hit), int(hit.sum())
+        n, hits = len(rows), int((rows["outcome_class"] == K4).sum())
         low, high = clopper_pearson(hits, n)
-        claimed = (certified or {}).get(tier)
         row: dict[str, Any] = {"tier": tier, "n": n, "hits": hits, "hit_rate": hits / n if n else None}
-        row |= {"low": low, "high": high, "certified": claimed, "claim_holds": None, "evidence_against": None}
-        if claimed:
-            test = precision_holds(hit, claimed, alpha)
-            row |= {"claim_holds": test.holds, "evidence_against": test.peak}
+        row |= {"low": low, "high": high, "certified": claims.get(tier), "claim_holds": None, "evidence_against": None}
+        row |= {"n_judged": 0, "hits_judged": 0}
+        if tier in claims and ordered is not None:
+            hit = (ordered.loc[ordered[column].isin(SIGNAL_NAMES[: place + 1]), "outcome_class"] == K4).to_numpy()
+            test = precision_holds(hit, claims[tier], ALPHA / len(claims))
+            row |= {"claim_holds": test.holds, "evidence_against": test.peak, "n_judged": test.n}
+            row["hits_judged"] = test.hits
         row["mean_value"] = float(rows["value"].mean()) if n else None
         out.append(row)
     return out
+
+
+def rows_judged(ledger: pd.DataFrame, matured: pd.DataFrame, model: str) -> pd.DataFrame:
+    """The matured rows that certificates of `model` are judged by: its own, one per pattern, chosen as the rows were on
+    which it was certified, by a hash that knows neither class nor score."""
+    own = ledger[(ledger["model"] == model) & ledger["pattern_id"].isin(set(matured["pattern_id"]))]
+    if own.empty:
+        return matured.iloc[:0]
+    keys = list(LEDGER_KEY)
+    return matured.merge(one_row_per_pattern(own)[keys], on=keys, how="inner", validate="1:1")
 
 
 def clopper_pearson(hits: int, n: int, confidence: float = CONFIDENCE) -> tuple[float | None, float | None]:
@@ -162,9 +178,11 @@ def summary(
     matured_rows: pd.DataFrame,
     certified: Mapping[str, float] | None = None,
     drift_months: Mapping[str, Mapping[str, float | None]] | None = None,
+    model: str = "",
 ) -> dict[str, Any]:
     """Everything `k4 monitor` shows, JSON-safe: counts, tiers, months, calibration, and what is still open.
 
+    `certified`: what the tiers of the champion, whose fingerprint is `model`, were certified for.
     `drift_months`: what the nights of a month measured of drift, put beside what came of its signals.
     """
     months = by_month(matured_rows) if len(matured_rows) else []
@@ -179,7 +197,9 @@ def summary(
         "first_night": str(ledger["night"].min().date()) if len(ledger) else None,
         "last_night": str(ledger["night"].max().date()) if len(ledger) else None,
         "by": tier_column(ledger) if len(ledger) else None,
-        "tiers": hit_rates(matured_rows, certified) if len(matured_rows) else [],
+        "tiers": hit_rates(matured_rows, certified, rows_judged(ledger, matured_rows, model))
+        if len(matured_rows)
+        else [],
         "months": months,
         "drift_months": [{"month": m, **values} for m, values in sorted((drift_months or {}).items())],
         "refusals": refusals(matured_rows) if len(matured_rows) else [],

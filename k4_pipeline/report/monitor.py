@@ -139,7 +139,9 @@ def monitor_sections(shown: dict[str, Any]) -> list[Section]:
             str(t["hits"]),
             _span(t["hit_rate"], t["low"], t["high"], "{:.1%}"),
             number(t["certified"], "{:.1%}"),
-            HOLDS[t["claim_holds"]],
+            {"text": HOLDS[t["claim_holds"]], "small": f"{t['hits_judged']} of {t['n_judged']}"}
+            if t["n_judged"]
+            else HOLDS[t["claim_holds"]],
         ]
         for t in shown["tiers"]
     ]
@@ -170,12 +172,14 @@ def monitor_sections(shown: dict[str, Any]) -> list[Section]:
         Section(
             "Tiers and certificates",
             lead,
-            [Grid(["tier", "patterns", "K4", "hit rate (95%)", "certified", "certificate"], tiers)] if tiers else [],
+            [Grid(["tier", "patterns", "K4", "hit rate (95%)", "certified", "this tier or better"], tiers)]
+            if tiers
+            else [],
             [f for f in (hit_rates(shown), calibration(shown)) if f],
             notes=[
-                "A certificate is refuted by a sequential test that may be looked at every night: over all nights "
-                "together it "
-                "raises a false alarm with probability 5%."
+                "A certificate speaks of its tier or better under the champion that serves. It is refuted by a "
+                "sequential test that may be looked at every night: over all nights and tiers together it raises a "
+                "false alarm with probability 5%, where the patterns of one night tell nothing about the next."
             ],
         ),
         Section("By month", [], [Grid(headings, months)] if months else [], by_month(shown)),

@@ -49,13 +49,34 @@ def test_what_matured_is_joined_and_what_is_unknown_stays_out(tmp_path):
     both = done.merge(known, on=["ticker", "snapshot_date"], suffixes=("", "_label"))
     assert (both["outcome_class"] == both["outcome_class_label"]).all()
     assert len(both) == 30
-    shown = monitoring.summary(stored, done, {"STRONG": 0.9})
+    shown = monitoring.summary(stored, done, {"STRONG": 0.9}, model="m1")
     assert (shown["rows"], shown["matured"], shown["waiting"]["n"]) == (60, 30, 30)
     strong = shown["tiers"][0]
     expected = done[done["signal"] == "STRONG"]
     assert (strong["n"], strong["hits"]) == (len(expected), int((expected["outcome_class"] == K4).sum()))
     assert strong["low"] <= strong["hit_rate"] <= strong["high"]
     assert sum(r["n"] for r in shown["calibration"]) == 30
+
+
+def test_a_certificate_is_judged_by_rows_of_its_own_model_in_its_tier_or_better_one_per_pattern():
+    nights = [f"2024-03-{day:02d}" for day in range(1, 21)]
+    rows = []
+    for model, hit in (("old", False), ("new", True)):
+        for i, night in enumerate(nights):
+            given = ledger_rows(signals(night, 30, i % 2), model=model, data_fingerprint="f")
+            given["pattern_id"] += "abcde"[i // 4]  # each pattern stays open for four nights
+            given["tier"] = np.where(given["p_4"] > 0.25, "STRONG", np.where(given["p_4"] > 0.15, "GOOD", "AVOID"))
+            rows.append(given.assign(hit=hit & (given["tier"] == "STRONG")))
+    ledger = pd.concat(rows, ignore_index=True)
+    done = ledger.assign(outcome_class=np.where(ledger["hit"], K4, 0), value=0.0, label_end_date=ledger["night"])
+    strong, good, *_ = monitoring.summary(ledger, done, {"STRONG": 0.9, "GOOD": 0.3}, model="new")["tiers"]
+    assert strong["claim_holds"]
+    assert strong["hits_judged"] == strong["n_judged"] > 0
+    assert good["claim_holds"]  # no GOOD row was a K4, but its certificate speaks of STRONG, too
+    assert good["hits_judged"] == strong["hits_judged"]
+    assert good["n_judged"] <= 30 * 5  # 20 nights, 5 patterns of each ticker
+    old, *_ = monitoring.summary(ledger, done, {"STRONG": 0.9}, model="old")["tiers"]
+    assert not old["claim_holds"]
 
 
 def test_what_was_said_first_stays_when_settings_or_bars_change_and_other_probabilities_are_an_error(tmp_path):

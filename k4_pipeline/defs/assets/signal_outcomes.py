@@ -34,8 +34,9 @@ def signal_outcomes(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Mat
         ledger = open_ledger(work.settings.home).read()
         matured = matured_ledger(work.bars_tonight(), ledger, work.config)
         work.write_table("signal_outcomes", matured)
-        model, drift = work.inputs["champion_model"].dir, by_month(open_drift(work.settings.home).read())
-        shown = summary(ledger, matured, certified_precision(model), drift)
+        drift, certified = by_month(open_drift(work.settings.home).read()), work.inputs["champion_model"].dir
+        model = work.json("champion_model", "champion.json")["model_fingerprint"]
+        shown = summary(ledger, matured, certified_precision(certified), drift, model)
         work.write_json("monitor.json", json_safe(shown))
         page = write_monitor_page(shown, work.settings.reports_dir)
         work.meta = {"rows": len(matured), "ledger_rows": len(ledger)}

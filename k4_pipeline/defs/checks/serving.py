@@ -42,15 +42,15 @@ def _nothing_was_restated(evidence: Evidence) -> Verdict:
 
 def _certificates_hold(evidence: Evidence) -> Verdict:
     tiers = evidence.json("monitor.json")["tiers"]
-    tested = [t for t in tiers if t["claim_holds"] is not None and t["n"]]
+    tested = [t for t in tiers if t["claim_holds"] is not None]
     findings = [
-        f"{t['tier']}: {t['hits']} of {t['n']} were K4, certified {t['certified']:.1%}; evidence against it "
-        f"{t['evidence_against']:.0f} to 1"
+        f"{t['tier']} or better: {t['hits_judged']} of {t['n_judged']} patterns were K4, certified "
+        f"{t['certified']:.1%}; evidence against it {t['evidence_against']:.0f} to 1"
         for t in tested
         if not t["claim_holds"]
     ]
     # No certified tier with matured signals is a fact about the market and the model, not a broken certificate.
-    return Verdict.of("certificates_hold", max(sum(t["n"] for t in tested), 1), findings)
+    return Verdict.of("certificates_hold", max(sum(t["n_judged"] for t in tested), 1), findings)
 
 
 def _no_drift(evidence: Evidence) -> Verdict:
