@@ -6,6 +6,8 @@ A worker owns a copy of the package; a leak edits files of the copy, which are p
 processes of their own with a home of their own on a small market of CSV bars. A leak is found when the run or the audit
 ends with a status other than 0; a clean variant is misjudged when one of them does. Every outcome is a line of `--out`
 as soon as it is known; what stands there already is not tried again, so that a campaign can be split and taken up.
+A trial that fails for a reason of its own (a patch that does not fit, a command that cannot start) is a line too; it
+counts neither way and is tried again.
 """
 
 from __future__ import annotations
@@ -18,8 +20,10 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +50,10 @@ SMALL = (
 )
 # Leaks are tried without the negative controls, which could only help to find them; clean variants with them.
 OF_LEAKS = ("controls.enabled=false",)
+SELF_TESTS = ("leakage/engine/check_modules.py", '    "self_test",\n', "")
 TICKERS, BARS = 14, 700
 TIMEOUT_S = 900
+NOT_A_CHECK = ("ModuleNotFoundError", "ImportError", "NameError", "SyntaxError", "UnboundLocalError")
 
 
 @dataclass
@@ -65,11 +71,22 @@ class Outcome:
     run_seconds: float = 0.0
     audit_seconds: float = 0.0
     stored: dict[str, str] = field(default_factory=dict)  # asset -> fingerprint of what the run stored
+    not_tried: str = ""  # why it says nothing
 
     @property
     def found(self) -> bool:
         """Whether a user would have been stopped."""
-        return self.run_status != 0 or self.audit_status != 0
+        return not self.not_tried and (self.run_status != 0 or self.audit_status != 0)
+
+
+def without_self_tests(leak: SourceLeak) -> SourceLeak:
+    """The leak, and the longest check left out, the one of the checks themselves: it could only help to find it.
+
+    It stays where a file of the checks is what the leak edits.
+    """
+    if any(file.startswith("leakage/") for file, *_ in leak.edits) or "function: audit" in leak.kind:
+        return leak
+    return replace(leak, edits=(*leak.edits, SELF_TESTS))
 
 
 def write_market(path: Path, seed: int) -> Path:
@@ -82,7 +99,7 @@ def write_market(path: Path, seed: int) -> Path:
 def _command(worker: Path, home: Path, *arguments: str) -> tuple[int, str, str, float]:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("K4_")}
     environment |= {
-        "PYTHONPATH": str(worker),
+        "PYTHONPATH": os.pathsep.join(filter(None, [str(worker), os.environ.get("PYTHONPATH", "")])),
         "DAGSTER_DISABLE_TELEMETRY": "1",
         "K4_THREADS": "1",
         "OMP_NUM_THREADS": "1",
@@ -108,6 +125,15 @@ def fingerprints(home: Path) -> dict[str, str]:
     return found
 
 
+def _first_error(out: str) -> str:
+    """The first error in what `k4 run --json` printed."""
+    if not out.startswith("{"):
+        return ""
+    said = json.loads(out)
+    errors = said.get("errors") or [said.get("error") or out]
+    return str(errors[0])[:300]
+
+
 def tried(worker: Path, item: SourceLeak | CleanVariant, seed: int, market: Path) -> Outcome:
     """Run and audit one leak or clean variant."""
     clean = isinstance(item, CleanVariant)
@@ -118,14 +144,15 @@ def tried(worker: Path, item: SourceLeak | CleanVariant, seed: int, market: Path
         home, edited = Path(folder) / "home", []
         try:
             if not clean:
-                edited = patched(worker, item)
+                edited = patched(worker, without_self_tests(item))
             options = ["--preset", "micro", "--epochs", "2", *sets, *source, *own]
             status, out, err, seconds = _command(worker, home, "run", *options)
             outcome = Outcome(item.name, item.kind, seed, clean, status, None, run_seconds=seconds)
             outcome.stored = fingerprints(home)
             if status != 0:
-                errors = json.loads(out).get("errors") if out.startswith("{") else err.splitlines()[-1:]
-                outcome.first = str((errors or [out or err])[0])[:300]
+                outcome.first = _first_error(out) or err[-300:]
+                if any(word in outcome.first for word in NOT_A_CHECK):
+                    outcome.not_tried = f"{outcome.first} | {err[-600:]}"
                 return outcome
             again = [] if clean else ["--stop-at-failure"]
             status, out, err, seconds = _command(worker, home, "audit", "--workers", "1", *again)
@@ -155,6 +182,9 @@ def run_all(tasks: list[tuple[Any, int]], jobs: int, work: Path, out: Path, *, u
         worker = free.get()
         try:
             outcome = tried(worker, item, seed, markets[seed])
+        except Exception as error:
+            clean, why = isinstance(item, CleanVariant), f"{type(error).__name__}: {error}"
+            outcome = Outcome(item.name, item.kind, seed, clean, -1, None, not_tried=why)
         finally:
             free.put(worker)
         with lock, out.open("a") as lines:
@@ -168,6 +198,9 @@ def run_all(tasks: list[tuple[Any, int]], jobs: int, work: Path, out: Path, *, u
 
 
 def _say(outcome: Outcome, done: int, of: int) -> None:
+    if outcome.not_tried:
+        print(f"{done}/{of} NOT TRIED {outcome.name} [{outcome.seed}] {outcome.not_tried}", file=sys.stderr, flush=True)
+        return
     word = ("ALARM" if outcome.found else "quiet") if outcome.clean else ("found" if outcome.found else "MISSED")
     where = "run" if outcome.run_status else ", ".join(outcome.found_by)[:120]
     cost = f"{outcome.run_seconds:.0f}+{outcome.audit_seconds:.0f} s"
@@ -177,6 +210,8 @@ def _say(outcome: Outcome, done: int, of: int) -> None:
 
 def summary(outcomes: list[Outcome]) -> dict[str, Any]:
     """Counts, misses, alarms and cost, JSON-able."""
+    not_tried = sorted({f"{o.name} [{o.seed}]" for o in outcomes if o.not_tried})
+    outcomes = [o for o in outcomes if not o.not_tried]
     leaks, clean = [o for o in outcomes if not o.clean], [o for o in outcomes if o.clean]
     audited = [o for o in clean if o.audit_status == 0 and o.run_seconds]
     cost = sum(o.audit_seconds for o in audited) / max(sum(o.run_seconds for o in audited), 1e-9)
@@ -185,6 +220,7 @@ def summary(outcomes: list[Outcome]) -> dict[str, Any]:
     kinds = sorted({o.kind for o in leaks})
     by_kind = {k: {o.name: o.found for o in leaks if o.kind == k} for k in kinds}
     return {
+        "not_tried": not_tried,
         "seeds": sorted({o.seed for o in outcomes}),
         "leaks": len({o.name for o in leaks}),
         "leaks_always_found": len({o.name for o in leaks} - {o.name for o in missed}),
@@ -201,6 +237,15 @@ def summary(outcomes: list[Outcome]) -> dict[str, Any]:
         "audit_cost": round(cost, 2),
         "processor_seconds": round(sum(o.run_seconds + o.audit_seconds for o in outcomes)),
     }
+
+
+def in_turn(leaks: Iterable[SourceLeak]) -> list[SourceLeak]:
+    """The first of every kind, then the second of every kind, and so on: a part of a campaign tells of every kind."""
+    rank, order = Counter[str](), []
+    for item in leaks:
+        rank[item.kind] += 1
+        order.append((rank[item.kind], item))
+    return [item for _, item in sorted(order, key=lambda pair: pair[0])]
 
 
 def read_outcomes(files: list[Path]) -> list[Outcome]:
@@ -222,13 +267,14 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "k4-mutants")
     arguments = parser.parse_args()
     begin = time.monotonic()
-    every: list[Any] = [*CLEAN[:1], *LEAKS, *CLEAN[1:]]
-    chosen = {"": every, "clean": list(CLEAN), "leaks": [*CLEAN[:1], *LEAKS]}.get(arguments.only)
+    leaks = in_turn(LEAKS)
+    every: list[Any] = [*CLEAN[:1], *leaks, *CLEAN[1:]]
+    chosen = {"": every, "clean": list(CLEAN), "leaks": [*CLEAN[:1], *leaks]}.get(arguments.only)
     names = set(arguments.only.split(","))
     items = [i for i in every if i.name in names] if chosen is None else chosen
     part, parts = map(int, arguments.shard.split("/"))
     before = read_outcomes([arguments.out, *arguments.merge])
-    done = {(o.name, o.seed) for o in before}
+    done = {(o.name, o.seed) for o in before if not o.not_tried}
     tasks = [(item, seed) for seed in range(arguments.seeds) for item in items][part - 1 :: parts]
     tasks = [(item, seed) for item, seed in tasks if (item.name, seed) not in done]
     arguments.work.mkdir(parents=True, exist_ok=True)

@@ -17,6 +17,8 @@ from typing import Any
 
 import numba
 import numpy as np
+import pandas as pd
+import torch
 
 import k4_pipeline
 from k4_pipeline._numba import cache_dir
@@ -50,7 +52,8 @@ def _allowed() -> tuple[str, ...]:
         "/lib",
         "/etc",
     }
-    roots |= {str(Path(module.__file__).resolve().parent) for module in (numba, np) if module.__file__}
+    # The folders into which packages were installed, also where they lie beside the interpreter's own.
+    roots |= {str(Path(m.__file__).resolve().parent.parent) for m in (numba, np, pd, torch) if m.__file__}
     return tuple(r.rstrip("/") + "/" for r in roots if r)
 
 
