@@ -9,10 +9,11 @@ import argparse
 import importlib
 import inspect
 import json
+import os
 import sys
 from typing import Any
 
-NAMES = ("reading", "features", "sequences", "memory", "scan", "train", "architectures")
+NAMES = ("reading", "features", "sequences", "memory", "scan", "train", "processes", "architectures")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -31,6 +32,8 @@ def main(arguments: list[str] | None = None) -> int:
     if unknown:
         parser.error(f"{name} has no option {', '.join('--' + key for key in unknown)}")
     result = run(**options)
+    if os.environ.get("RANK", "0") != "0":  # one of several processes prints
+        return 0
     if as_json:
         print(json.dumps(result, indent=2, default=str))
     else:

@@ -8,11 +8,12 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from k4_pipeline.bench import __main__ as runner
-from k4_pipeline.bench import reading, scan, train
+from k4_pipeline.bench import processes, reading, scan, train
 from k4_pipeline.cli import bench as cli_bench
 
 # `scale` measures sizes of the universe, not repeats, and needs the whole pipeline: it has a test of its own.
@@ -40,7 +41,7 @@ def passed(monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, object]]:
 
 
 def test_there_is_a_command_for_each_benchmark() -> None:
-    assert sorted(COMMANDS) == sorted(runner.NAMES)
+    assert sorted([*COMMANDS, "processes"]) == sorted(runner.NAMES)  # that one is started by torch.distributed.run
     assert {"features", "memory", "reading", "scan", "sequences", "train"} <= set(COMMANDS)
 
 
@@ -122,3 +123,9 @@ def test_the_plain_runner_needs_neither_dagster_nor_typer() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_training_by_processes_is_timed_after_the_first_epoch() -> None:
+    found = processes.run(device="cpu", batch=8, rows=24)
+    assert (found["processes"], found["rows"], len(found["losses"])) == (1, 24, processes.EPOCHS)
+    assert found["samples_per_s"] > 0 and np.isfinite(found["losses"]).all()
