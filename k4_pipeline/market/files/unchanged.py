@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import threading
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -44,28 +45,52 @@ def _code() -> str:
 
 
 class Unchanged:
-    """The rows of one folder as they were read before; `folder` None: nothing is known or kept."""
+    """The rows of one folder as they were read before; `folder` None: nothing is known or kept.
 
-    def __init__(self, folder: Path | None, root: str, how: HowToRead) -> None:
+    A context: what is read in it is written as it comes, one batch per file, and takes the place of what was known when
+    the context ends without an error. `keep` False: only look.
+    """
+
+    def __init__(self, folder: Path | None, root: str, how: HowToRead, *, keep: bool = True) -> None:
         self.how = how
-        self._files: dict[str, dict[str, Any]] = {}
-        self._table: pa.Table | None = None
-        self._fresh: dict[str, tuple[pa.Table, dict[str, Any]]] = {}
+        self._known: dict[str, dict[str, Any]] = {}
+        self._fresh: dict[str, dict[str, Any]] = {}
         self._used: set[str] = set()
+        self._file: pa.NativeFile | None = None
+        self._readers: dict[tuple[str, ...], pa.RecordBatchFileReader] = {}  # by the columns that they read
+        self._out: pa.RecordBatchFileWriter | None = None
+        self._reading, self._writing = contextlib.ExitStack(), contextlib.ExitStack()
+        self._lock = threading.Lock()
         self.path = None if folder is None else folder / f"{_key(root, how)}.arrow"
+        self._keeps = keep and self.path is not None
         if self.path is not None and self.path.is_file():
-            with contextlib.suppress(OSError, pa.ArrowException, ValueError, KeyError):  # damaged: read everything
-                self._table = pa.ipc.open_file(pa.memory_map(str(self.path))).read_all()
-                self._files = json.loads(self._table.schema.metadata[b"files"])
+            with contextlib.suppress(OSError, pa.ArrowException, ValueError, LookupError, TypeError, OverflowError):
+                # Damaged: everything is read. Not memory-mapped: pages of a map count as memory of this process.
+                self._file = self._reading.enter_context(pa.OSFile(str(self.path)))
+                reader = pa.ipc.open_file(self._file)
+                index = reader.get_batch_with_custom_metadata(reader.num_record_batches - 1).custom_metadata
+                if index[b"code"].decode() == _code():
+                    self._known = json.loads(index[b"files"])
+
+    def __enter__(self) -> Unchanged:
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        with self._reading:
+            if error is not None:
+                self._writing.__exit__(kind, error, trace)
+            elif self._keeps and (self._fresh or self._used != self._known.keys()):
+                self._finish()
 
     def get(self, entry: Entry) -> FileBars | None:
         """The rows of a file as read before; None when it has changed or was not read."""
-        known = self._files.get(entry.label)
-        if known is None or self._table is None or not _same(known, entry):
+        known = self._known.get(entry.label)
+        if known is None or not _same(known, entry):
             return None
-        self._used.add(entry.label)
-        part = self._table.slice(known["start"], known["rows"])
-        column = {name: part.column(name).combine_chunks().to_numpy(zero_copy_only=False) for name in part.column_names}
+        with self._lock:
+            batch = self._read(known["batch"], ("ticker", "first", "fault", *_VALUES, *known["days"]))
+            self._used.add(entry.label)
+        column = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in batch.schema.names}
         days = Days(column["first"].copy(), **{name: column[name] for name in known["days"]})
         if known["swapped"]:
             days.swapped = column["fault"] < 0  # its rows carry their fault already
@@ -77,6 +102,13 @@ class Unchanged:
         file.again = cells_again(entry, self.how, len(file))
         return file
 
+    def _read(self, number: int, columns: tuple[str, ...]) -> pa.RecordBatch:
+        if columns not in self._readers:
+            places = sorted(list(_COLUMNS).index(name) for name in columns)
+            options = pa.ipc.IpcReadOptions(included_fields=places)
+            self._readers[columns] = pa.ipc.open_file(self._file, options=options)
+        return self._readers[columns].get_batch(number)
+
     @property
     def unchanged(self) -> int:
         """How many files were not read again."""
@@ -84,51 +116,59 @@ class Unchanged:
 
     def put(self, entry: Entry, file: FileBars) -> None:
         """Keep the rows of a file just read."""
-        if self.path is None:
+        if not self._keeps:
             return
         about: dict[str, Any] = {
-            "stamp": list(entry.stamp), "digest": _digest(entry), "rows": len(file), "names": list(file.names),
+            "stamp": list(entry.stamp), "digest": _digest(entry), "names": list(file.names),
             "days": [name for name in _DAYS if getattr(file.days, name) is not None],
             "swapped": file.days.swapped is not None,
             "sent": {str(row): list(cells) for row, cells in file.sent.items()},
             "dialect": dataclasses.asdict(file.dialect), "notes": list(file.notes), "open_end": file.open_end,
         }  # fmt: skip
-        columns = {"ticker": file.ticker, "first": file.days.first.copy(), "fault": file.fault.copy(), **file.values}
+        columns = {"ticker": file.ticker, "first": file.days.first, "fault": file.fault, **file.values}
         columns |= {name: getattr(file.days, name) for name in about["days"]}
-        self._fresh[entry.label] = (_arrow(columns, len(file)), about)
+        with self._lock:
+            self._write(entry.label, _batch(columns, len(file)), about)
 
-    def save(self) -> None:
-        """Write what there is now; a folder that cannot be written costs nothing but the next reading."""
-        if self.path is None or (not self._fresh and self._used == self._files.keys()):
+    def _write(self, label: str, batch: pa.RecordBatch, about: dict[str, Any]) -> None:
+        if not self._keeps:
             return
-        parts: list[pa.Table] = []
-        files: dict[str, dict[str, Any]] = {}
-        at = 0
-        for label in sorted(self._used | self._fresh.keys()):
-            if label in self._fresh:
-                part, about = self._fresh[label]
-            else:
-                about = self._files[label]
-                assert self._table is not None
-                part = self._table.slice(about["start"], about["rows"])
-            files[label] = {**about, "start": at}
-            parts.append(part)
-            at += about["rows"]
-        schema = pa.schema(_COLUMNS, metadata={b"files": json.dumps(files).encode()})
+        try:
+            if self._out is None:
+                assert self.path is not None
+                place = self._writing.enter_context(atomic_path(self.path))
+                self._out = self._writing.enter_context(pa.ipc.new_file(str(place), pa.schema(_COLUMNS)))
+            self._out.write_batch(batch)
+            self._fresh[label] = {**about, "batch": len(self._fresh)}
+        except OSError as problem:
+            self._give_up(problem)
+
+    def _finish(self) -> None:
+        """Behind the files just read those that did not change, then an empty batch that says where each lies."""
+        for label in sorted(self._used):
+            self._write(label, self._read(self._known[label]["batch"], tuple(_COLUMNS)), self._known[label])
+        try:
+            if self._out is not None:
+                index = {"files": json.dumps(self._fresh), "code": _code()}
+                self._out.write_batch(_batch({}, 0), custom_metadata=index)
+            self._writing.close()
+        except OSError as problem:
+            self._give_up(problem)
+
+    def _give_up(self, problem: OSError) -> None:
+        """A folder that cannot be written costs nothing but the next reading; what is half-written goes."""
+        self._keeps, self._out = False, None
         with contextlib.suppress(OSError):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with atomic_path(self.path) as place, pa.ipc.new_file(str(place), schema) as out:
-                for part in parts:
-                    out.write_table(part.replace_schema_metadata(schema.metadata))
+            self._writing.__exit__(type(problem), problem, problem.__traceback__)
 
 
-def _arrow(columns: dict[str, np.ndarray], n: int) -> pa.Table:
+def _batch(columns: dict[str, np.ndarray], n: int) -> pa.RecordBatch:
     absent = {name: np.zeros(n, dtype=kind.to_pandas_dtype()) for name, kind in _COLUMNS.items() if name not in columns}
-    return pa.table({name: pa.array({**absent, **columns}[name], kind) for name, kind in _COLUMNS.items()})
+    return pa.record_batch({name: pa.array({**absent, **columns}[name], kind) for name, kind in _COLUMNS.items()})
 
 
 def _key(root: str, how: HowToRead) -> str:
-    return hashlib.sha256(json.dumps([root, dataclasses.asdict(how), _code()], default=str).encode()).hexdigest()[:24]
+    return hashlib.sha256(json.dumps([root, dataclasses.asdict(how)], default=str).encode()).hexdigest()[:24]
 
 
 def _same(known: dict[str, Any], entry: Entry) -> bool:

@@ -116,8 +116,8 @@ def read_folder(
             chosen[ticker] = entry
     work = [*chosen.items(), *parts]
     how = HowToRead.of(config, need_ticker=False)
-    before = Unchanged(kept, str(path), how)
-    files, unread = read_all(work, before, progress)
+    with Unchanged(kept, str(path), how, keep=keep and not tickers) as before:
+        files, unread = read_all(work, before, progress)
     skipped += unread
     if tickers:
         from k4_pipeline.market.sources.table import only_tickers
@@ -132,8 +132,6 @@ def read_folder(
     raw = assemble(
         files, [*notes, *unread], skipped, given_order=how.given.date_order, default_exchange=default_exchange
     )
-    if keep and not tickers:
-        before.save()
     del files
     pa.default_memory_pool().release_unused()  # what the parser needed is as large as the bars
     return replace(raw, files_unchanged=before.unchanged)

@@ -102,3 +102,48 @@ def test_refused_rows_stand_as_sent_whenever_they_are_refused(bars):
         "repeats another row of the same ticker and date": "CAR; 31/01/2013; 10.5; 11.5; 9.5; 10.5; 1 000",
         "repeats the last bar on a day without a session": "CAR; 02/02/2013; 10.5; 11.5; 9.5; 10.5; 1 000",
     }
+
+
+def test_a_folder_that_takes_no_more_bytes_costs_only_the_next_reading(bars, monkeypatch):
+    batches = []
+
+    def full(batch, **more):  # type: ignore[no-untyped-def]
+        batches.append(batch)
+        raise OSError(28, "No space left on device")
+
+    class Full:
+        write_batch = staticmethod(full)
+
+        def __enter__(self):  # type: ignore[no-untyped-def]
+            return self
+
+        def __exit__(self, *error):  # type: ignore[no-untyped-def]
+            return None
+
+    fresh = folder.read_folder(bars)
+    with monkeypatch.context() as patch:
+        patch.setattr(unchanged.pa.ipc, "new_file", lambda *_: Full())
+        raw = read(bars)
+    pd.testing.assert_frame_equal(raw.frame, fresh.frame)
+    assert len(batches) == 1
+    assert list((bars.parent / "kept").iterdir()) == []
+    assert read(bars).files_unchanged == 0
+    write(bars / "CAR.csv", STAMPS["CAR"], price=20.5)
+    with monkeypatch.context() as patch:
+        patch.setattr(unchanged.pa.ipc, "new_file", lambda *_: Full())
+        assert read(bars).files_unchanged == 2  # what was known serves on
+    assert read(bars).files_unchanged == 2
+
+
+def test_a_reading_that_fails_leaves_what_was_known(bars):
+    read(bars)
+    write(bars / "NEW.csv", STAMPS["LTS"])
+
+    def stopped(done: int, total: int) -> None:
+        if done == total:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        read(bars, progress=stopped)
+    assert [p.name for p in (bars.parent / "kept").iterdir() if p.name.startswith(".")] == []
+    assert read(bars).files_unchanged == 3
