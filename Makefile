@@ -24,7 +24,7 @@ help:
 	@echo "make ui      setup, then the Dagster UI on http://localhost:3000"
 	@echo "make test    setup with test packages, then all tests"
 	@echo "make faults  kills, damaged bits, disk errors and crowds at every point (hours on few cores)"
-	@echo "make nights  a simulated year of nights, with and without a change of the market (some minutes)"
+	@echo "make nights  simulated years of nights, with and without a change of the market (NIGHTS=--seeds 8; minutes each)"
 	@echo "make grid    every backend of the selective scan over all 672 cases (minutes)"
 	@echo "make ray     every data stage on a Ray cluster of two nodes, byte for byte"
 	@echo "make leaks   every leak as a patch of the source, on k4 run and k4 audit (hours; LEAKS=--only NAMES for some)"
@@ -59,8 +59,11 @@ faults: $(DEV_STAMP)
 	$(BIN)/python -m k4_pipeline_tests.faults.campaign --out faults-out
 	K4_FAULTS=all $(BIN)/python -m pytest $(PYTEST_ARGS) k4_pipeline_tests/faults k4_pipeline_tests/training/test_resume.py
 
+NIGHTS ?= --seeds 8
+
 nights: $(DEV_STAMP)
 	K4_NIGHTS=252 $(BIN)/python -m pytest k4_pipeline_tests/cli/test_nightly.py --durations=5
+	K4_THREADS=1 $(BIN)/python -W ignore -m k4_pipeline_tests.simulated_nights $(NIGHTS) --out nights-out.json
 
 grid: $(DEV_STAMP)
 	K4_GRID=all $(BIN)/python -m pytest $(PYTEST_ARGS) k4_pipeline_tests/kernels/test_scan_grid.py

@@ -10,22 +10,26 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import math
+import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from k4_pipeline.config import PipelineConfig, SimulationConfig
+from k4_pipeline.config import K3, K4, K5, LabelConfig, PipelineConfig, SimulationConfig
 from k4_pipeline.defs.graph import FULL_NIGHT_ASSETS
 from k4_pipeline.defs.instance import create_home
 from k4_pipeline.defs.night import Played, play_night
 from k4_pipeline.defs.run import run_graph
-from k4_pipeline.defs.staging import load_json
+from k4_pipeline.defs.staging import load_json, load_table
+from k4_pipeline.evaluation.ledger import open_ledger
 from k4_pipeline.market.sources.simulated import simulate
 from k4_pipeline.settings import Settings
 from k4_pipeline.storage import ArtifactStore, atomic
@@ -128,24 +132,70 @@ def without_waiting_for_the_disk(use: Callable[[Any, str, Any], None] = setattr)
     use(atomic, "fsync_path", lambda path: None)
 
 
-def alarms(home: Home, bars: pd.DataFrame, days: list[pd.Timestamp]) -> dict[str, Any]:
-    """On which nights certificate and drift first raised an alarm, counted from 0; None: never."""
+def alarms(home: Home, bars: pd.DataFrame, days: list[pd.Timestamp], until: float = math.inf) -> dict[str, Any]:
+    """On which nights certificate and drift first raised an alarm, counted from 0; None: never. Stops at `until` of
+    `time.monotonic`; `nights` says how many were played."""
     first: dict[str, int | None] = {"certificate": None, "drift": None}
-    drifted = 0
+    drifted, played = 0, 0
     for n, _ in enumerate(play(home, bars, days)):
         tiers, drift = home.json("signal_outcomes", "monitor.json")["tiers"], home.json("drift", "drift.json")
         drifted += bool(drift["why"])
+        played = n + 1
         if first["certificate"] is None and any(t["claim_holds"] is False for t in tiers):
             first["certificate"] = n
         if first["drift"] is None and drift["in_a_row"] >= home.settings.config.serving.drift_lasting_nights:
             first["drift"] = n
-    return {**first, "nights": len(days), "nights_with_drift": drifted}
+        if time.monotonic() > until:
+            break
+    judged = {t["tier"]: [t["hits_judged"], t["n_judged"], t["certified"]] for t in tiers if t["certified"]}
+    return {**first, "nights": played, "nights_with_drift": drifted, "judged": judged}
 
 
-def campaign(seed: int, every: int = 1) -> dict[str, Any]:
-    """One market, as it is and with a change after 40 nights."""
+def raced(own: pd.DataFrame, row: dict[str, Any], labels: LabelConfig) -> int:
+    """The class of a ledger row from the bars of its ticker, oldest first: its race run bar by bar from the box as it
+    was said."""
+    gains, after = np.array(labels.gain_thresholds), own[own["date"] > row["snapshot_date"]].head(labels.horizon_bars)
+    best, stopped = 0, False
+    for high, low in zip(after["high"].astype(float), after["low"].astype(float)):
+        if not stopped and low <= row["lower"] * (1 - labels.stop_loss):
+            if best == 0:
+                return K5
+            stopped = True
+        reached = int((high >= row["upper"] * (1 + gains)).sum())
+        if stopped:
+            best = K4 if best == K3 and reached == K4 else best
+            if best != K3:
+                return best
+        else:
+            best = max(best, reached)
+            if best == K4:
+                return best
+    return best
+
+
+def what_the_ledger_holds(home: Home, bars: pd.DataFrame, days: list[pd.Timestamp]) -> dict[str, Any]:
+    """After the nights of `days`: rows, rows named twice, nights that are no session, matured rows, how many of them
+    are not what the bars say afterwards, and rows whose race is over without having matured."""
+    ledger, matured = open_ledger(home.settings.home).read(), load_table(home.store.current("signal_outcomes"))
+    histories = {ticker: own.sort_values("date") for ticker, own in bars.groupby("ticker")}
+    labels = home.settings.config.labels
+    wrong = [r for r in matured.to_dict("records") if raced(histories[r["ticker"]], r, labels) != r["outcome_class"]]
+    over = ledger["night"].isin(days[: -2 * labels.horizon_bars])
+    return {
+        "rows": len(ledger),
+        "twice": int(ledger.duplicated(["night", "ticker", "pattern_id"]).sum()),
+        "nights_with_signals": int(ledger["night"].nunique()),
+        "no_session": int((~ledger["night"].isin(days)).sum()),
+        "matured": len(matured),
+        "matured_otherwise_than_the_bars": len(wrong),
+        "over_and_not_matured": int(over.sum()) - int(matured["night"].isin(days[: -2 * labels.horizon_bars]).sum()),
+    }
+
+
+def campaign(seed: int, every: int = 1, seconds: float = math.inf) -> dict[str, Any]:
+    """One market, as it is and with a change after 40 nights; in `seconds`, as many nights as there is time for."""
     without_waiting_for_the_disk()
-    out: dict[str, Any] = {"seed": seed}
+    began, out = time.monotonic(), {"seed": seed}
     with tempfile.TemporaryDirectory() as name:
         bars, folder = market(seed), Path(name)
         home = begin(folder, bars)
@@ -154,25 +204,31 @@ def campaign(seed: int, every: int = 1) -> dict[str, Any]:
         out["before"] = alarms(home, bars, home.days[1:41:every])
         kept = folder / "kept"
         shutil.copytree(home.settings.home, kept)
-        out["unchanged"] = alarms(home, bars, home.days[41::every])
+        left = began + seconds - time.monotonic()
+        out["unchanged"] = alarms(home, bars, home.days[41::every], time.monotonic() + left / 2)
+        played = [home.days[0], *home.days[1:41:every], *home.days[41::every][: out["unchanged"]["nights"]]]
+        out["ledger"] = what_the_ledger_holds(home, bars, played)
         shutil.rmtree(home.settings.home)
         shutil.copytree(kept, home.settings.home)
-        out["changed"] = alarms(home, calmed(bars, home.days[40]), home.days[41::every])
-    return out
+        changed = calmed(bars, home.days[40])
+        out["changed"] = alarms(home, changed, home.days[41::every], began + seconds)
+    return {**out, "seconds": round(time.monotonic() - began)}
 
 
 def main() -> None:
     """Several seeds in as many processes; written after each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=8)
-    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--every", type=int, default=1, help="play every n-th session")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="of each seed")
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
     rows: list[dict[str, Any]] = []
     with ProcessPoolExecutor(asked.processes) as pool:
-        for row in pool.map(campaign, range(asked.seeds), [asked.every] * asked.seeds):
-            rows.append(row)
+        waiting = [pool.submit(campaign, seed, asked.every, asked.seconds) for seed in range(asked.seeds)]
+        for done in as_completed(waiting):
+            rows.append(done.result())
             with_claim = [r for r in rows if r["certified"]]
             found = {
                 "seeds": len(rows),
@@ -181,9 +237,10 @@ def main() -> None:
                 "certificate_detected": sum(r["changed"]["certificate"] is not None for r in with_claim),
                 "drift_false_alarms": sum(r["unchanged"]["drift"] is not None for r in rows),
                 "drift_detected": sum(r["changed"]["drift"] is not None for r in rows),
-                "rows": rows,
+                "rows": sorted(rows, key=lambda r: r["seed"]),
             }
             asked.out.write_text(json.dumps(found, indent=1))
+            print(json.dumps(rows[-1]), flush=True)
 
 
 if __name__ == "__main__":

@@ -119,7 +119,7 @@ def explain_pattern(
     """`find_pattern` with the reasons of the champion, similar training rows, and the sanity of the estimate."""
     from k4_pipeline.evaluation.champion import Record
     from k4_pipeline.features.context_table import read_context
-    from k4_pipeline.features.panel import read_panel
+    from k4_pipeline.features.panel import FeaturePanel, read_panel
     from k4_pipeline.pipeline.explain import explain_rows
     from k4_pipeline.pipeline.night import open_patterns
 
@@ -141,7 +141,7 @@ def explain_pattern(
         champion.dir,
         wanted=wanted,
         wanted_sequences=sequences if own is None else own.sequences,
-        own_inputs=None if own is None else (own.panel, own.context),
+        own_inputs=None if own is None else (FeaturePanel.from_bars(own.bars), own.context),
         split=split,
         sequences=sequences,
         panel=read_panel(store.current("market_features").dir),

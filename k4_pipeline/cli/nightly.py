@@ -85,10 +85,13 @@ def play(settings: Any, full: bool | None, *, quiet: bool) -> dict[str, Any]:
     elif full:  # takes in what a night could not prove, so it does not wait for one
         why, seconds, checks = "asked for", {}, []
     else:
-        from k4_pipeline.defs.night import play_night, tell_dagster
+        from k4_pipeline.pipeline.second_process import second_process
 
-        seconds = {"imports": round(time.monotonic() - began, 2)}
-        played = play_night(settings)
+        with second_process():
+            from k4_pipeline.defs.night import play_night, tell_dagster
+
+            seconds = {"imports": round(time.monotonic() - began, 2)}
+            played = play_night(settings)
         seconds |= played.seconds
         began = time.monotonic()
         tell_dagster(settings, played)

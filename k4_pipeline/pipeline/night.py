@@ -21,6 +21,7 @@ from k4_pipeline.features.context import N_CONTEXT, last_day_context
 from k4_pipeline.features.panel import FeaturePanel
 from k4_pipeline.market.bars import Bars
 from k4_pipeline.patterns.snapshots import active_snapshots
+from k4_pipeline.pipeline.second_process import apart
 from k4_pipeline.pipeline.stored_bars import night_of
 from k4_pipeline.sequences.windows import index_sequences
 
@@ -29,11 +30,10 @@ Progress = Callable[[int, int], None] | None
 
 @dataclass(frozen=True, eq=False)
 class OpenPatterns:
-    """The patterns open on the last day with all that a model reads of them; rows count in `bars`."""
+    """The patterns open on the last day with what a model reads of them; rows count in `bars`."""
 
     snapshots: pd.DataFrame
     bars: Bars  # of the tickers with an open pattern; of one ticker where none is open
-    panel: FeaturePanel
     sequences: pd.DataFrame
     context: np.ndarray  # (len(bars), N_CONTEXT), NaN but on the snapshot bars
 
@@ -48,10 +48,10 @@ def open_patterns(bars: Bars, config: PipelineConfig, *, progress: Progress = No
         names, values = last_day_context(bars)
         place = {name: i for i, name in enumerate(names)}
         context[sequences["end_row"].to_numpy()] = values[[place[t] for t in found["ticker"]]]
-    return OpenPatterns(found, part, FeaturePanel.from_bars(part), sequences, context)
+    return OpenPatterns(found, part, sequences, context)
 
 
-def inputs_of_open(found: OpenPatterns, model_folder: Path) -> pd.DataFrame:
+def inputs_of_open(found: OpenPatterns, panel: FeaturePanel, model_folder: Path) -> pd.DataFrame:
     """What a model reads of the last bar of each open pattern: KEYS, pattern_id, then `TABULAR_NAMES`, float32."""
     from k4_pipeline.pipeline.members import rows_of
     from k4_pipeline.pipeline.sources import Rows
@@ -62,8 +62,8 @@ def inputs_of_open(found: OpenPatterns, model_folder: Path) -> pd.DataFrame:
 
     scaler = Scaler.from_json(read_meta(model_folder)["scaler_json"])
     rows, keys = rows_of(found.sequences, found.snapshots[[*KEYS, "pattern_id"]])
-    index = SequenceIndex.from_frame(found.sequences, found.panel.close)
-    values = Rows(found.panel.values, index, rows, scaler, context=found.context).tabular()
+    index = SequenceIndex.from_frame(found.sequences, panel.close)
+    values = Rows(panel.values, index, rows, scaler, context=found.context).tabular()
     return pd.concat([keys, pd.DataFrame(values, columns=list(TABULAR_NAMES))], axis=1)
 
 
@@ -81,19 +81,21 @@ def champion_too_old(as_of: str, night: str, config: PipelineConfig) -> str:
 
 def score_open(
     found: OpenPatterns, model_folder: Path, config: PipelineConfig, *, progress: Progress = None
-) -> pd.DataFrame:
-    """The predictions table of the open patterns under the model in `model_folder`."""
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The predictions table of the open patterns under the model in `model_folder`, and `inputs_of_open`."""
     from k4_pipeline.pipeline.model_files import score_snapshots  # brings torch
 
-    return score_snapshots(
+    panel = FeaturePanel.from_bars(found.bars)
+    scored = score_snapshots(
         model_folder,
         wanted=found.snapshots.assign(split="open"),
         sequences=found.sequences,
-        panel=found.panel,
+        panel=panel,
         context=found.context,
         config=config,
         progress=progress,
     )
+    return scored, inputs_of_open(found, panel, model_folder)
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,8 +120,7 @@ def signals_of_night(
 
     why = champion_too_old(as_of, night_of(bars), config)
     found = open_patterns(bars, config, progress=progress("finding open patterns"))
-    scored = score_open(found, model_folder, config, progress=progress("scoring"))
-    inputs = inputs_of_open(found, model_folder)
+    scored, inputs = apart(score_open, found, model_folder, config, progress=progress("scoring"))
     reference = Reference.read(model_folder)
     beside = inputs[KEYS].assign(refused=pd.Series("", index=inputs.index, dtype="str"))
     if reference is not None and config.serving.refuse_outside and len(inputs):

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from k4_pipeline.config import KEYS, PipelineConfig
 from k4_pipeline.evaluation.charts import pattern_chart
@@ -15,15 +14,13 @@ from k4_pipeline.features.panel import FeaturePanel
 from k4_pipeline.features.spec import FEATURE_NAMES
 from k4_pipeline.market.bars import Bars
 from k4_pipeline.patterns.snapshots import active_snapshots
-from k4_pipeline.pipeline.reasons import reasons
 from k4_pipeline.pipeline.reference import Reference
+from k4_pipeline.pipeline.second_process import apart
 from k4_pipeline.pipeline.tabular import TABULAR_NAMES
 from k4_pipeline.progress import Progress
 from k4_pipeline.sequences.assemble import SequenceIndex
-from k4_pipeline.sequences.dataset import SequenceDataset
 from k4_pipeline.sequences.standardisation import Scaler
 from k4_pipeline.sequences.windows import index_sequences
-from k4_pipeline.training.checkpoint import load_checkpoint
 
 CHART_BARS = 40  # before the pattern
 
@@ -56,10 +53,28 @@ def todays_list(
     patterns are train rows whose outcome was known before the snapshot's day.
     """
     rows = best(signals, most, left_out=left_out)
-    reference = Reference.read(model_folder)
     if rows.empty:
         return []
-    part = bars.subset(rows["ticker"])
+    return apart(explained, rows, inputs, bars.subset(rows["ticker"]), model_folder, config, progress=progress)
+
+
+def explained(
+    rows: pd.DataFrame,
+    inputs: pd.DataFrame,
+    part: Bars,
+    model_folder: Path,
+    config: PipelineConfig,
+    *,
+    progress: Progress | None = None,
+) -> list[dict[str, Any]]:
+    """`todays_list` of these rows; `part`: the bars of their tickers."""
+    import torch
+
+    from k4_pipeline.pipeline.reasons import reasons
+    from k4_pipeline.sequences.dataset import SequenceDataset
+    from k4_pipeline.training.checkpoint import load_checkpoint
+
+    reference = Reference.read(model_folder)
     panel, sequences = FeaturePanel.from_bars(part), index_sequences(part, active_snapshots(part, config.patterns))
     model, meta = load_checkpoint(model_folder)
     data = SequenceDataset(

@@ -68,14 +68,15 @@ def modules_of(asset: str) -> frozenset[str]:
     todo, found = [f"defs.assets.{asset}"], set()
     while todo:
         module = todo.pop()
-        if module in found:
-            continue
-        found.add(module)
-        for target in _source(module)[1]:
-            named = any(target == name or target.startswith(name + ".") for name in skipped)
-            if not named:
-                todo.append(target)
+        if module not in found:
+            found.add(module)
+            todo += [target for target in _source(module)[1] - found if not _below(target, skipped)]
     return frozenset(found)
+
+
+@functools.cache
+def _below(module: str, packages: tuple[str, ...]) -> bool:
+    return any(module == name or module.startswith(name + ".") for name in packages)
 
 
 @functools.cache
@@ -112,6 +113,7 @@ def _constants() -> str:
     return "\n".join(f"{name}={value!r}" for name, value in sorted(vars(config).items()) if name.isupper())
 
 
+@functools.cache
 def _file_of(module: str) -> Path | None:
     path = ROOT.joinpath(*module.split(".")) if module else ROOT
     for file in (path / "__init__.py", path.with_suffix(".py")):

@@ -8,15 +8,12 @@ import os
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
 from k4_pipeline.cli import app
-from k4_pipeline.config import K3, K4, K5
 from k4_pipeline.defs.retraining import reasons_to_retrain
-from k4_pipeline.defs.staging import load_table
 from k4_pipeline.evaluation.ledger import open_drift, open_inputs, open_ledger
 from k4_pipeline_tests import simulated_nights as nights
 
@@ -93,37 +90,11 @@ def test_every_night_adds_its_signals_once(year):
 
 
 def test_what_matured_is_what_the_bars_say_afterwards(year, bars):
-    """The race is run here bar by bar, from the boxes as they were said."""
     home, *_ = year
-    matured = load_table(home.store.current("signal_outcomes"))
-    ledger = open_ledger(home.settings.home).read()
-    labels = home.settings.config.labels
-    old = ledger["night"] < home.days[-2 * labels.horizon_bars]
-    assert len(matured) >= old.sum() >= NIGHTS // 3  # all whose race is over, and some that ended early
-    gains, checked = np.array(labels.gain_thresholds), 0
-    histories = {ticker: own.sort_values("date") for ticker, own in bars.groupby("ticker")}
-    for row in matured.iloc[:: max(1, len(matured) // 120)].to_dict("records"):
-        own = histories[row["ticker"]]
-        after = own[own["date"] > row["snapshot_date"]].head(labels.horizon_bars)
-        best, stopped = 0, False
-        for high, low in zip(after["high"].astype(float), after["low"].astype(float)):
-            if not stopped and low <= row["lower"] * (1 - labels.stop_loss):
-                if best == 0:
-                    best = K5
-                    break
-                stopped = True
-            reached = int((high >= row["upper"] * (1 + gains)).sum())
-            if stopped:
-                best = K4 if best == K3 and reached == K4 else best
-                if best != K3:
-                    break
-            else:
-                best = max(best, reached)
-                if best == K4:
-                    break
-        assert row["outcome_class"] == best, row
-        checked += 1
-    assert checked >= min(NIGHTS, 80)
+    found = nights.what_the_ledger_holds(home, bars, home.days)
+    assert found["matured"] >= NIGHTS // 3
+    wrong = ("twice", "no_session", "matured_otherwise_than_the_bars", "over_and_not_matured")
+    assert [found[name] for name in wrong] == [0, 0, 0, 0]
 
 
 def test_the_certificate_holds_in_a_market_that_does_not_change(year):

@@ -69,6 +69,7 @@ def signals_equal_a_full_computation(evidence: Evidence) -> Verdict:
     from k4_pipeline.patterns.snapshots import active_snapshots
     from k4_pipeline.pipeline.model_files import score_snapshots
     from k4_pipeline.pipeline.night import champion_too_old
+    from k4_pipeline.pipeline.second_process import apart
     from k4_pipeline.pipeline.stored_bars import bars_of
     from k4_pipeline.sequences.windows import index_sequences
 
@@ -95,7 +96,8 @@ def signals_equal_a_full_computation(evidence: Evidence) -> Verdict:
     values = _context_of(bars, open_now["ticker"])
     context = np.full((len(part), values.shape[1]), np.nan, dtype=np.float32)
     context[sequences["end_row"].to_numpy()] = values
-    scored = score_snapshots(
+    scored = apart(
+        score_snapshots,
         evidence.input("champion_model").dir,
         wanted=open_now.assign(split="open"),
         sequences=sequences,
