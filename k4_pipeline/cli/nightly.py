@@ -100,6 +100,9 @@ def play(settings: Any, full: bool | None, *, quiet: bool) -> dict[str, Any]:
         result["skipped"] = played.skipped
         if not played.outcome.success and not why:
             result["success"], result["errors"] = False, played.outcome.errors
+    first: dict[str, Any] = {"new_bars": None, "new_signals": 0}
+    if result["success"] and not why and not result["skipped"]:
+        first = tonight(settings, store)
     if result["success"] and not why and full is not False:
         why = _due(store)
     if why and full is False:
@@ -112,6 +115,9 @@ def play(settings: Any, full: bool | None, *, quiet: bool) -> dict[str, Any]:
         result |= tonight(settings, store)
         if result["skipped"]:
             result["ledger"]["added"] = result["new_signals"] = 0
+        elif result["full"]:  # it says the night again: what was new is what was new before
+            result["new_bars"] = result["new_bars"] if first["new_bars"] is None else first["new_bars"]
+            result["new_signals"] += first["new_signals"]
     return result
 
 
@@ -166,16 +172,21 @@ def _full(
 def tonight(settings: Any, store: Any) -> dict[str, Any]:
     """What the home says of its last night."""
     from k4_pipeline.defs.staging import load_json, load_table
-    from k4_pipeline.pipeline.stored_bars import night_bars_of
+    from k4_pipeline.pipeline.stored_bars import bars_of_tonight, night_bars_of
 
     ref, daily = store.current("signals"), store.current("daily_bars")
     signals, ledger = load_table(ref), dict(store.current("prediction_ledger").meta)
     added, drift = night_bars_of(store, daily), store.current("drift").meta
+    if added is not None:
+        new_bars = added.meta["newest_rows"]
+    else:
+        bars = bars_of_tonight(store)
+        new_bars = int((bars.date == bars.last_day).sum())
     column = "tier" if "tier" in signals else "signal"
     return {
         "no_signals": ref.meta["none_because"],
         "night": ref.meta["night"],  # a night without an open pattern is a night, too
-        "new_bars": added.meta["newest_rows"] if added is not None else daily.meta["rows"],
+        "new_bars": new_bars,
         "new_signals": ledger["added"],
         "open_patterns": len(signals),
         "by_tier": {str(k): int(v) for k, v in signals[column].value_counts().items()},

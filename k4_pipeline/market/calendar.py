@@ -32,12 +32,15 @@ def _library_calendar(exchange: str) -> tuple[Any, np.datetime64, np.datetime64]
     from exchange_calendars.errors import InvalidCalendarName
 
     try:
-        plain = exchange_calendars.get_calendar(exchange)
-        earliest, latest = plain.bound_min(), plain.bound_max()
         start, end = dt.date(1990, 1, 1), dt.date.today() + dt.timedelta(days=365)
-        start = start if earliest is None else max(start, earliest.date())
-        end = end if latest is None else min(end, latest.date())
-        built = exchange_calendars.get_calendar(exchange, start=start.isoformat(), end=end.isoformat())
+        try:
+            built = exchange_calendars.get_calendar(exchange, start=start.isoformat(), end=end.isoformat())
+        except ValueError:  # few exchanges are known for less; to build a calendar only to ask costs as much again
+            plain = exchange_calendars.get_calendar(exchange)
+            earliest, latest = plain.bound_min(), plain.bound_max()
+            start = start if earliest is None else max(start, earliest.date())
+            end = end if latest is None else min(end, latest.date())
+            built = exchange_calendars.get_calendar(exchange, start=start.isoformat(), end=end.isoformat())
     except InvalidCalendarName as problem:
         raise BadInputError(
             f"exchange {exchange!r} has no calendar in exchange_calendars; use a market identifier such as XNYS or XLON"
