@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +67,11 @@ def a_model(folder: Path) -> Path:
     return home
 
 
-def measured(folder: Path, model: Path, n_tickers: int, cores: str) -> dict[str, Any]:
-    """Wall and processor seconds of one new session, the median of `REPEATS` sessions."""
+def measured(
+    folder: Path, model: Path, n_tickers: int, cores: str, save: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    """Wall and processor seconds of one new session, the median of `REPEATS` sessions; `save` gets what is known so
+    far."""
     bars, file, home = real_bars(n_tickers), folder / "bars.parquet", folder / f"home{n_tickers}"
     last = bars["date"].value_counts().sort_index()
     days = last[last > 0.5 * last.tail(250).max()].index[-REPEATS - 2 :]
@@ -88,7 +92,7 @@ def measured(folder: Path, model: Path, n_tickers: int, cores: str) -> dict[str,
         return {**row, "errors": outcome.errors}
     environment = {k: v for k, v in os.environ.items() if not k.startswith("K4_")} | {"K4_HOME": str(home)}
     command = ["taskset", "-c", cores, sys.executable, "-m", "k4_pipeline.cli", "nightly", "--json", "--no-full"]
-    nights = []
+    nights: list[dict[str, Any]] = []
     for n, day in enumerate(days[1:]):
         until(day)
         before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
@@ -101,6 +105,7 @@ def measured(folder: Path, model: Path, n_tickers: int, cores: str) -> dict[str,
             used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
             facts = {name: said[name] for name in ("night", "new_bars", "open_patterns", "seconds")}
             nights.append({"wall_s": round(wall, 2), "processor_s": round(used, 2), **facts})
+        save({**row, "nights": nights})
     middle = sorted(nights, key=lambda night: night["wall_s"])[len(nights) // 2]
     return {**row, **middle, "nights": nights}
 
@@ -112,12 +117,16 @@ def main() -> None:
     parser.add_argument("--cores", default="0,1", help="of taskset")
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
-    rows = []
+    rows: list[dict[str, Any]] = []
+
+    def write(unfinished: list[dict[str, Any]]) -> None:
+        asked.out.write_text(json.dumps([*rows, *unfinished], indent=1))
+
     with tempfile.TemporaryDirectory() as name:
         model = a_model(Path(name))
         for n in asked.tickers:
-            rows.append(measured(Path(name), model, n, asked.cores))
-            asked.out.write_text(json.dumps(rows, indent=1))
+            rows.append(measured(Path(name), model, n, asked.cores, lambda row: write([row])))
+            write([])
             print(json.dumps({k: v for k, v in rows[-1].items() if k != "nights"}), flush=True)
 
 
