@@ -21,10 +21,12 @@ from k4_pipeline.defs.graph import NIGHTLY_ASSETS
 from k4_pipeline.defs.instance import open_instance
 from k4_pipeline.defs.resources import K4Resource
 from k4_pipeline.defs.run import CheckOutcome, RunOutcome
+from k4_pipeline.errors import StaleArtifactError
 from k4_pipeline.market.newer import FullRunNeededError
 from k4_pipeline.settings import Settings
 from k4_pipeline.storage import ArtifactStore
 
+SAMPLE_CHECK = "a_sample_equals_its_whole_history_read_again"
 BODIES: dict[str, Callable[..., Any]] = {
     asset.key.to_user_string(): asset.op.compute_fn.decorated_fn  # type: ignore[union-attr]
     for asset in ASSETS
@@ -34,7 +36,7 @@ BODIES: dict[str, Callable[..., Any]] = {
 
 @dataclass
 class Played:
-    """What became of a night. `full_needed`: why it could not be added to what is there; nothing was changed then."""
+    """What became of a night. `full_needed`: why it could not be added to what is there; no signal was given then."""
 
     outcome: RunOutcome = field(default_factory=lambda: RunOutcome(True))
     seconds: dict[str, float] = field(default_factory=dict)
@@ -55,8 +57,11 @@ def play_night(settings: Settings, say: Callable[[str], None] = lambda text: Non
         try:
             made = BODIES[asset](context, k4)
         except dg.Failure as failure:
-            if isinstance(failure.__cause__, FullRunNeededError):
-                played.full_needed = str(failure.__cause__)
+            cause = failure.__cause__
+            if isinstance(cause, FullRunNeededError):
+                played.full_needed = str(cause)
+            elif asset == "night_bars" and isinstance(cause, StaleArtifactError):
+                played.full_needed = f"the bars of the last full run cannot be added to ({cause})"
             else:
                 played.outcome.errors.append(f"{asset}: {failure.description}")
             played.outcome.success = False
@@ -66,6 +71,8 @@ def play_night(settings: Settings, say: Callable[[str], None] = lambda text: Non
         played.events.append(dg.AssetMaterialization(asset, metadata=made.metadata))
         began = time.monotonic()
         _check(asset, k4, played)
+        if any(c.check == SAMPLE_CHECK and not c.passed for c in played.outcome.checks):
+            played.full_needed = "the source has restated what lies further back than new bars show"
         played.seconds[f"{asset}_checks"] = round(time.monotonic() - began, 2)
         if not played.outcome.success:
             break
@@ -96,7 +103,6 @@ def _check(asset: str, k4: K4Resource, played: Played) -> None:
 
 def said_already(store: ArtifactStore) -> str:
     """Why signals need not be made again: they are of these bars and this champion; "" when they are not."""
-    from k4_pipeline.errors import StaleArtifactError
     from k4_pipeline.pipeline.stored_bars import night_bars_of
 
     try:

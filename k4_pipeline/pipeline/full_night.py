@@ -10,7 +10,7 @@ import pandas as pd
 from k4_pipeline.errors import StaleArtifactError
 from k4_pipeline.market.bars import Bars
 from k4_pipeline.market.newer import COLUMNS
-from k4_pipeline.pipeline.stored_bars import bars_of_tonight
+from k4_pipeline.pipeline.stored_bars import bars_of, bars_of_tonight
 from k4_pipeline.storage import ArtifactStore, read_parquet
 
 
@@ -29,7 +29,11 @@ def remember(store: ArtifactStore) -> Before | None:
     try:
         signals = store.current("signals")
         table = read_parquet(signals.path("signals.parquet"))
-        return Before(bars_of_tonight(store), table, signals.meta["night"], signals.inputs["champion_model"])
+        try:
+            bars = bars_of_tonight(store)
+        except StaleArtifactError:  # tonight's addition did not pass its checks
+            bars = bars_of(store.current("daily_bars"), None)
+        return Before(bars, table, signals.meta["night"], signals.inputs["champion_model"])
     except StaleArtifactError:
         return None
 
