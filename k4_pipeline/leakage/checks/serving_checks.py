@@ -16,14 +16,16 @@ from k4_pipeline.config import CLASS_VALUES, KEYS, N_CLASSES
 from k4_pipeline.evaluation.calibration import Calibrator
 from k4_pipeline.evaluation.champion import ENOUGH_K4
 from k4_pipeline.features.context_table import read_context
-from k4_pipeline.features.panel import read_panel
+from k4_pipeline.features.panel import FeaturePanel, read_panel
 from k4_pipeline.leakage.engine.audit import AuditContext, check, verdict_of
 from k4_pipeline.leakage.engine.compare import Comparison, compare_tables
 from k4_pipeline.leakage.oracles.inputs import InputOracle
 from k4_pipeline.leakage.oracles.scan import scan
-from k4_pipeline.market.bars import to_dates, to_days
+from k4_pipeline.market.bars import Bars, to_dates, to_days
 from k4_pipeline.patterns import snapshots
 from k4_pipeline.pipeline import model_files
+from k4_pipeline.pipeline.night import open_patterns
+from k4_pipeline.pipeline.stored_bars import NIGHT_BARS, bars_of_tonight
 from k4_pipeline.sequences import windows
 from k4_pipeline.sequences.standardisation import Scaler
 from k4_pipeline.storage import ArtifactRef, read_parquet
@@ -64,9 +66,9 @@ def _nudged_signal(context: AuditContext) -> AuditContext:
     return _with_signals(context, table)
 
 
-def open_by_scan(context: AuditContext) -> pd.DataFrame:
+def open_by_scan(context: AuditContext, bars: Bars) -> pd.DataFrame:
     """ticker, start_date, snapshot_date of the patterns open on the last day, by the independent scan."""
-    bars, found = context.full.bars, []
+    found = []
     for code, ticker in enumerate(bars.tickers):
         rows = slice(int(bars.offsets[code]), int(bars.offsets[code + 1]))
         if bars.date[rows.stop - 1] != bars.last_day:
@@ -97,11 +99,16 @@ def signals_are_those_of_the_champion_one_by_one(context: AuditContext) -> Verdi
     """Find the open patterns again and score them one at a time."""
     out, store, full = Comparison(), context.extra["store"], context.full
     table, champion = _signals(context), store.current("champion_model")
-    expected = open_by_scan(context)
+    made = store.current("signals")
+    nights = NIGHT_BARS in made.inputs  # sessions were added to the bars of the last full run
+    bars = bars_of_tonight(store) if nights else full.bars
+    expected = open_by_scan(context, bars)
     mine = table.sort_values(KEYS).reset_index(drop=True)
     cause = "an open pattern was left out, or one that is not open was added"
     out.merge(compare_tables("signals", mine, expected.sort_values(KEYS), KEYS, [], when="scanned again", cause=cause))
-    out.add(full.bars.n_tickers, 0)
+    out.add(bars.n_tickers, 0)
+    other = made.meta["bars_fingerprint"] != bars.fingerprint()
+    out.add(1, int(other), ["signals were made from other bars than are stored"] * other)
     order = table.sort_values(["ev", "ticker"], ascending=[False, True], kind="stable")
     wrong_order = not order["ticker"].equals(table["ticker"])
     out.add(1, int(wrong_order), ["signals are not in the order of their expected value"] * wrong_order)
@@ -110,16 +117,19 @@ def signals_are_those_of_the_champion_one_by_one(context: AuditContext) -> Verdi
     record = json.loads(champion.path("champion.json").read_text())
     odd = table["champion_as_of"] != record["as_of"]
     out.add(len(table), int(odd.sum()), [f"signals name champion {table['champion_as_of'].iloc[0]}"] * bool(odd.any()))
-    panel, open_now = (
-        read_panel(context.extra["refs"]["market_features"].dir),
-        snapshots.active_snapshots(full.bars, context.config.patterns),
-    )
     refs = context.extra["refs"]
-    of_bars = read_context(refs["context_features"].dir) if "context_features" in refs else None
+    if nights:
+        found = open_patterns(bars, context.config)
+        bars, open_now, of_bars = found.bars, found.snapshots, found.context
+        panel = FeaturePanel.from_bars(bars)
+    else:
+        panel = read_panel(refs["market_features"].dir)
+        open_now = snapshots.active_snapshots(bars, context.config.patterns)
+        of_bars = read_context(refs["context_features"].dir).values if "context_features" in refs else None
     model, meta = load_checkpoint(champion.dir)
     calibrator = Calibrator.from_json(champion.path(model_files.CALIBRATOR).read_text())
     scaler = Scaler.from_json(meta["scaler_json"])
-    oracle = InputOracle(full.bars, np.asarray(panel.values))
+    oracle = InputOracle(bars, np.asarray(panel.values))
     center, scale = scaler.center.astype(np.float64), scaler.scale.astype(np.float64)
     levels = ("upper", "lower", "power")
     for i in np.linspace(0, len(open_now) - 1, min(len(open_now), MAX_SIGNALS)).astype(int):
@@ -128,9 +138,9 @@ def signals_are_those_of_the_champion_one_by_one(context: AuditContext) -> Verdi
         alone = model_files.score_snapshots(
             champion.dir,
             wanted=one.assign(split="open"),
-            sequences=windows.index_sequences(full.bars, one),
+            sequences=windows.index_sequences(bars, one),
             panel=panel,
-            context=None if of_bars is None else of_bars.values,
+            context=of_bars,
             config=context.config,
         ).iloc[0]
         window = oracle.canonical(one.iloc[0])
@@ -138,8 +148,8 @@ def signals_are_those_of_the_champion_one_by_one(context: AuditContext) -> Verdi
         with torch.inference_mode():
             beside = []
             if of_bars is not None:
-                end = full.bars.locate(one["ticker"], to_days(one["snapshot_date"]))
-                beside = [torch.tensor(np.asarray(of_bars.values[end]), dtype=torch.float32)]
+                end = bars.locate(one["ticker"], to_days(one["snapshot_date"]))
+                beside = [torch.tensor(np.asarray(of_bars[end]), dtype=torch.float32)]
             logits = model.eval()(x, torch.tensor(window[1][None]), *beside).double().numpy()[0]
         p = np.exp(logits - logits.max())
         p /= p.sum()

@@ -12,7 +12,7 @@ import pandas as pd
 from k4_pipeline.leakage.checks.replay_at_cutoffs import compare_bars
 from k4_pipeline.leakage.engine.audit import AuditContext, check, day_text, verdict_of
 from k4_pipeline.leakage.engine.compare import Comparison, compare_tables
-from k4_pipeline.leakage.oracles.reader import VALUES, as_sent, plainly_sane, read_plainly
+from k4_pipeline.leakage.oracles.reader import VALUES, as_sent, cut_file, plainly_sane, read_plainly
 from k4_pipeline.market import sources
 from k4_pipeline.market.bars import Bars
 from k4_pipeline.pipeline import stages as production
@@ -90,7 +90,7 @@ def bars_are_those_that_cleaning_the_source_gives(context: AuditContext) -> Verd
 def bars_are_those_of_a_plain_reader(context: AuditContext) -> Verdict:
     """Read the source file with pandas alone."""
     config, out = context.config, Comparison()
-    sent = read_plainly(config.source.path, config.source.tickers)
+    sent = read_plainly(str(context.source_path), config.source.tickers)
     kept = _bar_frame(context.full.bars)
     sent, kept = (table.assign(ticker=as_sent(table["ticker"])) for table in (sent, kept))
     there = sent[sent["day"] != ""].drop_duplicates(["ticker", "day", *VALUES])
@@ -124,27 +124,6 @@ def _whole_ticker(lost: pd.DataFrame, kept: pd.DataFrame) -> pd.Series:
     return ~lost["ticker"].isin(set(kept["ticker"]))
 
 
-def cut_file(path: Path, day: str, folder: Path) -> Path:
-    """A copy of a source (one file, or a folder of them) without the rows written for a later day than `day`."""
-    if path.is_dir():
-        for file in sorted(p for p in path.rglob("*") if p.is_file()):
-            target = folder / file.relative_to(path).parent
-            target.mkdir(parents=True, exist_ok=True)
-            cut_file(file, day, target)
-        return folder
-    from k4_pipeline.leakage.oracles import reader
-
-    table, target = reader._file(path), folder / path.name
-    table = table[(reader._day(table[reader._columns(table)["date"]]) <= day).to_numpy()]
-    if not len(table):
-        return target
-    if path.name.endswith((".parquet", ".pq")):
-        table.to_parquet(target, index=False)
-    else:
-        table.to_csv(target, sep="\t" if ".tsv" in path.name else ",", index=False)
-    return target
-
-
 @check(
     "replay",
     proves="When the source file ends at a date, reading and cleaning it gives the same bars up to that date: "
@@ -163,7 +142,7 @@ def bars_are_reproduced_from_the_source_cut_at_a_date(context: AuditContext) -> 
     days = {*context.cut_days(1, 21).tolist(), *gone[len(gone) // 2 : len(gone) // 2 + 1].tolist()}
     for day in sorted(days):
         with tempfile.TemporaryDirectory(prefix="k4-audit-") as folder:
-            path = cut_file(Path(config.source.path), day_text(day), Path(folder))
+            path = cut_file(context.source_path, day_text(day), Path(folder))
             source = dataclasses.replace(config.source, path=str(path))
             raw = sources.read_bars(source, config.simulation)
         cleaned = production.clean(raw, config, context.today)

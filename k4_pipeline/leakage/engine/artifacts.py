@@ -6,9 +6,12 @@ bars are read from the source again; a source file written since is the one reas
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
 import datetime as dt
 import json
+import shutil
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,15 +25,18 @@ from k4_pipeline.errors import BadInputError, K4Error, StaleArtifactError
 from k4_pipeline.evaluation.calibration import Calibrator
 from k4_pipeline.features.context_table import read_context
 from k4_pipeline.features.panel import read_panel
-from k4_pipeline.leakage.engine.audit import AuditContext, AuditSample
+from k4_pipeline.leakage.engine.audit import AuditContext, AuditSample, day_text
 from k4_pipeline.leakage.engine.fingerprints import package_fingerprint
+from k4_pipeline.leakage.oracles.reader import cut_file, is_plain
 from k4_pipeline.market import sources
 from k4_pipeline.market.bars import Bars
 from k4_pipeline.market.sources.base import RawBars
 from k4_pipeline.patterns.labels import LABEL_COLUMNS
+from k4_pipeline.pipeline.full_night import changed_tickers
 from k4_pipeline.pipeline.model_files import certificates_of
 from k4_pipeline.pipeline.reference import Reference
-from k4_pipeline.pipeline.stages import Fitted, PipelineRun
+from k4_pipeline.pipeline.stages import Fitted, PipelineRun, clean
+from k4_pipeline.pipeline.stored_bars import NIGHT_BARS, night_bars_of
 from k4_pipeline.sequences.standardisation import Scaler
 from k4_pipeline.splits.manifest import SplitManifest
 from k4_pipeline.storage import ArtifactRef, ArtifactStore, read_parquet
@@ -132,6 +138,28 @@ def raw_again(config: PipelineConfig, when: float | None = None) -> tuple[RawBar
     return sources.read_bars(config.source, config.simulation, default_exchange=exchange), ""
 
 
+def raw_before_the_nights(
+    full: PipelineRun, config: PipelineConfig, when: float | None
+) -> tuple[RawBars | None, str, str]:
+    """The raw bars of a source that has grown since the full run, without the sessions it grew by, and the path of a
+    copy that ends there; None and why where the source has restated what it had sent."""
+    folder = Path(tempfile.mkdtemp(prefix="k4-audit-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = str(cut_file(Path(config.source.path), day_text(full.bars.last_day), folder))
+    source, exchange = dataclasses.replace(config.source, path=path), config.cleaning.default_exchange
+    try:
+        raw = sources.read_bars(source, config.simulation, default_exchange=exchange)
+        again = clean(raw, config, None if when is None else dt.datetime.fromtimestamp(when, dt.UTC).date())
+    except BadInputError as problem:
+        return None, str(problem), ""
+    others = changed_tickers(full.bars, again.bars)
+    if others or (full.rejects is not None and list(full.rejects["reason"]) != list(again.rejects["reason"])):
+        what = f"of {', '.join(others[:3])}" if others else "of rows that are refused"
+        why = f"the source has restated the past {what} since the bars were made; `k4 nightly --full` takes it in"
+        return None, why, ""
+    return raw, "", path
+
+
 def stored_fitted(refs: dict[str, ArtifactRef]) -> Fitted:
     """Scaler, weights and calibrator with what is recorded of their fit."""
     folder = refs["trained_model"].dir
@@ -205,6 +233,9 @@ def load_path(
     inapplicable = {"provenance": "the chain of stored versions is proved instead"}
     unproved = {"facts": "no run of this home made these artifacts, so what was asked for is not on record"}
     full.raw, unproved["raw"] = raw_again(config, when)
+    cut = ""
+    if full.raw is None and is_plain(config.source.path) and night_bars_of(store, refs["daily_bars"]) is not None:
+        full.raw, unproved["raw"], cut = raw_before_the_nights(full, config, when)
     if config.source.source == "simulated":
         inapplicable["source file"] = "the market is simulated: there is no file"
     unproved["source file"] = unproved["raw"]
@@ -216,16 +247,14 @@ def load_path(
     has["ledger"] = has["signals"] and was_made(store, "prediction_ledger")
     names = {"champion_model": "champion", "walk_forward_report": "walk forward"}
     inapplicable |= {names.get(n, n): f"no {n} was ever made in this home" for n, there in has.items() if not there}
-    if has["signals"] and "night_bars" in store.newest("signals").inputs:
-        # The audit proves one reading of the source; these are of sessions after it, with checks of their own.
+    if has["signals"] and _last_night_unfinished(store):
         has["signals"] = has["ledger"] = False
-        unproved["ledger"] = unproved["signals"] = (
-            "the signals are of nights after the last full run; `k4 nightly --full` takes them in"
-        )
+        unproved["ledger"] = unproved["signals"] = "bars were added since the signals were made; run `k4 nightly` again"
     if has["signals"] and (why := store.newest("signals").meta.get("none_because")):
         has["signals"] = has["ledger"] = False
         inapplicable["ledger"] = inapplicable["signals"] = why
     extra = {"store": store, "refs": refs, "has": has, "labels_of_file": labels_of_file(refs), "facts": facts}
+    extra["source path"] = cut
     extra["threads"] = json.loads(refs["trained_model"].path("facts.json").read_text()).get("threads")
     if REPORT in refs:
         extra |= {
@@ -234,6 +263,12 @@ def load_path(
             "reference": Reference.read(refs["trained_model"].dir),
         }
     return full, {**extra, "inapplicable": inapplicable, "unproved": unproved}
+
+
+def _last_night_unfinished(store: ArtifactStore) -> bool:
+    """Whether the newest addition of a night to the bars is not that of the signals."""
+    added = night_bars_of(store, store.current("daily_bars"))
+    return store.current("signals").inputs.get(NIGHT_BARS) != (None if added is None else added.fingerprint)
 
 
 def file_has_classes(path: str) -> bool:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -71,6 +72,11 @@ class AuditContext:
     @property
     def config(self) -> PipelineConfig:
         return self.full.config
+
+    @property
+    def source_path(self) -> Path:
+        """The source file, or a copy of it without the sessions that nights added since."""
+        return Path(self.extra.get("source path") or self.config.source.path)
 
     @property
     def as_of_day(self) -> int:
@@ -248,7 +254,7 @@ def what_is_there(context: AuditContext) -> set[str]:
         "stored": "refs" in context.extra,
         "source file": full.raw is not None
         and context.config.source.source in ("folder", "table")
-        and is_plain(context.config.source.path),
+        and is_plain(str(context.source_path)),
         "signals": context.extra.get("has", {}).get("signals", False),
         "champion": context.extra.get("has", {}).get("champion_model", False),
         "walk forward": context.extra.get("has", {}).get("walk_forward_report", False),

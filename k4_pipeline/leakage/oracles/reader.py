@@ -97,6 +97,25 @@ def read_plainly(path: str, tickers: tuple[str, ...] = ()) -> pd.DataFrame:
     return whole[whole["ticker"].isin(tickers)].reset_index(drop=True) if tickers else whole
 
 
+def cut_file(path: Path, day: str, folder: Path) -> Path:
+    """A copy of a source (one file, or a folder of them) without the rows written for a later day than `day`."""
+    if path.is_dir():
+        for file in sorted(p for p in path.rglob("*") if p.is_file()):
+            target = folder / file.relative_to(path).parent
+            target.mkdir(parents=True, exist_ok=True)
+            cut_file(file, day, target)
+        return folder
+    table, target = _file(path), folder / path.name
+    table = table[(_day(table[_columns(table)["date"]]) <= day).to_numpy()]
+    if not len(table):
+        return target
+    if path.name.endswith((".parquet", ".pq")):
+        table.to_parquet(target, index=False)
+    else:
+        table.to_csv(target, sep="\t" if ".tsv" in path.name else ",", index=False)
+    return target
+
+
 def as_sent(names: pd.Series) -> pd.Series:
     """The tickers under which bars were sent: a ticker used again years later is stored as `CAR#2` or `VOD#2.L`."""
     return names.astype(str).str.replace(r"#\d+(?=\.|$)", "", regex=True)
