@@ -13,7 +13,7 @@ from rich.text import Text
 
 from k4_pipeline.cli.common import out_console, print_json
 from k4_pipeline.report import summary
-from k4_pipeline.report.numbers import METRICS, baselines, finite, number, titled
+from k4_pipeline.report.numbers import METRICS, baselines, finite, number, price, titled
 from k4_pipeline.settings import Settings
 from k4_pipeline.storage import ArtifactStore, read_parquet
 
@@ -159,13 +159,12 @@ def _champion(champion: dict[str, Any]) -> str:
     return f"as of {champion['as_of']} ({state})"
 
 
-def signal_table(signals: list[dict[str, Any]], most: int) -> Table:
-    """Today's open patterns, best first; 80 columns."""
-    shown = f"best {most} of {len(signals)}" if len(signals) > most else f"{len(signals)}"
-    table = Table(title=f"{shown} open patterns", title_justify="left", box=None, pad_edge=False)
-    for name in ("ticker", "day", "signal", "EV", "P(K4)", "P(K5)", "entry", "stop", "box"):
-        table.add_column(name, justify="left" if name in ("ticker", "day", "signal") else "right", no_wrap=True)
-    for row in signals[:most]:
+def signal_table(rows: list[dict[str, Any]]) -> Table:
+    """Rows of today's list; 80 columns."""
+    table = Table(box=None, pad_edge=False)
+    for name in ("ticker", "day", "tier", "EV", "P(K4)", "P(K5)", "entry", "stop", "box"):
+        table.add_column(name, justify="left" if name in ("ticker", "day", "tier") else "right", no_wrap=True)
+    for row in rows:
         table.add_row(
             Text(row["ticker"]),
             row["snapshot_date"][:10],
@@ -173,8 +172,8 @@ def signal_table(signals: list[dict[str, Any]], most: int) -> Table:
             number(row["ev"], "{:+.2f}"),
             number(row["p_4"], "{:.1%}"),
             number(row["p_5"], "{:.1%}"),
-            number(row["power"], "{:.4g}"),
-            number(row["stop"], "{:.4g}"),
-            f"{number(row['lower'], '{:.4g}')}-{number(row['upper'], '{:.4g}')}",
+            price(row["power"]),
+            price(row["stop"]),
+            f"{price(row['lower'])}-{price(row['upper'])}",
         )
     return table

@@ -20,6 +20,7 @@ from k4_pipeline.cli.common import (
 from k4_pipeline.errors import BadInputError
 
 TOO_OLD = 4
+EXPLAINED = 5  # rows with their reasons on the terminal; the page has them all
 
 
 @explained
@@ -115,8 +116,15 @@ def show(found: dict[str, Any], console: Any) -> None:
         console.print("no pattern was open on the last day, so there is no signal: nothing is wrong")
         return
     if rows:
-        console.print(signal_table(rows, len(rows)))
-    for row in rows[:5]:
+        certified = sorted({str(row["tier"]) for row in rows} - {"AVOID"})
+        said = "" if certified else "; none reaches a certified tier, so none is a reason to buy"
+        model = f"champion of {rows[0]['champion_as_of']}"
+        console.print(
+            f"Signals of {found['night']} ({model}): {len(rows)} of {found['open']} open patterns{said}",
+            highlight=False,
+        )
+        console.print(signal_table(rows))
+    for row in rows[:EXPLAINED]:
         console.print(f"\n{row['ticker']}", style="bold", highlight=False, markup=False)
         against = row["refused"] or row["left_out"]
         if against:
@@ -128,8 +136,7 @@ def show(found: dict[str, Any], console: Any) -> None:
             console.print(f"  most similar, ended before: {near}", highlight=False, markup=False)
     console.print(
         f"\n{found['open']} open on {found['night']}: {found['left_out']} left out by the filters, "
-        f"{found['refused']} refused "
-        "(--all shows them)",
+        f"{found['refused']} refused (--all shows them)",
         highlight=False,
     )
     if found["page"]:

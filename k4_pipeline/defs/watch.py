@@ -139,7 +139,10 @@ def stale_input_facts(instance: dg.DagsterInstance, store: ArtifactStore, exchan
 
 
 def signal_facts(store: ArtifactStore, cursor: Cursor, now: float) -> Iterator[Fact]:
-    """One fact per pattern that the published signals call STRONG or GOOD; the same pattern is told once per level."""
+    """One fact per listed pattern of a STRONG or GOOD tier; the same pattern is told once per level.
+
+    Of models without certified tiers the signal by expected value is told. What the list leaves out is not.
+    """
     try:
         ref = store.last_good("signals")
     except K4Error:
@@ -148,14 +151,17 @@ def signal_facts(store: ArtifactStore, cursor: Cursor, now: float) -> Iterator[F
         return
     ref.verify()
     table = load_table(ref)
-    for row in table[table["signal"].isin(TOLD_SIGNALS)].to_dict("records"):
+    level = "tier" if "tier" in table else "signal"
+    if "left_out" in table:
+        table = table[table["left_out"] == ""]
+    for row in table[table[level].isin(TOLD_SIGNALS)].to_dict("records"):
         day = f"{row['snapshot_date']:%Y-%m-%d}"
         yield Fact(
             kind="new_signal",
             subject=f"signal|{row['pattern_id']}",
-            event=str(row["signal"]),
+            event=str(row[level]),
             at=now,
-            title=f"{row['signal']} for {row['ticker']}, {day}",
+            title=f"{row[level]} for {row['ticker']}, {day}",
             cause=f"expected value {row['ev']:.2f}, P(K4) {row['p_4']:.1%}, P(K5) {row['p_5']:.1%}; a close above "
             f"{row['power']:.4g} is a breakout, the box is {row['lower']:.4g} to {row['upper']:.4g}",
             effect=f"Scored by the champion of as_of {row['champion_as_of']}.",

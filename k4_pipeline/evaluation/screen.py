@@ -10,6 +10,7 @@ import pandas as pd
 from k4_pipeline.config import ServingConfig
 from k4_pipeline.market.bars import Bars
 from k4_pipeline.market.kinds import kind_of
+from k4_pipeline.market.series import original_ticker
 
 SCREEN_COLUMNS = ("left_out", "dollar_volume", "price")
 
@@ -34,7 +35,7 @@ def screened(bars: Bars, tickers: Sequence[str], config: ServingConfig) -> pd.Da
 
 
 def _why(bars: Bars, ticker: str, money: float, price: float, unwanted: set[str], config: ServingConfig) -> str:
-    if ticker.upper() in unwanted:
+    if {ticker.upper(), original_ticker(ticker).upper()} & unwanted:
         return "excluded by name"
     kind = kind_of(bars, ticker)
     if kind in config.excluded_kinds:

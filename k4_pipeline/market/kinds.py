@@ -15,6 +15,7 @@ import re
 import numpy as np
 
 from k4_pipeline.market.bars import Bars
+from k4_pipeline.market.series import original_ticker
 
 BOND_LIKE_VOLATILITY = 0.10  # standard deviation of daily log returns, annualised with 252
 YEAR_BARS = 250
@@ -31,6 +32,7 @@ _FORMS = (
 
 def kind_by_form(ticker: str) -> str:
     """`warrant`, `unit`, `right` or `preferred` by the form of the ticker; "" where it says nothing."""
+    ticker = original_ticker(ticker)
     return next((kind for kind, form in _FORMS if form.fullmatch(ticker)), "")
 
 

@@ -34,6 +34,11 @@ def number(value: Any, form: str = "{:.3f}") -> str:
     return form.format(value) if finite(value) else "n/a"
 
 
+def price(value: Any) -> str:
+    """As it is quoted: two decimals, four below 1; `n/a` where it is not defined."""
+    return number(value, "{:.2f}" if finite(value) and abs(value) >= 1 else "{:.4f}")
+
+
 def span(metric: dict[str, Any], form: str = "{:.3f}") -> str:
     """`0.710 to 0.802`; empty where there is no interval."""
     low, high = metric.get("low"), metric.get("high")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from k4_pipeline.report import figures
-from k4_pipeline.report.numbers import number
+from k4_pipeline.report.numbers import number, price
 from k4_pipeline.report.page import Grid, Section, render_page
 from k4_pipeline.report.render import share_plotly
 from k4_pipeline.storage import atomic_write_text
@@ -24,6 +24,8 @@ def list_sections(found: dict[str, Any]) -> list[Section]:
             f"{found['open']} patterns were open on {found['night']}; {found['left_out']} are left out by the filters, "
             f"{found['refused']} refused as too far outside what the champion was trained on."
         ]
+        if found["rows"] and all(row["tier"] == "AVOID" for row in found["rows"]):
+            lead.append("No pattern reaches a certified tier tonight: none of these is a reason to buy.")
         if not found["rows"]:
             lead.append("No row is left, so there is nothing to list: nothing is wrong.")
     table = [
@@ -32,9 +34,9 @@ def list_sections(found: dict[str, Any]) -> list[Section]:
             row["tier"],
             number(row["p_k4"], "{:.1%}"),
             number(row["ev"], "{:+.2f}"),
-            number(row["entry"], "{:.4g}"),
-            number(row["stop"], "{:.4g}"),
-            f"{number(row['lower'], '{:.4g}')} to {number(row['upper'], '{:.4g}')}",
+            price(row["entry"]),
+            price(row["stop"]),
+            f"{price(row['lower'])} to {price(row['upper'])}",
             number(row["dollar_volume"] / 1e6, "{:.1f} M"),
         ]
         for row in found["rows"]
@@ -54,14 +56,21 @@ def list_sections(found: dict[str, Any]) -> list[Section]:
 def _card(row: dict[str, Any]) -> dict[str, Any]:
     line = (
         f"{row['tier']}, P(K4) {number(row['p_k4'], '{:.1%}')}, P(K5) {number(row['p_k5'], '{:.1%}')}, EV "
-        f"{number(row['ev'], '{:+.2f}')}; buy above {number(row['entry'], '{:.4g}')}, stop "
-        f"{number(row['stop'], '{:.4g}')}."
+        f"{number(row['ev'], '{:+.2f}')}; {_levels(row)}."
     )
     said = "; ".join(r["in_words"] for r in row.get("reasons") or [])
     near = "; ".join(f"{s['ticker']} {s['snapshot_date']}: {s['outcome']}" for s in row.get("similar") or [])
     why = f"{said}. Most similar: {near}." if said else ""
     title = f"{row['ticker']}, {row['snapshot_date']}"
     return {"title": title, "line": line, "figure": figures.candles(row["chart"], ""), "reasons": why}
+
+
+def _levels(row: dict[str, Any]) -> str:
+    """What to do at which price; of AVOID nothing is to be bought."""
+    entry, stop = price(row["entry"]), price(row["stop"])
+    if row["tier"] == "AVOID":
+        return f"do nothing; a close above {entry} would be the breakout, the stop lies at {stop}"
+    return f"buy above {entry}, stop {stop}"
 
 
 def write_list_page(found: dict[str, Any], reports: Path) -> Path:

@@ -12,6 +12,7 @@ import pytest
 from k4_pipeline.alerts.cursor import Cursor
 from k4_pipeline.alerts.messages import single
 from k4_pipeline.defs import watch
+from k4_pipeline.defs.staging import load_table
 from k4_pipeline.evaluation import champion, promotion
 from k4_pipeline.storage import ArtifactStore, atomic_write_json, write_parquet
 from k4_pipeline_tests.defs.test_alert_sensor import _schedule as running
@@ -111,6 +112,17 @@ def test_each_strong_and_good_signal_is_told_once_per_level(store, cursor):
     known = {fact.id for fact in first}
     later = [fact for fact in watch.signal_facts(store, cursor, 3.0) if fact.id not in known]
     assert [fact.title for fact in later] == ["STRONG for T1, 2024-02-01"]
+
+
+def test_a_signal_is_told_by_its_certified_tier_and_not_when_the_list_leaves_it_out(store, cursor):
+    _publish_signals(store, "STRONG", "STRONG", "AVOID")
+    table = load_table(store.current("signals"))
+    with store.stage("signals") as staged:
+        told = table.assign(tier=["AVOID", "GOOD", "STRONG"], left_out=["", "", "price 0.5 below 1"])
+        write_parquet(told, staged.dir / "signals.parquet")
+        ref = staged.commit(kind="signals")
+    store.promote("signals", None, ref.fingerprint)
+    assert [fact.title for fact in watch.signal_facts(store, cursor, 1.0)] == ["GOOD for T1, 2024-02-01"]
 
 
 def test_signals_that_the_nightly_schedule_did_not_make_again_are_stale(store, tmp_path):
