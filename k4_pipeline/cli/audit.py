@@ -103,7 +103,7 @@ def audit(
             facts=lambda as_of: audit_facts(settings, as_of),
             export=lambda name, out, as_of: export_asset(settings, name, out, as_of),
         )
-    if not small:
+    if not small and result["verdicts"]:
         predictions = ArtifactStore(settings.artifacts_dir).current("predictions", result["as_of"])
         stamp = settings.reports_dir, result["as_of"], predictions.fingerprint
         write_stamp(*stamp, result)

@@ -11,7 +11,7 @@ from pathlib import Path
 import dagster as dg
 
 from k4_pipeline.config import config_hash
-from k4_pipeline.defs.audit_facts import REQUEST_TAG
+from k4_pipeline.defs.audit_facts import REQUEST_TAG, requests_dir
 from k4_pipeline.defs.causes import step_cause
 from k4_pipeline.defs.graph import ASSET_ORDER, PARTITIONED_ASSETS
 from k4_pipeline.defs.instance import open_instance
@@ -105,7 +105,9 @@ def run_graph(
     defs = build_defs({"k4": K4Resource.frozen(settings)}, loggers={"file": file_logger})
     job = defs.resolve_job_def("full_pipeline")
     partitioned = any(name in PARTITIONED_ASSETS for name in assets)
-    run_id = str(uuid.uuid4())
+    run_id, request = str(uuid.uuid4()), config_hash(settings.config)
+    # A night was not asked for with options: its settings are those of the home.
+    asked = (requests_dir(settings) / f"{request}.json").is_file()
     show_life(settings.home, run_id)
     with open_instance(settings) as instance, showing(progress), watching_for_stop() as asked_to_stop:
         try:
@@ -115,7 +117,7 @@ def run_graph(
                 run_config={"loggers": {"file": {"config": {"path": str(log)}}}},
                 asset_selection=[dg.AssetKey(name) for name in assets],
                 raise_on_error=False,
-                tags={"k4/started_by": started_by, REQUEST_TAG: config_hash(settings.config)},
+                tags={"k4/started_by": started_by, **({REQUEST_TAG: request} if asked else {})},
                 run_id=run_id,
             )
             if asked_to_stop():

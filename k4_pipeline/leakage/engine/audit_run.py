@@ -48,12 +48,17 @@ def run(
 
         store = ArtifactStore(store_root)
         as_of = as_of or newest_as_of(store)
+        what = f"the artifacts of {as_of}"
+        if why := bars_made_again_since(store, as_of):
+            report = AuditReport([], {})
+            report.not_proved = {"every_check_of_this_model": why}
+            sizes = dataclasses.asdict(chosen)
+            return {"what": what, "as_of": as_of, "sample": {"name": sample, **sizes}, **report.to_dict()}
         known = facts(as_of) if facts is not None else {}
         if sample == "normal":
             why_no_refit = why_not_refitted(store, config, as_of, known.get("trained_model", {}).get("seconds"))
             chosen = dataclasses.replace(chosen, refit=not why_no_refit)
         source = ContextSource(config, as_of, chosen, store=str(store_root), facts=known, export=export)
-        what = f"the artifacts of {source.as_of}"
     if isolated:
         report = run_isolated(
             source, workers=workers, budget_s=budget_s, stop_at_failure=stop_at_failure, progress=progress
@@ -74,6 +79,21 @@ def run(
         }
     sizes = dataclasses.asdict(chosen)
     return {"what": what, "as_of": source.as_of, "sample": {"name": sample, **sizes}, **report.to_dict()}
+
+
+def bars_made_again_since(store: ArtifactStore, as_of: str) -> str:
+    """Why nothing about the model of `as_of` can be asked: a full run without training (`k4 nightly`, once a week) has
+    replaced the tables that it was trained on; "" when they are there."""
+    split = store.current("dataset_split", as_of)
+    recorded = split.inputs.get("labeled_snapshots")
+    labeled = store.current("labeled_snapshots")
+    if recorded == labeled.fingerprint or store.broken_code(split):
+        return ""
+    bars = store.current("daily_bars").meta["last_date"]
+    return (
+        f"the tables that the model of {as_of} was trained on were made again since, with bars up to {bars}; its "
+        f"report holds what was proved then; `k4 run --as-of {as_of}` trains it on the new tables, and can be audited"
+    )
 
 
 def why_not_refitted(store: ArtifactStore, config: PipelineConfig, as_of: str, seconds: float | None) -> str:

@@ -7,6 +7,7 @@ import json
 import pytest
 
 from k4_pipeline.config import PipelineConfig, ProofConfig
+from k4_pipeline.leakage.engine import audit_run
 from k4_pipeline.leakage.engine.audit_run import why_not_refitted
 from k4_pipeline.storage import ArtifactStore
 
@@ -40,3 +41,24 @@ def test_a_long_training_by_the_event_log_is_left_to_the_thorough_audit(tmp_path
 
 def test_weights_of_another_device_are_not_fitted_again_and_that_is_said(tmp_path):
     assert "trained on cuda:0" in _why(_store(tmp_path, "cuda:0"), 1.0)
+
+
+def test_a_model_whose_tables_a_full_run_replaced_is_not_proved_and_nothing_is_called_a_leak(tmp_path):
+    store = ArtifactStore(tmp_path)
+
+    def made(asset, partition=None, text="", inputs=None, meta=None):
+        with store.stage(asset, partition) as staged:
+            (staged.dir / "table.txt").write_text(text)
+            ref = staged.commit(kind=asset, inputs=inputs or {}, meta=meta or {})
+        store.promote(asset, partition, ref.fingerprint)
+        return ref
+
+    made("daily_bars", meta={"last_date": "2024-01-02"})
+    labeled = made("labeled_snapshots", text="then")
+    made("dataset_split", "2023-01-01", inputs={"labeled_snapshots": labeled.fingerprint})
+    made("predictions", "2023-01-01")
+    assert audit_run.bars_made_again_since(store, "2023-01-01") == ""
+    made("labeled_snapshots", text="a week later")
+    result = audit_run.run(config=PipelineConfig(), store_root=tmp_path)
+    assert (result["status"], result["verdicts"]) == ("not proved", [])
+    assert "2024-01-02" in "".join(result["not_proved"].values())
