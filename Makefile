@@ -8,7 +8,7 @@ DEV_STAMP := $(VENV)/.installed-dev
 PYTEST_ARGS ?= -n auto --dist loadfile --durations=15
 export DAGSTER_DISABLE_TELEMETRY := 1
 
-.PHONY: setup run test faults nights grid ray leaks mutants ui lint help
+.PHONY: setup run test faults nights grid ray leaks mutants ui types lint help
 
 # PyPI's torch for Linux brings gigabytes of CUDA. Where no GPU is seen, the CPU build of the pinned version is taken
 # first; where that index cannot be reached, the next line installs the build that can.
@@ -29,6 +29,7 @@ help:
 	@echo "make ray     every data stage on a Ray cluster of two nodes, byte for byte"
 	@echo "make leaks   every leak as a patch of the source, on k4 run and k4 audit (hours; LEAKS=--only NAMES for some)"
 	@echo "make mutants every weakened check against the self-tests"
+	@echo "make types   types of the package (mypy)"
 	@echo "make lint    style, formatting and types"
 
 setup: $(STAMP)
@@ -71,10 +72,12 @@ grid: $(DEV_STAMP)
 ray: $(DEV_STAMP)
 	K4_RAY=all $(BIN)/python -m pytest $(PYTEST_ARGS) k4_pipeline_tests/pipeline/test_sharded.py
 
-lint: $(DEV_STAMP)
+types: $(DEV_STAMP)
+	$(BIN)/mypy
+
+lint: types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 
 LEAKS ?= --seeds 3
 

@@ -77,9 +77,9 @@ def scan_error(length: int = 130) -> float:
     gen = torch.Generator().manual_seed(0)
     x, decay = torch.randn(2, length, 3, 5, generator=gen), -torch.rand(2, length, 3, generator=gen)
     B, C = torch.randn(2, length, 4, generator=gen), torch.randn(2, length, 4, generator=gen)
-    given = [v.double() for v in (x, decay, B, C)]
-    exact = recurrence(*given)
-    return float((chunked_scan(*given) - exact).norm() / exact.norm())
+    x, decay, B, C = (v.double() for v in (x, decay, B, C))
+    exact = recurrence(x, decay, B, C)
+    return float((chunked_scan(x, decay, B, C) - exact).norm() / exact.norm())
 
 
 class Mamba2Block(nn.Module):

@@ -80,10 +80,12 @@ def play(settings: Any, full: bool | None, *, quiet: bool) -> dict[str, Any]:
         "full": None,
         "home": str(settings.home),
     }
+    seconds: dict[str, float] = {}
+    checks: list[Any] = []
     if not store.partitions("daily_bars") and not _made(store, "daily_bars"):
-        why, seconds, checks = "there are no bars in this home yet", {}, []
+        why = "there are no bars in this home yet"
     elif full:  # takes in what a night could not prove, so it does not wait for one
-        why, seconds, checks = "asked for", {}, []
+        why = "asked for"
     else:
         from k4_pipeline.pipeline.second_process import second_process
 

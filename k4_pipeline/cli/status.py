@@ -41,11 +41,10 @@ def collect(settings: Settings) -> dict[str, Any]:
 
     store, source = ArtifactStore(settings.artifacts_dir), settings.config.source
     writer = writer_of(settings.home)
-    assets = [
-        _asset(store, name, partition)
-        for name in ASSET_ORDER
-        for partition in (store.partitions(name) or [None] if name in PARTITIONED_ASSETS else [None])
-    ]
+    assets = []
+    for name in ASSET_ORDER:
+        partitions: list[Any] = list(store.partitions(name)) if name in PARTITIONED_ASSETS else []
+        assets += [_asset(store, name, partition) for partition in partitions or [None]]
     record, damage = None, ""
     try:
         serving = champion.serving(store) if (store.root / champion.CHAMPION).is_dir() else None

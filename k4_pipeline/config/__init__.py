@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, get_type_hints
 
@@ -170,7 +171,7 @@ def from_dict(cls: type[T], values: dict[str, Any], *, within: str = "", dropped
     return cls(**kwargs)
 
 
-_hints = functools.cache(get_type_hints)
+_hints: Callable[[Any], dict[str, Any]] = functools.cache(get_type_hints)
 
 
 def config_hash(config: Any) -> str:

@@ -62,7 +62,11 @@ class K4Market(dg.Component, dg.Model, dg.Resolvable):
             for name, (assets, what) in SELECTIONS.items()
         }
         return dg.Definitions(
-            assets=[self._asset(asset) for asset in dg.with_source_code_references(ASSETS)],
+            assets=[
+                self._asset(asset)
+                for asset in dg.with_source_code_references(ASSETS)
+                if isinstance(asset, dg.AssetsDefinition)
+            ],
             asset_checks=[self._checks(checks) for checks in CHECKS],
             jobs=list(jobs.values()),
             schedules=self._schedules(jobs, resource),

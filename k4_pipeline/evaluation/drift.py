@@ -180,12 +180,11 @@ class Limits:
         """From inputs (n, d) of train rows and P(K4) (m,) of calibration rows, one per pattern, with the month of each.
 
         Each month is measured against all others; the limit is three standard deviations above the mean of the
-        months, and
-        no less than the largest. The newest 24 months that have `MIN_ROWS` patterns are looked at.
+        months, and no less than the largest. The newest 24 months that have `MIN_ROWS` patterns are looked at.
         """
         found: dict[str, list[float]] = {name: [] for name in JUDGED}
         for own in _each_month(months):
-            measured = input_drift(inputs[~own], inputs[own], range(inputs.shape[1]))
+            measured = input_drift(inputs[~own], inputs[own], [str(i) for i in range(inputs.shape[1])])
             for name in JUDGED[:3]:
                 found[name].append(measured[name])
         found["p_k4_psi"] = [population_stability(p_k4[~own], p_k4[own]) for own in _each_month(p_months)]

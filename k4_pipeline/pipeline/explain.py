@@ -89,7 +89,9 @@ def contributions(
         on = switch > 0.5
         x = torch.where(on[:, None, :n], row.x, mean_x)
         mask = row.mask.expand(len(switch), -1)
-        context = None if row.context is None else torch.where(on[:, n:], row.context, mean_context)
+        context = None
+        if row.context is not None and mean_context is not None:
+            context = torch.where(on[:, n:], row.context, mean_context)
         return log_odds(model, Inputs(x, mask, context))
 
     on, off = torch.ones(1, width), torch.zeros(1, width)
@@ -115,13 +117,14 @@ def contributions(
 def neighbours(
     row: Inputs, train: Inputs, table: pd.DataFrame, day: pd.Timestamp, most: int = 5
 ) -> list[dict[str, Any]]:
-    """The training rows whose last bar is most like that of `row`, among those whose outcome was known before `day`:
-    distance
-    over all channels, in deviations."""
+    """The training rows whose last bar is most like that of `row`, among those whose outcome was known before `day`.
+
+    Distance is Euclidean over all channels, each in its standard deviations over `train`.
+    """
     last, own = train.x[:, -1].numpy(), row.x[0, -1].numpy()
     scale = np.where(last.std(axis=0) > 1e-9, last.std(axis=0), np.inf)
     distance = np.sqrt((((last - own) / scale) ** 2).mean(axis=1))
-    out = []
+    out: list[dict[str, Any]] = []
     known = (table["label_end_date"] < day).to_numpy()
     for i in np.argsort(distance, kind="stable"):
         if not known[i]:

@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -80,7 +80,7 @@ def run_job(
     folder: Path,
     out: Path,
     *,
-    device: str | None = None,
+    device: Literal["auto", "cpu", "cuda"] | None = None,
     unfinished: Path | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:

@@ -129,7 +129,7 @@ def search(
         if progress is not None:
             progress(number + 1, trials)
     done = [t for t in study.trials if t.value is not None]
-    best = min(done, key=lambda t: t.value)
+    best = study.best_trial
     stands = [t.value for t in done if t.user_attrs.get("base")]
     counts = path.split["split"].value_counts()
     return {

@@ -56,7 +56,8 @@ def each(
             if isinstance(getattr(path, name), np.ndarray):
                 files[name] = str(Path(folder) / f"{name}.npy")
                 np.save(files[name], getattr(path, name))
-        light = dataclasses.replace(path, **{name: np.empty(0, np.float32) for name in files}, _cache={})
+        mapped: dict[str, Any] = {name: np.empty(0, np.float32) for name in files}
+        light = dataclasses.replace(path, **mapped, _cache={})
         context = multiprocessing.get_context("spawn")
         handed = (light, files, threads, context.Value("i", 0), gpus_to_use(path.config.training.device))
         with (

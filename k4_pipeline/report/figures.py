@@ -187,7 +187,9 @@ def by_month(report: dict[str, Any]) -> list[dict[str, Any]]:
         lines = []
         for name in (n for n in rows[0]["methods"] if key in rows[0]["methods"][n]):
             values = [r["methods"].get(name, {}).get(key) for r in rows]
-            shown = {} if name in ("model", "volatility_250", "best_possible") else {"visible": "legendonly"}
+            shown: dict[str, Any] = {}
+            if name not in ("model", "volatility_250", "best_possible"):
+                shown["visible"] = "legendonly"
             known = [v if finite(v) else None for v in values]
             shown |= {"mode": "lines+markers", "connectgaps": False, "line": _style(name)}
             lines.append(curve(titled(name), months, known, "", **shown))

@@ -24,8 +24,9 @@ _WARM_UP = 3
 
 def batch_for(batches: OnDevice, positions: Any, precision: str) -> Any:
     """The batch in the form that suits the precision of the products that will read it."""
-    wide = precision == "bf16" and isinstance(batches, DeviceBatches)
-    return batches.wide_batch(positions) if wide else batches.batch(positions)  # type: ignore[union-attr]
+    if precision == "bf16" and isinstance(batches, DeviceBatches):
+        return batches.wide_batch(positions)
+    return batches.batch(positions)
 
 
 class GraphedStep:

@@ -81,7 +81,7 @@ def start_equal(model: nn.Module) -> None:
 
 
 @torch.no_grad()
-def reduce_step(parameters: Sequence[nn.Parameter], result: LossResult, weight: Tensor | float) -> LossResult:
+def reduce_step(parameters: Sequence[Tensor], result: LossResult, weight: Tensor | float) -> LossResult:
     """Gradients and result of the whole batch, from those of this process's rows, whose weights sum to `weight`."""
     if size() == 1:
         return result

@@ -12,8 +12,11 @@ bit by bit. dA, dD and the gradient of the bias are summed over the rows of a pr
 # mypy: ignore-errors
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import triton
 import triton.language as tl
+from torch import Tensor
 
 from k4_pipeline.kernels.selective_scan.triton_math import (
     add_warp_sums,
@@ -56,37 +59,105 @@ def _store_sums(so_far, result, sums, keep, more):
         tl.store(result, sums.to(result.dtype.element_ty), mask=keep)
 
 
+class Operands(NamedTuple):
+    """What the backward pass reads. bc: B and C side by side; a2: A * log2(e), (d_state, channels)."""
+
+    u: Tensor
+    dt: Tensor
+    z: Tensor
+    bc: Tensor
+    a2: Tensor
+    d: Tensor
+    bias: Tensor
+    saved: Tensor
+    dy: Tensor
+
+
+class Results(NamedTuple):
+    """What it writes.
+
+    du, ddt, dz: (batch, length, channels); dbc: (splits, batch, length, 2 d_state); so_far: float32 (splits, batch,
+    chunks, 2, tile), what a program's blocks have added so far; parameters: float32 (parts, d_state + 2, channels), the
+    sums over the rows of a program for A, D and the bias.
+    """
+
+    du: Tensor
+    ddt: Tensor
+    dz: Tensor
+    dbc: Tensor
+    so_far: Tensor
+    parameters: Tensor
+
+
+class BarStrides(NamedTuple):
+    """Distance of two bars in elements, by operand and result."""
+
+    u: int
+    dt: int
+    z: int
+    bc: int
+    dy: int
+    du: int
+    ddt: int
+    dz: int
+    dbc: int
+
+
+class Sizes(NamedTuple):
+    """A split is `blocks` blocks of `channels_at_once`, a chunk `bars` bars; `full`: chunks divide the length."""
+
+    channels: int
+    states: int
+    channels_at_once: int
+    blocks: int
+    bars: int
+    tile: int
+    full: bool
+
+
+class How(NamedTuple):
+    """Which operands there are, and how sums and exponentials are computed.
+
+    sums over channels: "warp" (`add_warp_sums`, 16 states, 32 channels per warp), "bf16" (`sum_channels`) or "" (plain
+    reductions). keep_decays: in registers, instead of computing them again.
+    """
+
+    has_d: bool
+    has_z: bool
+    has_bias: bool
+    softplus: bool
+    sums: str
+    keep_decays: bool
+    hardware: bool
+
+
 @triton.jit(do_not_specialize=["zero", "rows", "batch", "length"])
 def scan_backward(
-    u_ptr, dt_ptr, z_ptr, bc_ptr, a2_ptr, d_ptr, bias_ptr, saved_ptr, dy_ptr,
-    du_ptr, ddt_ptr, dz_ptr, dbc_ptr, so_far_ptr, parameters_ptr,
-    batch, rows, length, zero,
-    dbc_split,
-    u_bar: tl.constexpr, dt_bar: tl.constexpr, z_bar: tl.constexpr, bc_bar: tl.constexpr,
-    dy_bar: tl.constexpr, du_bar: tl.constexpr, ddt_bar: tl.constexpr, dz_bar: tl.constexpr,
-    dbc_bar: tl.constexpr,
-    channels: tl.constexpr, N: tl.constexpr, BD: tl.constexpr, BLOCKS: tl.constexpr, T: tl.constexpr,
-    TP: tl.constexpr, TILE: tl.constexpr, FULL: tl.constexpr,
-    HAS_D: tl.constexpr, HAS_Z: tl.constexpr, HAS_BIAS: tl.constexpr, SOFTPLUS: tl.constexpr,
-    SUMS: tl.constexpr, KEEP: tl.constexpr, HARDWARE: tl.constexpr,
-):  # fmt: skip
-    """bc: B and C side by side. du, ddt, dz: (batch, length, channels); dbc: (splits, batch, length, 2 d_state), one
-    split for BLOCKS blocks of BD channels; so_far: float32 (splits, batch, chunks, 2, TILE), what a program's blocks
-    have added so far; parameters: (parts, d_state + 2, channels)
-    float32, the sums over the rows of a program for A, D and the bias.
+    given, out, batch, rows, length, zero, dbc_split, bars: tl.constexpr, sizes: tl.constexpr, how: tl.constexpr
+):
+    """Gradients of `rows` rows and one split of the channels a program; dbc of a split is `dbc_split` elements.
 
-    SUMS over channels: "warp" (`add_warp_sums`, 16 states, 32 channels per warp), "bf16" (`sum_channels`) or "" (plain
-    reductions). KEEP: decays are kept in registers instead of being computed again; adding `zero` hides from the
-    compiler that it has them already. FULL and what else `zero` is for: see the forward kernel.
+    Adding `zero` also hides from the compiler that it has the decays already where they are computed again; what else
+    `zero` is for: see the forward kernel.
     """
+    channels: tl.constexpr = sizes.channels
+    N: tl.constexpr = sizes.states
+    BD: tl.constexpr = sizes.channels_at_once
+    BLOCKS: tl.constexpr = sizes.blocks
+    T: tl.constexpr = sizes.bars
+    TP: tl.constexpr = 16
+    TILE: tl.constexpr = sizes.tile
+    FULL: tl.constexpr = sizes.full
+    SUMS: tl.constexpr = how.sums
+    HARDWARE: tl.constexpr = how.hardware
     split = tl.program_id(1)
     n = tl.arange(0, N)
     column = tl.arange(0, TP)
     CHECKED: tl.constexpr = not (FULL and channels % BD == 0)
     LATE: tl.constexpr = T - 2 if T > 1 else 0
     chunks = tl.cdiv(length, T)
-    so_far_ptr += split.to(tl.int64) * batch * chunks * 2 * TILE
-    dbc_ptr += split * dbc_split
+    so_far_ptr = out.so_far + split.to(tl.int64) * batch * chunks * 2 * TILE
+    dbc_ptr = out.dbc + split * dbc_split
 
     for unit in range(rows * BLOCKS):
         row, turn = tl.program_id(0).to(tl.int64) * rows + unit // BLOCKS, unit % BLOCKS
@@ -106,15 +177,17 @@ def scan_backward(
                 tile_at = n[:, None] * TP + column[None, :]
             tile_keep = tile_bar < T
 
-            a2 = tl.load(a2_ptr + n[:, None] * channels + d[None, :] + zero, mask=inside[None, :], other=0.0)  # (N, BD)
+            a2 = tl.load(
+                given.a2 + n[:, None] * channels + d[None, :] + zero, mask=inside[None, :], other=0.0
+            )  # (N, BD)
             skip = tl.zeros((BD,), tl.float32)
-            if HAS_D:
-                skip = tl.load(d_ptr + d, mask=inside, other=0.0).to(tl.float32)
+            if how.has_d:
+                skip = tl.load(given.d + d, mask=inside, other=0.0).to(tl.float32)
             bias = tl.zeros((BD,), tl.float32)
-            if HAS_BIAS:
-                bias = tl.load(bias_ptr + d, mask=inside, other=0.0).to(tl.float32)
+            if how.has_bias:
+                bias = tl.load(given.bias + d, mask=inside, other=0.0).to(tl.float32)
             # the sums of the rows before; a program has these to itself
-            sums_at = parameters_ptr + tl.program_id(0).to(tl.int64) * (N + 2) * channels
+            sums_at = out.parameters + tl.program_id(0).to(tl.int64) * (N + 2) * channels
             known = inside & (unit + d * 0 >= BLOCKS)
             da_at = sums_at + n[:, None] * channels + d[None, :] + zero
             da = tl.load(da_at, mask=known[None, :], other=0.0)
@@ -127,22 +200,22 @@ def scan_backward(
             # could overlap it, and would wait for memory.
             last = (chunks - 1) * T
             bar = row * length + last  # of all rows: in every operand a row begins where the one before ends
-            ahead_u = _load_chunk(u_ptr + bar * u_bar, u_bar, last, d, inside, length, T, CHECKED)
-            ahead_dt = _load_chunk(dt_ptr + bar * dt_bar, dt_bar, last, d, inside, length, T, CHECKED)
-            ahead_dy = _load_chunk(dy_ptr + bar * dy_bar, dy_bar, last, d, inside, length, T, CHECKED)
-            ahead_z = _load_chunk(z_ptr + bar * z_bar, z_bar, last, d, inside, length, T, CHECKED)
-            saved = saved_ptr + (row * (chunks - 1) + chunks - 2) * N * channels
+            ahead_u = _load_chunk(given.u + bar * bars.u, bars.u, last, d, inside, length, T, CHECKED)
+            ahead_dt = _load_chunk(given.dt + bar * bars.dt, bars.dt, last, d, inside, length, T, CHECKED)
+            ahead_dy = _load_chunk(given.dy + bar * bars.dy, bars.dy, last, d, inside, length, T, CHECKED)
+            ahead_z = _load_chunk(given.z + bar * bars.z, bars.z, last, d, inside, length, T, CHECKED)
+            saved = given.saved + (row * (chunks - 1) + chunks - 2) * N * channels
             next_h = _load_saved(saved, n, d, channels, zero, inside & (last + d * 0 > 0))
-            next_b = load_states(bc_ptr + bar * bc_bar, n, last, length, FULL)
-            next_c = load_states(bc_ptr + bar * bc_bar + N, n, last, length, FULL)
+            next_b = load_states(given.bc + bar * bars.bc, n, last, length, FULL)
+            next_c = load_states(given.bc + bar * bars.bc + N, n, last, length, FULL)
             for back in range(chunks):
                 chunk = chunks - 1 - back
                 first = chunk * T
                 bar = row * length + first
-                bc_at, dbc_at = bc_ptr + bar * bc_bar, dbc_ptr + bar * dbc_bar
-                du_at, ddt_at, dz_at = du_ptr + bar * du_bar, ddt_ptr + bar * ddt_bar, dz_ptr + bar * dz_bar
+                bc_at, dbc_at = given.bc + bar * bars.bc, dbc_ptr + bar * bars.dbc
+                du_at, ddt_at, dz_at = out.du + bar * bars.du, out.ddt + bar * bars.ddt, out.dz + bar * bars.dz
                 so_far = so_far_ptr + (row * chunks + chunk) * (2 * TILE)
-                saved = saved_ptr + (row * (chunks - 1) + chunk - 2) * N * channels
+                saved = given.saved + (row * (chunks - 1) + chunk - 2) * N * channels
                 h = next_h
                 inputs, raw_steps, weights, gates = ahead_u, ahead_dt, ahead_dy, ahead_z
 
@@ -165,22 +238,22 @@ def scan_backward(
                     weight = weights[i].to(tl.float32)
                     b, c = widen(next_b, HARDWARE), widen(next_c, HARDWARE)
                     if i < T - 1:
-                        next_b = load_states(bc_at + (i + 1) * bc_bar, n, t + 1, length, FULL)
-                        next_c = load_states(bc_at + (i + 1) * bc_bar + N, n, t + 1, length, FULL)
-                    if SOFTPLUS:
+                        next_b = load_states(bc_at + (i + 1) * bars.bc, n, t + 1, length, FULL)
+                        next_c = load_states(bc_at + (i + 1) * bars.bc + N, n, t + 1, length, FULL)
+                    if how.softplus:
                         slopes = slopes + (sigmoid(step, HARDWARE),)
                         step = softplus(step, HARDWARE)
                     e = exp2(step[None, :] * a2, HARDWARE)
                     states = states + (h,)
                     h = e * h + (step * x)[None, :] * b[:, None]
-                    if KEEP:
+                    if how.keep_decays:
                         decays = decays + (e,)
-                    if HAS_Z:
+                    if how.has_z:
                         gate = gates[i].to(tl.float32)
                         s = sigmoid(gate, HARDWARE)
                         y = tl.sum(h * c[:, None], axis=0) + x * skip
                         dz = weight * y * s * (1.0 + gate * (1.0 - s))
-                        tl.store(dz_at + i * dz_bar + d, dz.to(dz_ptr.dtype.element_ty), mask=here)
+                        tl.store(dz_at + i * bars.dz + d, dz.to(out.dz.dtype.element_ty), mask=here)
                         weight = weight * gate * s
                     upstream = upstream + (weight,)
                     steps = steps + (step,)
@@ -195,11 +268,11 @@ def scan_backward(
                         real = t + n * 0 < length
                         sum_c = tl.sum(to_c, axis=1)
                         sum_c += tl.load(so_far + TILE + i * N + n, mask=real & before, other=0.0)
-                        _store_sums(so_far + TILE + i * N + n, dbc_at + N + i * dbc_bar + n, sum_c, real, more)
+                        _store_sums(so_far + TILE + i * N + n, dbc_at + N + i * bars.dbc + n, sum_c, real, more)
 
                 before_it = tl.maximum(first - T, 0)  # the first chunk fetches itself again, for nobody
                 ahead = row * length + before_it
-                result_at = dbc_at + tile_bar * dbc_bar + tile_state
+                result_at = dbc_at + tile_bar * bars.dbc + tile_state
                 if SUMS == "bf16":
                     sums_b = tl.load(so_far + tile_at, mask=keep & before, other=0.0)
                     _store_sums(so_far + TILE + tile_at, result_at + N, sums_c, keep, more)
@@ -208,20 +281,24 @@ def scan_backward(
                     here = inside & (t + d * 0 < length) if CHECKED else (d >= 0)
                     b, c = widen(next_b, HARDWARE), widen(next_c, HARDWARE)
                     if k < T - 1:
-                        next_b = load_states(bc_at + (T - 2 - k) * bc_bar, n, t - 1, length, FULL)
-                        next_c = load_states(bc_at + (T - 2 - k) * bc_bar + N, n, t - 1, length, FULL)
+                        next_b = load_states(bc_at + (T - 2 - k) * bars.bc, n, t - 1, length, FULL)
+                        next_c = load_states(bc_at + (T - 2 - k) * bars.bc + N, n, t - 1, length, FULL)
                     else:  # the first bar of the next chunk
-                        next_b = load_states(bc_ptr + ahead * bc_bar, n, 0, length, True)
-                        next_c = load_states(bc_ptr + ahead * bc_bar + N, n, 0, length, True)
+                        next_b = load_states(given.bc + ahead * bars.bc, n, 0, length, True)
+                        next_c = load_states(given.bc + ahead * bars.bc + N, n, 0, length, True)
                     if k == LATE:  # most of the states are used up: the next chunk's operands find registers
-                        ahead_u = _load_chunk(u_ptr + ahead * u_bar, u_bar, before_it, d, inside, length, T, CHECKED)
+                        ahead_u = _load_chunk(
+                            given.u + ahead * bars.u, bars.u, before_it, d, inside, length, T, CHECKED
+                        )
                         ahead_dt = _load_chunk(
-                            dt_ptr + ahead * dt_bar, dt_bar, before_it, d, inside, length, T, CHECKED
+                            given.dt + ahead * bars.dt, bars.dt, before_it, d, inside, length, T, CHECKED
                         )
                         ahead_dy = _load_chunk(
-                            dy_ptr + ahead * dy_bar, dy_bar, before_it, d, inside, length, T, CHECKED
+                            given.dy + ahead * bars.dy, bars.dy, before_it, d, inside, length, T, CHECKED
                         )
-                        ahead_z = _load_chunk(z_ptr + ahead * z_bar, z_bar, before_it, d, inside, length, T, CHECKED)
+                        ahead_z = _load_chunk(
+                            given.z + ahead * bars.z, bars.z, before_it, d, inside, length, T, CHECKED
+                        )
                         next_h = _load_saved(saved, n, d, channels, zero, inside & (first - T + d * 0 > 0))
                         if SUMS == "warp" and BLOCKS > 1:
                             sums_so_far = tl.load(so_far + tile_at, mask=keep & before, other=0.0)
@@ -241,9 +318,9 @@ def scan_backward(
                         at = (T - 1 - k) * N + n
                         sum_b = tl.sum(to_b, axis=1)
                         sum_b += tl.load(so_far + at, mask=real & before, other=0.0)
-                        _store_sums(so_far + at, dbc_at + (T - 1 - k) * dbc_bar + n, sum_b, real, more)
+                        _store_sums(so_far + at, dbc_at + (T - 1 - k) * bars.dbc + n, sum_b, real, more)
                     through_b = tl.sum(g * b[:, None], axis=0)
-                    if KEEP:
+                    if how.keep_decays:
                         g = g * decays[T - 1 - k]
                     else:
                         g = g * exp2((step + zero)[None, :] * a2, HARDWARE)
@@ -252,14 +329,14 @@ def scan_backward(
                     through_a = tl.sum(p * a2, axis=0) * _LN_2
                     du = through_b * step + weight * skip
                     ddt = through_a + through_b * x
-                    if SOFTPLUS:
+                    if how.softplus:
                         ddt = ddt * slopes[T - 1 - k]
                     if CHECKED:
                         ddt = tl.where(here, ddt, 0.0)
                     dd += weight * x
                     dbias += ddt
-                    tl.store(du_at + (T - 1 - k) * du_bar + d, du.to(du_ptr.dtype.element_ty), mask=here)
-                    tl.store(ddt_at + (T - 1 - k) * ddt_bar + d, ddt.to(ddt_ptr.dtype.element_ty), mask=here)
+                    tl.store(du_at + (T - 1 - k) * bars.du + d, du.to(out.du.dtype.element_ty), mask=here)
+                    tl.store(ddt_at + (T - 1 - k) * bars.ddt + d, ddt.to(out.ddt.dtype.element_ty), mask=here)
                 if SUMS == "warp":
                     sums = fold_warps(sums_c, sums_b, n, BD // 32)
                     if BLOCKS > 1:

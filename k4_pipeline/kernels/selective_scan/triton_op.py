@@ -17,7 +17,7 @@ from torch import Tensor
 
 from k4_pipeline.errors import BadInputError
 from k4_pipeline.kernels.selective_scan.dispatch import triton_interpreted
-from k4_pipeline.kernels.selective_scan.triton_backward import scan_backward
+from k4_pipeline.kernels.selective_scan.triton_backward import BarStrides, How, Operands, Results, Sizes, scan_backward
 from k4_pipeline.kernels.selective_scan.triton_check import sums_agree
 from k4_pipeline.kernels.selective_scan.triton_forward import scan_forward
 
@@ -235,15 +235,15 @@ def _run_backward(
     dbc = out.dbc if splits == 1 else new((splits, batch, length, 2 * d_state))
     with _on_device(u):
         scan_backward[(parts, splits)](
-            u, dt, gate, bc, a2, D if D is not None else a2, dt_bias if dt_bias is not None else a2, saved, dy,
-            out.du, out.ddt, dz, dbc, so_far, parameters,
+            Operands(u, dt, gate, bc, a2, a2 if D is None else D, a2 if dt_bias is None else dt_bias, saved, dy),
+            Results(out.du, out.ddt, dz, dbc, so_far, parameters),
             batch, rows, length, 0, dbc.stride(0) if splits > 1 else 0,
-            u.stride(1), dt.stride(1), gate.stride(1), bc.stride(1), dy.stride(1),
-            out.du.stride(1), out.ddt.stride(1), dz.stride(1), dbc.stride(-2),
-            channels=d_inner, N=d_state, BD=channels, BLOCKS=blocks // splits, T=tiles.bars, TP=16, TILE=tile,
-            FULL=length % tiles.bars == 0,
-            HAS_D=D is not None, HAS_Z=z is not None, HAS_BIAS=dt_bias is not None, SOFTPLUS=dt_softplus,
-            SUMS=sums, KEEP=tiles.keep_decays, HARDWARE=not triton_interpreted(),
+            bars=BarStrides(*(t.stride(-2) for t in (u, dt, gate, bc, dy, out.du, out.ddt, dz, dbc))),
+            sizes=Sizes(d_inner, d_state, channels, blocks // splits, tiles.bars, tile, length % tiles.bars == 0),
+            how=How(
+                D is not None, z is not None, dt_bias is not None, dt_softplus, sums, tiles.keep_decays,
+                not triton_interpreted(),
+            ),
             num_warps=_warps(channels, 1), num_stages=1, **_limit(tiles),
         )  # fmt: skip
     if splits > 1:

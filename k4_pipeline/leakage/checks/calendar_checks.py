@@ -71,7 +71,7 @@ def _counted(context: AuditContext, exchange: str, sessions: np.ndarray, *, one_
     out, config = Comparison(), context.config.labels
     steps = sorted({1, 2, config.delisted_after_sessions + 1, config.horizon_bars})
     steps = [n for n in steps if n < len(sessions) - 1]
-    days = context.rng(31).choice(sessions, min(20, len(sessions)), replace=False) if len(sessions) else []
+    days = context.rng(31).choice(sessions, min(20, len(sessions)), replace=False) if len(sessions) else sessions
     for day in map(int, days):
         later = sessions[sessions > day].tolist()
         for n in (n for n in steps if n <= len(later)):

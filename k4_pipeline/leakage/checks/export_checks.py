@@ -96,8 +96,8 @@ def _as_text(context: AuditContext, name: str, file: Path) -> Comparison:
 
 
 def _near(a: pd.Series, b: pd.Series) -> bool:
-    values = (s.to_numpy(dtype=np.float64, na_value=np.nan) for s in (a, b))
-    return bool(np.allclose(*values, rtol=1e-9, atol=0.0, equal_nan=True))
+    left, right = (s.to_numpy(dtype=np.float64, na_value=np.nan) for s in (a, b))
+    return bool(np.allclose(left, right, rtol=1e-9, atol=0.0, equal_nan=True))
 
 
 def _there(context: AuditContext, asset: str) -> bool:

@@ -144,11 +144,11 @@ def _tables(metrics: dict[str, Any], rows: pd.DataFrame, y: np.ndarray, budget: 
         yield "value_by_ev.ev", stored["ev"], float(ev[part].mean())
         yield "value_by_ev.realised", stored["realised"], float(oracle.VALUES[y[part]].mean())
     line = metrics["gain_curve"]["model"]
-    for stored, again in zip(line, oracle.curve(score, hit, [point["budget"] for point in line])):
-        yield "gain_curve.model", stored["recall"], again
+    for stored, recall in zip(line, oracle.curve(score, hit, [point["budget"] for point in line])):
+        yield "gain_curve.model", stored["recall"], recall
     stable = _stability(score, rows, budget)
-    for key, again in stable.items():
-        yield f"list_stability.{key}", metrics["list_stability"][key], again
+    for key, value in stable.items():
+        yield f"list_stability.{key}", metrics["list_stability"][key], value
 
 
 def _stability(score: np.ndarray, rows: pd.DataFrame, budget: float) -> dict[str, float]:

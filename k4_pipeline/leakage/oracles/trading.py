@@ -85,14 +85,16 @@ def orders_of(
             (s for limit, s in zip(config.liquidity_limits, config.slippage) if dollars >= limit), config.slippage[-1]
         )
         most = config.max_participation * dollars / config.capital
-        out.append(Order(str(rows["ticker"].iloc[i]), float(score[i]), *trade, slip + config.commission, most))
+        ticker, (entry_row, exit_row, entry, exit_) = str(rows["ticker"].iloc[i]), trade
+        out.append(Order(ticker, float(score[i]), entry_row, exit_row, entry, exit_, slip + config.commission, most))
     return out
 
 
 def account(orders: list[Order], bars: Bars, first: int, last: int, config: TradingConfig) -> dict[str, float]:
     """trades, net_return, mean_net, mean_gross and hit_rate of the orders that the limits let in, best score first."""
     queue = sorted(orders, key=lambda o: (int(bars.date[o.entry_row]), -o.score))
-    cash, held, taken, worth = 1.0, [], [], 1.0
+    held: list[tuple[Order, float, float]] = []
+    cash, taken, worth = 1.0, [], 1.0
     for day in np.unique(bars.date[(bars.date >= first) & (bars.date <= last)]).tolist():
         worth = cash + sum(shares * mark for _, shares, mark in held)
         while queue and int(bars.date[queue[0].entry_row]) == day:
