@@ -101,6 +101,8 @@ RIGHT = {
     "shares beside money": ("Date,Open,High,Low,Close,Shares,Volume (EUR)", "{d:%Y-%m-%d},{o},{h},{l},{c},{v},{money}"),
     "comments between": (HEAD, "{d:%Y-%m-%d}," + OHLCV + "\n# a comment, with, many, cells, in it, and more"),
     "padded": (HEAD.replace(",", " , "), "{d:%Y-%m-%d} , {o} , {h} , {l} , {c} , {v}"),
+    "a currency of two signs": (HEAD, "{d:%Y-%m-%d},HK${o},HK${h},HK${l},HK${c},{v}"),
+    "a currency behind the price": (HEAD, "{d:%Y-%m-%d},{o} CHF,{h} CHF,{l} CHF,{c} CHF,{v}"),
     "units below the header": (HEAD + "\n,USD,USD,USD,USD,shares", "{d:%Y-%m-%d}," + OHLCV),
     "full width": (HEAD, "{d:%Y／%m／%d}," + OHLCV),
     "plus": (HEAD, "{d:%Y-%m-%d},+{o},+{h},+{l},+{c},{v}"),
@@ -125,6 +127,7 @@ REFUSED = {
     "six digits": (HEAD, "{d:%d%m%y}," + OHLCV),
     "day of the year": (HEAD, "{d:%Y%j}," + OHLCV),
     "fractions": (HEAD, "{d:%Y-%m-%d},20 1/4,21 1/2,19 1/8,20 3/4,{v}"),
+    "money under volume": (HEAD, "{d:%Y-%m-%d},{o},{h},{l},{c},${money}"),
     "pence and words": (HEAD, "{d:%Y-%m-%d},GBX {o},GBX {h},GBX {l},GBX {c},{v}"),
     "bid and ask": (
         "Date,Bid Open,Bid High,Bid Low,Bid Close,Ask Close,Volume",
@@ -243,6 +246,8 @@ def test_rows_in_another_currency_are_refused(tmp_path):
         "NASDAQ_CAR, 1D.csv",
         "NYSE_CAR.csv",
         "NYSE/CAR.csv",
+        "CAR Historical Data.csv",
+        "CAR Stock Price History.csv",
     ],
 )
 def test_names_of_copies_and_of_exchanges_are_no_tickers(tmp_path, name):

@@ -56,7 +56,7 @@ _RANKS: dict[str, tuple[str, ...]] = {
     "volume": (
         "stuck stuecke stk",  # the number of shares; a volume beside it is money
         "volume",
-        "vol v cshtrd acvoluns ttltradgvol pxvolume sharevolume tradedvolume totalvolume volumen wolumen volym volumeshares tottrdqty 出来高 成交量 거래량 объем объём",
+        "vol v cshtrd acvoluns ttltradgvol pxvolume sharevolume tradedvolume totalvolume volumen wolumen volym volumeshares tottrdqty totaltradedquantity tradedquantity tradedqty 出来高 成交量 거래량 объем объём",
         "shares sharestraded",
     ),
     "period": ("per period interval timeframe frequency",),

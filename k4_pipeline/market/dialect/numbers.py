@@ -23,6 +23,10 @@ _EVIDENCE = (  # D: decimal sign, T: the other one
 )
 _OPEN = r"^-?[1-9]\d{0,2}D\d{3}$"
 _SIGN = {".": r"\.", ",": ","}
+_MONEY = (
+    r"[A-Z]{0,2}[$€£¥₹₩₽₺]|USD|EUR|GBP|CHF|JPY|CAD|AUD|NZD|HKD|SGD|CNY|INR|KRW|BRL|MXN|ZAR|SEK|NOK|DKK|PLN|CZK|HUF"
+    r"|TRY|RUB|kr|zł|Kč|Rs\.?"
+)
 _SUFFIX = {"k": 1e3, "m": 1e6, "b": 1e9, "t": 1e12, "mio": 1e6, "mrd": 1e9, "bn": 1e9, "mn": 1e6}
 _SUFFIXED = r"(?i)^(.*?\d)\s*(k|m|b|t|mio\.?|mrd\.?|bn|mn)$"
 
@@ -53,10 +57,12 @@ def _pattern(text: str, decimal: str) -> str:
     return spaced.replace("D", _SIGN[decimal]).replace("T", _SIGN[other])
 
 
-def tidy(column: pa.Array) -> pa.Array:
-    """Without blanks around, currency signs and the long minus; wide digits and blanks made plain; missing words null."""
+def tidy(column: pa.Array, *, volume: bool = False) -> pa.Array:
+    """Without blanks around and the long minus, prices without currency signs; wide digits and blanks made plain; missing
+    words null. A volume with a currency sign is money: no number of shares."""
     column = pc.utf8_trim_whitespace(pc.utf8_normalize(column, form="NFKC"))
-    column = pc.replace_substring_regex(column, r"^(?:[$€£¥₹₩]|USD|EUR|GBP)\s*|\s*(?:[$€£¥₹₩]|USD|EUR|GBP)$", "")
+    if not volume:
+        column = pc.replace_substring_regex(column, rf"^(?:{_MONEY})\s*|\s*(?:{_MONEY})$", "")
     column = pc.replace_substring(column, "−", "-")
     return pc.if_else(pc.is_in(column, _MISSING), pa.scalar(None, column.type), column)
 

@@ -146,7 +146,7 @@ def value_columns(
         plain = {f: x for f, x in fast.items() if x is not None}
         if given is not None or numbers.is_plain(plain, words):
             return {**out, **plain}, unclear, numbers.NumberFormat(".", "")
-    tidied = {f: numbers.tidy(c) for f, c in words.items()}
+    tidied = {f: numbers.tidy(c, volume=f == "volume") for f, c in words.items()}
     form = given or (numbers.decide(tidied, delimiter) if words else numbers.NumberFormat())
     for field, column in tidied.items():
         out[field], unclear[field] = numbers.read(column, form, volume=field == "volume")

@@ -125,7 +125,8 @@ def read_folder(
         files = [only_tickers(f, tickers) for f in files]
         there = {name for f in files for name in f.names}
         notes += [f"{folder} holds no file for {ticker}" for ticker in tickers if ticker not in there]
-    files = [f for f in files if len(f)]
+    empty = [f"{f.label} holds no rows; get it again or remove it" for f in files if not len(f)]
+    files, skipped, notes = [f for f in files if len(f)], [*skipped, *empty], [*notes, *empty]
     if not files:
         first = unread[0] if unread else skipped[0] if skipped else notes[0] if notes else "no file is left"
         raise BadInputError(f"none of the {len(work)} files of {folder} can be read; first: {first}")

@@ -25,7 +25,7 @@ _GENERIC = re.compile(
     re.IGNORECASE,
 )
 _STOOQ = re.compile(r"^([a-z0-9\-^]+(?:\.[a-z])?)[._]([a-z]{2})(?:_[dwm])?$")
-_TAIL = re.compile(r"[ _-](?:daily|1d|d1|1day|eod|history|historical|prices?|data|ohlcv?)$", re.IGNORECASE)
+_TAIL = re.compile(r"(?:[ _-](?:daily|1d|d1|1day|eod|history|historical|stock|prices?|data|ohlcv?))+$", re.IGNORECASE)
 _FRONT = re.compile(r"^(?:(?:daily|adjusted|eod|history|prices?|ohlcv?)[ _-])+(?=\S)", re.IGNORECASE)
 _COPY = re.compile(
     r"^(?:copy of |kopie von )?(.+?)(?: \(\d+\)| - (?:copy|kopie)(?: \(\d+\))?| copy(?: \d+)?)?$", re.IGNORECASE
@@ -37,6 +37,8 @@ _EXCHANGES = {  # and other names of folders that stand for no ticker
 }  # fmt: skip
 _CHART = re.compile(r", ?(?:1?D|1440)$")  # a chart exported by TradingView: `NASDAQ_AAPL, 1D`
 _DATED = re.compile(r"^(.+?)[-_ ](?:19|20)\d{2}(?:[-_]?(?:0[1-9]|1[0-2])(?:[-_]?[0-3]\d)?)?$")
+
+_PERIOD = re.compile(r"^(?:19[5-9]|20[0-4])\d(?:0[1-9]|1[0-2])?$")  # `2013`, `201301`: may be a ticker, too
 
 
 def stem_of(path: Path) -> str:
@@ -80,9 +82,10 @@ def _undated(stem: str) -> str:
 
 
 def is_part(relative: Path) -> bool:
-    """Whether a file is one of several of a ticker or a table: `data_0`, `CAR_2013-01`, `ticker=CAR/…`."""
+    """Whether a file is one of several of a ticker or a table: `data_0`, `CAR_2013-01`, `CAR/2013`, `ticker=CAR/…`."""
     stem = stem_of(relative)
-    return any("=" in p for p in relative.parts[:-1]) or is_generic(stem) or bool(_DATED.match(stem))
+    of_folder = bool(_PERIOD.match(stem)) and len(relative.parts) > 1
+    return any("=" in p for p in relative.parts[:-1]) or is_generic(stem) or bool(_DATED.match(stem)) or of_folder
 
 
 def tickers_of(entries: Sequence[Entry]) -> tuple[list[str], list[str]]:
@@ -99,9 +102,10 @@ def tickers_of(entries: Sequence[Entry]) -> tuple[list[str], list[str]]:
         named = ticker_partition(entry.relative)
         folders = [p for p in parts if not is_generic(p) and "=" not in p and p.lower() not in _EXCHANGES]
         shared = len(homes[stem]) > 1 and all(h != Path() and inside[h] == {stem} for h in homes[stem])
+        periods = bool(parts) and all(_PERIOD.match(other) for other in inside[entry.relative.parent])
         if named:
             out.append(named)
-        elif folders and (is_generic(stem) or shared):
+        elif folders and (is_generic(stem) or shared or periods):
             out.append(folders[-1])
             from_folder.append(f"{entry.relative} is {folders[-1]}")
         else:

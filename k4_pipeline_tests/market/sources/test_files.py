@@ -154,6 +154,28 @@ def test_the_file_name_is_the_ticker(name, ticker):
     assert tickers_of([Entry(Path("x") / name, Path(name))])[0] == [ticker]
 
 
+@pytest.mark.parametrize("names", [("2013", "2014"), ("201311", "201402")])
+def test_files_of_years_or_months_below_a_folder_are_parts_of_its_ticker(tmp_path, names):
+    frame = raw_frame("AAA", 60)
+    whole = _csv(frame[VALUES], tmp_path / "whole" / "AAA.csv").parent
+    for name, part in zip(names, (frame[:30], frame[30:])):
+        _csv(part[VALUES], tmp_path / "in" / "AAA" / f"{name}.csv")
+    assert _fingerprint(read_folder(tmp_path / "in")) == _fingerprint(read_folder(whole))
+
+
+def test_a_number_like_a_year_among_others_is_a_ticker():
+    paths = [Path("twse") / f"{name}.csv" for name in ("1101", "2002", "2330")]
+    assert tickers_of([Entry(Path("x") / p, p) for p in paths])[0] == ["1101", "2002", "2330"]
+
+
+def test_a_file_without_rows_is_named(tmp_path):
+    _csv(raw_frame("AAA", 30)[VALUES], tmp_path / "AAA.csv")
+    _csv(raw_frame("BBB", 30)[VALUES][:0], tmp_path / "BBB.csv")
+    raw = read_folder(tmp_path)
+    assert [text.split("/")[-1] for text in raw.skipped] == ["BBB.csv holds no rows; get it again or remove it"]
+    assert raw.skipped == raw.problems
+
+
 @pytest.mark.parametrize("zone", ["America/New_York", "Asia/Tokyo", "Pacific/Kiritimati"])
 @pytest.mark.parametrize("suffix", [".parquet", ".csv"])
 def test_stamps_with_a_time_zone_keep_their_own_date(tmp_path, reference, zone, suffix):
