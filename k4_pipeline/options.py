@@ -52,6 +52,15 @@ OPTIONS: dict[str, Option] = {
 _PRESETS: dict[str, Any] = {"labels": LabelConfig, "patterns": PatternConfig}
 
 
+def place_named(text: str, below: Path | None = None) -> str:
+    """The absolute path of a file or folder, told from the working folder or from `below`; the address of a store
+    (`s3://bucket/prefix`) as it stands: a `Path` would drop one of its slashes."""
+    if "://" in text:
+        return text
+    path = ((below or Path()) / Path(text).expanduser()).absolute()
+    return str(path.resolve() if ".." in path.parts else path)
+
+
 def options_from_environment(environ: Mapping[str, str]) -> dict[str, str]:
     """The `K4_<OPTION>` variables that are set and not empty."""
     found = {name: environ.get(f"K4_{name.upper()}", "") for name in OPTIONS}
@@ -73,9 +82,8 @@ def apply_options(config: PipelineConfig, options: Mapping[str, Any]) -> Pipelin
             section = _PRESETS[option.preset].preset(str(value))
             config = dataclasses.replace(config, **{option.preset: section})
             continue
-        if option.is_path and value and "://" not in str(value):
-            path = Path(str(value)).expanduser().absolute()
-            value = str(path.resolve() if ".." in path.parts else path)
+        if option.is_path and value and not (name == "path" and config.source.source == "plugin"):  # that is a name
+            value = place_named(str(value))
         config = set_field(config, option.field, value)
     return config
 

@@ -107,22 +107,35 @@ def as_day(text: str) -> Any:
     return pd.Timestamp(text)
 
 
-def source_named(source: str | None, path: str | Path | None) -> str | None:
+def source_named(source: str | None, path: str | None) -> str | None:
     """`source`, or what `path` is: folder or table; None where neither is given."""
     if source or path is None:
         return source
     from k4_pipeline.market.sources.kinds import kind_of
 
-    return kind_of(str(path))
+    return kind_of(path)
 
 
-def require_path(source: str | None, given: str | Path | None) -> None:
-    """Raises `BadInputError` where bars shall be read from a file or folder that is not there; names what is near."""
+def places_given(source: str | None, given: list[str]) -> tuple[str | None, list[str]]:
+    """--source and --path of a command: (the kind of source, the paths and addresses, absolute).
+
+    Raises `BadInputError` where bars shall be read from a file or folder that is not there.
+    """
+    from k4_pipeline.options import place_named
+
+    kind = source_named(source, given[0] if given else None)
+    for path in given:
+        _require_path(kind, path)
+    return kind, given if kind == "plugin" else [place_named(path) for path in given]
+
+
+def _require_path(source: str | None, given: str) -> None:
+    """Names what is near a path that is not there."""
     import difflib
 
     from k4_pipeline.errors import BadInputError
 
-    if given is None or source not in FILE_SOURCES or "://" in str(given):
+    if source not in FILE_SOURCES or "://" in given:
         return
     path = Path(given)
     if path.expanduser().exists():

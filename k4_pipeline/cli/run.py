@@ -15,11 +15,10 @@ from k4_pipeline.cli.common import (
     JsonOption,
     err_console,
     explained,
+    places_given,
     require_date,
     require_device,
-    require_path,
     say_dropped,
-    source_named,
 )
 from k4_pipeline.config import FILE_SOURCES, SplitConfig
 from k4_pipeline.errors import BadInputError, ConfigError
@@ -118,14 +117,14 @@ def run(
     Without options it works on the embedded simulated market. The run is recorded in the home folder and shows up in
     the UI (`k4 ui`), which goes on with the same settings. Exit status 0 only when every blocking check passed.
     """
-    require_path(source_named(source, path), path)
+    kind, places = places_given(source, [] if path is None else [path])
     require_date("--as-of", as_of)
     require_date("--start", start)
     if snapshots is not None and not snapshots.expanduser().exists():
         raise BadInputError(f"--snapshots {snapshots}: there is no such file; give a CSV or Parquet file of snapshots")
     given = {
-        "source": source_named(source, path),
-        "path": path,
+        "source": kind,
+        "path": places[0] if places else None,
         "preset": preset,
         "model_preset": model_preset,
         "architecture": architecture,

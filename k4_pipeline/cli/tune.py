@@ -15,10 +15,9 @@ from k4_pipeline.cli.common import (
     err_console,
     explained,
     out_console,
+    places_given,
     print_json,
     require_device,
-    require_path,
-    source_named,
 )
 from k4_pipeline.errors import ConfigError
 from k4_pipeline.options import apply_assignments, apply_options
@@ -34,7 +33,8 @@ def tune(
     ] = 24,
     source: Annotated[str | None, typer.Option(help="simulated (default), folder or table.")] = None,
     path: Annotated[
-        list[Path] | None, typer.Option(help="Table, folder of files, or folder of tables; may be given several times.")
+        list[str] | None,
+        typer.Option(help="Table, folder of files, or folder of tables; also of a store; may be given several times."),
     ] = None,
     model_preset: Annotated[
         str | None, typer.Option("--model-preset", help="Recipe to start from: default, original or fast.")
@@ -67,10 +67,7 @@ def tune(
 
     if trials < 1 or reserve_months < 0:
         raise ConfigError("--trials must be 1 or more and --reserve-months 0 or more")
-    kind = source_named(source, path[0] if path else None)
-    for one in path or []:
-        require_path(kind, one)
-    paths = [str(p.expanduser().absolute()) for p in path or []]
+    kind, paths = places_given(source, path or [])
     given: dict[str, Any] = {
         "source": kind,
         "path": paths[0] if paths else None,

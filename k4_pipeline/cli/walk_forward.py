@@ -17,10 +17,9 @@ from k4_pipeline.cli.common import (
     err_console,
     explained,
     out_console,
+    places_given,
     print_json,
     require_device,
-    require_path,
-    source_named,
 )
 from k4_pipeline.config import FILE_SOURCES
 from k4_pipeline.errors import BadInputError, ConfigError
@@ -35,7 +34,8 @@ def walk_forward(
     every: Annotated[int, typer.Option("--every", help="Months between two dates, and months tested after each.")] = 12,
     source: Annotated[str | None, typer.Option(help="simulated (default), folder or table.")] = None,
     path: Annotated[
-        list[Path] | None, typer.Option(help="Table, folder of files, or folder of tables; may be given several times.")
+        list[str] | None,
+        typer.Option(help="Table, folder of files, or folder of tables; also of a store; may be given several times."),
     ] = None,
     model_preset: Annotated[
         str | None, typer.Option("--model-preset", help="Recipe of the model: default, original or fast.")
@@ -82,16 +82,13 @@ def walk_forward(
     from k4_pipeline.pipeline import walk_forward as domain
     from k4_pipeline.storage.json_values import json_safe
 
-    kind = source_named(source, path[0] if path else None)
-    for one in path or []:
-        require_path(kind, one)
+    kind, paths = places_given(source, path or [])
     if result_file is not None:
         result = kept_result(result_file)
         deliver(result, json_, markdown)
         return
     if first is None or last is None:
         raise ConfigError("give --from and --to, the first and the last as-of date (or --result FILE)")
-    paths = [str(p.expanduser().absolute()) for p in path or []]
     given: dict[str, Any] = {
         "source": kind,
         "path": paths[0] if paths else None,

@@ -50,6 +50,8 @@ def confine_home(home: Path) -> None:
 def _require_inside(name: str, value: str, own: Settings) -> None:
     if value in _TRUSTED:
         return
+    if "://" in value:
+        raise ConfigError(f"{name} is the address {value}: from the UI only what the stored settings name is read")
     roots = [Path(part).resolve() for part in os.environ[ROOTS_VARIABLE].split(os.pathsep) if part]
     roots.append(own.home.resolve())
     if not any(Path(value).resolve().is_relative_to(root) for root in roots):

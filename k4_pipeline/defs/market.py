@@ -23,6 +23,7 @@ from k4_pipeline.defs.market_homes import HOMES, SEPARATOR
 from k4_pipeline.defs.resources import K4Resource
 from k4_pipeline.defs.schedules import FULL_CRON, NIGHTLY_CRON, no_session, zone_of
 from k4_pipeline.errors import ConfigError
+from k4_pipeline.options import place_named
 from k4_pipeline.settings import home_dir, save_settings
 
 FOLDER = "markets"
@@ -78,7 +79,7 @@ class K4Market(dg.Component, dg.Model, dg.Resolvable):
         chosen = {"source": self.source, "universe": ",".join(self.universe), "labels": self.labels}
         chosen["patterns"] = self.patterns
         if self.path:
-            chosen["path"] = str((folder / Path(self.path).expanduser()).absolute())
+            chosen["path"] = self.path if self.source == "plugin" else place_named(self.path, below=folder)
             trust(chosen["path"])
         trust(str(home.absolute()))
         fields = [f"{name}={value}" for name, value in chosen.items() if value]

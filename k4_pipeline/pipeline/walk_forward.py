@@ -21,6 +21,7 @@ from k4_pipeline.evaluation import validation
 from k4_pipeline.evaluation.walk_forward import pooled
 from k4_pipeline.market import sources
 from k4_pipeline.market.sources.base import RawBars
+from k4_pipeline.market.sources.kinds import kind_of
 from k4_pipeline.pipeline import ablation, baselines, stages
 from k4_pipeline.pipeline.side_by_side import each
 from k4_pipeline.progress import Progress
@@ -82,12 +83,14 @@ def read_sources(
 ) -> RawBars:
     """The raw bars of the source; of several tables one after the other. A ticker may stand in one table only."""
     if source.source not in ("table", "folder") or not paths:
+        if len(paths) > 1:
+            raise ConfigError(f"source {source.source!r} reads one --path, not {len(paths)}")
         return sources.read_bars(source, config.simulation, progress=progress)
     files = [file for path in paths for file in table_files(path)]
     raws: list[RawBars] = []
     owner: dict[str, str] = {}
     for file in files:
-        kind: Any = "folder" if Path(file).is_dir() else "table"
+        kind: Any = source.source if [file] == list(paths) else kind_of(file)
         raw = sources.read_bars(dataclasses.replace(source, source=kind, path=file), config.simulation)
         names = set(raw.frame["ticker"].astype(str).unique())
         twice = sorted(names & owner.keys())

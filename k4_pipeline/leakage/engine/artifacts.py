@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from k4_pipeline.config import PipelineConfig, SourceConfig, from_dict
+from k4_pipeline.config import FILE_SOURCES, PipelineConfig, SourceConfig, from_dict
 from k4_pipeline.errors import BadInputError, K4Error, StaleArtifactError
 from k4_pipeline.evaluation.calibration import Calibrator
 from k4_pipeline.features.context_table import read_context
@@ -130,7 +130,7 @@ def raw_again(config: PipelineConfig, when: float | None = None) -> tuple[RawBar
     """The raw bars read again from their source; None and why when the source is another one by now, or no file."""
     if config.source.source in ("yfinance", "plugin", *sources.VENDORS):
         return None, "a vendor is not asked again during an audit"
-    if config.source.source in ("folder", "table"):
+    if config.source.source in FILE_SOURCES:
         why = changed_since(config.source, when)
         if why:
             return None, why
