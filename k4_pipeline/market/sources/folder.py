@@ -118,15 +118,15 @@ def read_folder(
     how = HowToRead.of(config, need_ticker=False)
     with Unchanged(kept, str(path), how, keep=keep and not tickers) as before:
         files, unread = read_all(work, before, progress)
-    skipped += unread
+    empty = [f"{f.label} holds no rows; get it again or remove it" for f in files if not len(f)]
+    skipped, notes = [*skipped, *unread, *empty], [*notes, *empty]
     if tickers:
         from k4_pipeline.market.sources.table import only_tickers
 
         files = [only_tickers(f, tickers) for f in files]
         there = {name for f in files for name in f.names}
         notes += [f"{folder} holds no file for {ticker}" for ticker in tickers if ticker not in there]
-    empty = [f"{f.label} holds no rows; get it again or remove it" for f in files if not len(f)]
-    files, skipped, notes = [f for f in files if len(f)], [*skipped, *empty], [*notes, *empty]
+    files = [f for f in files if len(f)]
     if not files:
         first = unread[0] if unread else skipped[0] if skipped else notes[0] if notes else "no file is left"
         raise BadInputError(f"none of the {len(work)} files of {folder} can be read; first: {first}")
