@@ -25,10 +25,11 @@ def list_(json_: bool = JsonOption, home: Path | None = HomeOption) -> None:
     if json_:
         print_json(moves)
         return
-    table = plain_table("at (UTC)", "as of", "model", "K4 AUC", "EV r", "why")
+    table = plain_table("at (UTC)", "market", "as of", "model", "K4 AUC", "EV r", "why")
     for move in moves:
         auc, ev = (_number(move, name) for name in ("k4_auc", "ev_correlation_pearson"))
-        table.add_row(move["at"][:16].replace("T", " "), move["as_of"], move["model"][:12], auc, ev, move["why"])
+        at, market = move["at"][:16].replace("T", " "), str(move.get("market", 1))
+        table.add_row(at, market, move["as_of"], move["model"][:12], auc, ev, move["why"])
     out_console().print(table if moves else "no champion yet; `k4 run` makes one")
 
 
@@ -75,7 +76,13 @@ def serving_facts(store: ArtifactStore, today: dt.date | None = None) -> dict[st
         "age_days": age,
         "age_limit": limit,
         "past_the_age_limit": age > MAX_AGE_DAYS,
-        "previous": next((m["as_of"] for m in reversed(moves) if m["model"] != record.model_fingerprint), None),
+        "previous": next(
+            (m["as_of"] for m in reversed(domain.of_its_market(moves)) if m["model"] != record.model_fingerprint), None
+        ),
+        "champions_of_other_markets": [
+            f"market {m.get('market', 1)}: as of {m['as_of']} (model {m['model'][:12]})"
+            for m in domain.of_other_markets(moves)
+        ],
         "rolled_back_from": list(record.held_back),
         "last_decision": decided["why"] if decided else None,
     }

@@ -192,21 +192,23 @@ def what_was_read(settings: Settings) -> list[str]:
 
 
 def other_market(settings: Settings) -> str:
-    """A warning before the training, where the validated champion of this home serves another market; or ""."""
+    """A sentence before the training, where the champion of this home serves another market; or ""."""
     from k4_pipeline.evaluation import champion
     from k4_pipeline.storage import ArtifactStore, read_parquet
 
     store = ArtifactStore(settings.artifacts_dir)
     serving = champion.serving(store)
-    record = champion.Record.read(serving) if serving else None
-    if record is None or record.provisional:
+    if serving is None:
         return ""
     tickers = read_parquet(store.last_good("daily_bars").path("daily_bars.parquet"), columns=["ticker"])["ticker"]
-    if champion.same_market(record, champion.market_of(settings.config, tickers.unique())):
+    market, record = champion.market_of(settings.config, tickers.unique()), champion.Record.read(serving)
+    if champion.same_market(record, market):
         return ""
+    own = champion.champion_of(store, serving, market)
+    has = f"has its own, of as of {champion.Record.read(own).as_of}" if own else "gets one of its own"
     return (
-        f"note: the champion of this home (as of {record.as_of}) serves another market. It gives way only to a model "
-        "that passes every check; otherwise there will be no signals. Better: a --home for each market"
+        f"note: the champion that serves here (as of {record.as_of}) is of another market, and stays its champion; the "
+        f"market of this run {has}"
     )
 
 

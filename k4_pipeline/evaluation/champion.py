@@ -101,10 +101,9 @@ def require_market(record: Record, market: Record) -> None:
     if not same_market(record, market):
         what = "other tickers" if record.market == market.market else "another pattern or label rule"
         raise StaleArtifactError(
-            f"the champion of as_of {record.as_of} serves another market than this run reads ({what}), and a candidate "
-            "that failed a check does not replace a validated champion, so there are no signals; everything else of "
-            "this run stands. Give each market a home of its own: the same command with --home and another folder "
-            "(`k4 champion show` says what serves here)"
+            f"the champion of as_of {record.as_of} serves another market than this run reads ({what}), so there are no "
+            "signals. Materialize champion_model (`k4 run` does): each market that is read here keeps its own champion "
+            "(`k4 champion show` says which)"
         )
 
 
@@ -140,8 +139,19 @@ def serving(store: ArtifactStore) -> ArtifactRef | None:
         return None if events and "promoted" not in events else newest_archived(store)
 
 
-def newest_archived(store: ArtifactStore) -> ArtifactRef | None:
-    """The readable archive entry of the last move, bytes verified; None when there is none."""
+def champion_of(store: ArtifactStore, ref: ArtifactRef | None, market: Record) -> ArtifactRef | None:
+    """The champion of a market: `ref`, what serves, or the last that served it before another market was read here.
+
+    None when nothing has served it. A champion is the champion of its market alone: that of one market is never weighed
+    against a candidate of another, and never given up for it.
+    """
+    if ref is None or same_market(Record.read(ref), market):
+        return ref
+    return newest_archived(store, market)
+
+
+def newest_archived(store: ArtifactStore, market: Record | None = None) -> ArtifactRef | None:
+    """The readable archive entry of the last move (of a market), bytes verified; None when there is none."""
     found = []
     for key in store.partitions(ARCHIVE):
         try:
@@ -149,7 +159,8 @@ def newest_archived(store: ArtifactStore) -> ArtifactRef | None:
             ref.verify()
         except StaleArtifactError:
             continue  # another entry may be whole
-        found.append(ref)
+        if market is None or same_market(archived(ref), market):
+            found.append(ref)
     # Every move archives the history that it ends: the longest one is the last.
     return max(found, key=lambda ref: (len(ref.meta["history"]), ref.meta["history"][-1]["at"]), default=None)
 
@@ -169,15 +180,33 @@ def as_of_named(store: ArtifactStore, text: str) -> str:
         raise BadInputError(f"{text!r} names no model: nothing serves yet; `k4 run` makes a champion")
     if text == SERVES:
         return str(moves[-1]["as_of"])
-    earlier = [m for m in moves if m["model"] != moves[-1]["model"]]
+    earlier = [m for m in of_its_market(moves) if m["model"] != moves[-1]["model"]]
     if not earlier:
         raise BadInputError(f"{text!r} names no model: as_of {moves[-1]['as_of']} is the only one that ever served")
     return str(earlier[-1]["as_of"])
 
 
-def move_entry(record: Record, why: str, metrics: dict[str, Any] | None = None) -> dict[str, Any]:
+def market_number(moves: list[dict[str, Any]], model: str = "") -> int:
+    """Which of the home's markets, counted in order of their first champion: that of `model`, or the next one."""
+    known = {m["model"]: m.get("market", 1) for m in moves}  # an older version knew one market
+    return int(known.get(model) or max(known.values(), default=0) + 1)
+
+
+def of_its_market(moves: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The moves of the market that is served now."""
+    return [m for m in moves if m.get("market", 1) == moves[-1].get("market", 1)]
+
+
+def of_other_markets(moves: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The last move of every other market: its champion, that serves again when the market is read again."""
+    last = {m.get("market", 1): m for m in moves}
+    return [last[number] for number in sorted(last) if number != moves[-1].get("market", 1)]
+
+
+def move_entry(record: Record, why: str, metrics: dict[str, Any] | None = None, *, market: int = 1) -> dict[str, Any]:
     """One line of the history; `metrics`: what its report and the comparison said of it."""
     return {
+        "market": market,
         "at": dt.datetime.now(dt.UTC).isoformat(timespec="seconds"),
         "as_of": record.as_of,
         "model": record.model_fingerprint,
@@ -233,7 +262,9 @@ def rebuild(store: ArtifactStore) -> Record:
     if source is None:
         raise BadInputError("no champion was archived (or none is readable); `k4 run` makes one")
     record = archived(source)
-    _serve(store, source, record, [*source.meta["history"], move_entry(record, "rebuilt from its archive")])
+    moves = list(source.meta["history"])
+    number = market_number(moves, record.model_fingerprint)
+    _serve(store, source, record, [*moves, move_entry(record, "rebuilt from its archive", market=number)])
     return record
 
 
@@ -247,14 +278,16 @@ def roll_back(store: ArtifactStore, to: str = "") -> Record:
     if ref is None:
         raise BadInputError("there is no champion yet, so there is nothing to roll back; run `k4 run` first")
     current, moves = Record.read(ref), list(ref.meta["history"])
-    earlier = [m for m in moves if m["model"] != current.model_fingerprint and (not to or m["as_of"] == to)]
+    own = of_its_market(moves)
+    earlier = [m for m in own if m["model"] != current.model_fingerprint and (not to or m["as_of"] == to)]
     if not earlier:
-        known = ", ".join(sorted({m["as_of"] for m in moves})) or "none"
+        known = ", ".join(sorted({m["as_of"] for m in own})) or "none"
         raise BadInputError(f"no earlier champion{f' of as_of {to}' if to else ''} is on record; as_of served: {known}")
     source = store.current(ARCHIVE, earlier[-1]["archive"])
     source.verify()
     record = archived(source, (*current.held_back, current.model_fingerprint))
-    moves = [*moves, move_entry(record, f"rolled back from as_of {current.as_of}", earlier[-1].get("metrics"))]
+    why, number = f"rolled back from as_of {current.as_of}", market_number(moves, current.model_fingerprint)
+    moves = [*moves, move_entry(record, why, earlier[-1].get("metrics"), market=number)]
     archive(store, source, record, moves)
     _serve(store, source, record, moves)
     return record

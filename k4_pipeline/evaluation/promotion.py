@@ -20,7 +20,7 @@ import pandas as pd
 from k4_pipeline.config import K4, IntegrityConfig
 from k4_pipeline.errors import BadInputError
 from k4_pipeline.evaluation.bootstrap import cluster_weights, drawn_values, percentiles
-from k4_pipeline.evaluation.champion import Record, same_market
+from k4_pipeline.evaluation.champion import Record
 from k4_pipeline.evaluation.scores import PROBABILITIES
 
 MAX_AGE_DAYS = 400  # a quarterly retraining and its labels take most of a year: five quarters without a better one
@@ -43,6 +43,7 @@ class Comparison:
     low: float | None = None
     high: float | None = None
     unusable: str = ""
+    unreadable: bool = False  # the champion gives no scores under this version, now or later
     metric: str = "log loss"
     threshold: float = 0.0
 
@@ -113,19 +114,19 @@ def compare(rows: pd.DataFrame, config: IntegrityConfig) -> Comparison:
 
 
 def needs_comparison(current: Record | None, candidate: Record | None) -> bool:
-    """Whether the decision between these two rests on a comparison: another, not older model of the same market."""
+    """Whether the decision between these two, of one market, rests on a comparison: another, not older model."""
     return (
         current is not None
         and candidate is not None
         and candidate.model_fingerprint not in (current.model_fingerprint, *current.held_back)
         and candidate.as_of >= current.as_of
-        and same_market(current, candidate)
         and (current.provisional or not candidate.failed)
     )
 
 
 def decide(current: Record | None, candidate: Record | None, comparison: Comparison | None = None) -> Decision:
-    """The rule. `candidate` is None when no validated model has a current chain."""
+    """The rule. `current` is the champion of the candidate's market (`champion.champion_of`), None where nothing has
+    served it; `candidate` is None when no validated model has a current chain."""
     if candidate is None:
         if current is None:
             raise BadInputError(
@@ -139,14 +140,12 @@ def decide(current: Record | None, candidate: Record | None, comparison: Compari
     if candidate.model_fingerprint in current.held_back:
         why = f"as_of {candidate.as_of} was rolled back; train it again to make it eligible"
         return Decision(False, why, judged=False)
-    if candidate.model_fingerprint == current.model_fingerprint and same_market(current, candidate):
+    if candidate.model_fingerprint == current.model_fingerprint:
         if current.failed != candidate.failed:
             return Decision(True, f"the same model was validated again{shortcoming}")
         return Decision(False, f"as_of {current.as_of} serves already", judged=False)
     if candidate.failed and not current.provisional:
         return Decision(False, f"the candidate of as_of {candidate.as_of} is not good enough{shortcoming}")
-    if not same_market(current, candidate):
-        return Decision(True, f"the champion served another market or label rule{shortcoming}")
     if candidate.as_of < current.as_of:
         why = f"the candidate's as_of {candidate.as_of} is older than {current.as_of}"
         return Decision(False, why, judged=False)
@@ -162,6 +161,8 @@ def _by_evidence(current: Record, candidate: Record, found: Comparison, shortcom
         return Decision(True, said.format("follows", "it is better, "), found)
     if current.provisional:
         return Decision(True, said.format("follows", "that served provisionally; "), found)
+    if found.unreadable:
+        return Decision(True, said.format("follows", "that this version cannot read; "), found)
     if age > MAX_AGE_DAYS:
         return Decision(True, said.format("follows", f"that is {age} days older (limit {MAX_AGE_DAYS}); "), found)
     return Decision(False, said.format("does not follow", "it is not shown to be better, "), found)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from k4_pipeline.config import KEYS, PipelineConfig
-from k4_pipeline.errors import K4Error
+from k4_pipeline.errors import K4Error, StaleArtifactError
 from k4_pipeline.evaluation.promotion import Comparison, compare
 from k4_pipeline.evaluation.scores import PROBABILITIES
 from k4_pipeline.features.panel import FeaturePanel
@@ -41,6 +41,6 @@ def challenge(
             champion, wanted=rows, sequences=sequences, panel=panel, config=config, context=context
         )
     except K4Error as problem:
-        return Comparison(unusable=str(problem))
+        return Comparison(unusable=str(problem), unreadable=type(problem) is StaleArtifactError)
     theirs = scored[[*KEYS, *PROBABILITIES]].rename(columns={name: f"champion_{name}" for name in PROBABILITIES})
     return compare(rows.merge(theirs, on=KEYS, how="inner", validate="1:1"), config.integrity)

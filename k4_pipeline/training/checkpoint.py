@@ -6,9 +6,11 @@ list, the scaler's hash, and whatever the caller expects of split and data. No p
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
 import platform
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from torch import nn
 
 from k4_pipeline import __version__
 from k4_pipeline.config import ModelConfig, from_dict, to_dict
-from k4_pipeline.errors import StaleArtifactError
+from k4_pipeline.errors import ConfigError, StaleArtifactError
 from k4_pipeline.features.spec import feature_list_hash
 from k4_pipeline.models import build_model
 from k4_pipeline.models.ensemble import Ensemble, build_ensemble
@@ -113,6 +115,28 @@ def read_meta(folder: Path | str) -> dict[str, Any]:
     return meta
 
 
+def _model_config(folder: Path, stored: dict[str, Any], meta: dict[str, Any]) -> ModelConfig:
+    """The settings of the network. One that this version does not have is left out where it was off, and said.
+
+    Any other may have changed what the weights mean, even where they fit: that is a `StaleArtifactError`.
+    """
+    known = {f.name for f in dataclasses.fields(ModelConfig)}
+    off = sorted(name for name, value in stored.items() if name not in known and (value is None or value is False))
+    try:
+        config = from_dict(ModelConfig, {n: v for n, v in stored.items() if n not in off}, within="model")
+    except ConfigError as problem:
+        version = meta.get("versions", {}).get("k4_pipeline", "another version")
+        raise StaleArtifactError(
+            f"checkpoint {folder} was written by k4_pipeline {version} with settings that {__version__} does not know "
+            f"({problem}), so its scores are not those of then; train again (`k4 run`: a candidate whose checks pass "
+            "takes over), or install that version to go on with this model"
+        ) from problem
+    if off:
+        gone = ", ".join(off)
+        warnings.warn(f"checkpoint {folder}: {gone} is no setting any more; it was off and is left out", stacklevel=3)
+    return config
+
+
 def load_checkpoint(
     folder: Path | str, device: torch.device | str = "cpu", *, expected: dict[str, Any] | None = None
 ) -> tuple[nn.Module, dict[str, Any]]:
@@ -153,7 +177,7 @@ def load_checkpoint(
         _compare(folder, key, meta.get(key), value, "the model was trained on other inputs; train again")
 
     stored = meta["model"]
-    config = from_dict(ModelConfig, {**stored["config"], "backend": "auto"})
+    config = _model_config(folder, {**stored["config"], "backend": "auto"}, meta)
     model: nn.Module
     if "ensemble" in stored:
         model = build_ensemble(config, stored["ensemble"], refitted=stored["refitted"], both=stored["both"])

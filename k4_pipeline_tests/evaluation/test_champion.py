@@ -31,9 +31,8 @@ BETTER = Comparison(200, 20, 1.4, 1.5, -0.1, -0.15, -0.05)
 WORSE = Comparison(200, 20, 1.6, 1.5, 0.1, 0.05, 0.15)
 UNDECIDED = Comparison(200, 20, 1.5, 1.5, 0.0, -0.1, 0.1)
 UNUSABLE = Comparison(3, 0, unusable="3 labelled test rows, 100 are needed")
+UNREADABLE = Comparison(unusable="its settings are not known", unreadable=True)
 PROVISIONAL = dataclasses.replace(NOW, failed=("ev",))
-OTHER = {"market": "other", "universe": champion.universe_of(["A", "B"])}
-HERE = dataclasses.replace(NOW, universe=champion.universe_of(["A", "B"]))
 
 
 @pytest.mark.parametrize(
@@ -46,6 +45,8 @@ HERE = dataclasses.replace(NOW, universe=champion.universe_of(["A", "B"]))
         (NOW, _candidate(), UNDECIDED, False),
         (NOW, _candidate(), UNUSABLE, False),
         (NOW, _candidate(), None, False),
+        (NOW, _candidate(), UNREADABLE, True),
+        (NOW, _candidate(failed=("ev",)), UNREADABLE, False),
         (NOW, _candidate(), WORSE, False),
         (NOW, _candidate(as_of="2021-04-01"), UNDECIDED, True),  # the champion is too old
         (NOW, _candidate(as_of="2021-04-01"), UNUSABLE, True),
@@ -61,10 +62,6 @@ HERE = dataclasses.replace(NOW, universe=champion.universe_of(["A", "B"]))
         (NOW, _candidate(model_fingerprint="model-a"), None, False),
         (PROVISIONAL, _candidate(model_fingerprint="model-a"), None, True),  # validated since
         (dataclasses.replace(NOW, held_back=("model-b",)), _candidate(), BETTER, False),
-        # Another market: whatever fails there never replaces what was validated here.
-        (HERE, _candidate(**OTHER, as_of="2010-01-01", failed=("ev",)), None, False),
-        (HERE, _candidate(**OTHER, as_of="2010-01-01"), None, True),
-        (dataclasses.replace(HERE, failed=("ev",)), _candidate(**OTHER, failed=("ev",)), None, True),
     ],
 )
 def test_the_champion_moves_by_the_rule(current, candidate, comparison, moves):
@@ -83,7 +80,6 @@ def test_only_what_a_decision_rests_on_is_compared():
         (NOW, _candidate(as_of="2019-01-01")),
         (NOW, _candidate(model_fingerprint="model-a")),
         (dataclasses.replace(NOW, held_back=("model-b",)), _candidate()),
-        (HERE, _candidate(**OTHER)),
     ):
         assert not needs_comparison(current, candidate)
 
@@ -240,12 +236,12 @@ def test_the_archive_survives_many_later_champions(store):
     assert (store.current(champion.ARCHIVE, first).dir / "model.safetensors").read_text() == "old"
 
 
-def _archived_champion(store: ArtifactStore, record: Record, text: str, moves: list) -> list:
+def _archived_champion(store: ArtifactStore, record: Record, text: str, moves: list, market: int = 1) -> list:
     """`record` becomes the champion, as the asset does it; returns the history."""
     with store.stage("trained_model", record.as_of) as staged:
         (staged.dir / "model.json").write_text(text)
         model = staged.commit(kind="trained_model")
-    moves = [*moves, champion.move_entry(record, "test")]
+    moves = [*moves, champion.move_entry(record, "test", market=market)]
     champion.archive(store, model, record, moves)
     with store.stage(champion.CHAMPION) as staged:
         champion.copy_version(model, staged.dir)
@@ -253,6 +249,34 @@ def _archived_champion(store: ArtifactStore, record: Record, text: str, moves: l
         ref = staged.commit(kind=champion.CHAMPION, meta={"history": moves})
     store.promote(champion.CHAMPION, None, ref.fingerprint)
     return moves
+
+
+def test_each_market_read_in_a_home_keeps_its_champion(tmp_path):
+    store = ArtifactStore(tmp_path / "artifacts")
+    here, there = (champion.universe_of(t) for t in (["A", "B"], ["X", "Y"]))
+    first = dataclasses.replace(NOW, model_fingerprint="1" * 64, universe=here)
+    later = dataclasses.replace(first, as_of="2020-04-01", model_fingerprint="2" * 64)
+    other = dataclasses.replace(first, as_of="2021-01-01", model_fingerprint="3" * 64, universe=there)
+    moves: list = []
+    for record, market in ((first, 1), (later, 1), (other, 2)):
+        current = champion.champion_of(store, champion.serving(store), record)
+        assert champion.market_number(moves, Record.read(current).model_fingerprint if current else "") == market
+        moves = _archived_champion(store, record, record.model_fingerprint, moves, market)
+    serving = champion.serving(store)
+    assert Record.read(champion.champion_of(store, serving, other)) == other
+    assert Record.read(champion.champion_of(store, serving, first)) == later
+    assert champion.champion_of(store, serving, dataclasses.replace(first, market="another rule")) is None
+    shown = _k4(store, "champion", "show")
+    assert (shown["as_of"], shown["previous"]) == ("2021-01-01", None)
+    assert shown["champions_of_other_markets"] == [f"market 1: as of 2020-04-01 (model {'2' * 12})"]
+    assert (
+        "only one that ever served"
+        in _k4(store, "champion", "rollback", "--to", "previous", ok=False)["error"]["message"]
+    )
+    moves = _archived_champion(store, later, later.model_fingerprint, moves, 1)
+    assert Record.read(champion.champion_of(store, champion.serving(store), other)) == other
+    assert _k4(store, "champion", "rollback")["as_of"] == first.as_of
+    assert [m["market"] for m in champion.history(store)] == [1, 1, 2, 1, 1]
 
 
 @pytest.mark.parametrize("file", ["manifest.json", "champion.json", "model.json"])

@@ -12,7 +12,7 @@ import torch
 from k4_pipeline.config import ModelConfig
 from k4_pipeline.errors import StaleArtifactError
 from k4_pipeline.models import build_model
-from k4_pipeline.training import load_checkpoint, predict_probabilities, save_checkpoint
+from k4_pipeline.training import checkpoint, load_checkpoint, predict_probabilities, save_checkpoint
 from k4_pipeline.training.checkpoint import META_FILE, WEIGHTS_FILE, read_meta
 from k4_pipeline_tests.training.toy import toy_source
 
@@ -46,6 +46,30 @@ def test_a_backend_of_another_machine_does_not_stop_loading(tmp_path: Path) -> N
     loaded, meta = load_checkpoint(tmp_path)
     assert loaded.config.backend == "auto"
     assert meta["model"]["config"]["backend"] == "triton"
+
+
+def _written_by_another_version(folder: Path, **settings: object) -> None:
+    record = json.loads((folder / META_FILE).read_text())
+    record["model"]["config"] |= settings
+    record["versions"]["k4_pipeline"] = "0.0.9"
+    record["meta_sha256"] = checkpoint._meta_hash(record)
+    (folder / META_FILE).write_text(json.dumps(record))
+
+
+def test_a_removed_setting_that_was_off_is_left_out_and_said(saved: Path) -> None:
+    before, _ = load_checkpoint(saved)
+    _written_by_another_version(saved, rotary=False, window=None)
+    with pytest.warns(UserWarning, match="rotary, window is no setting any more"):
+        after, _ = load_checkpoint(saved)
+    source = toy_source(5, length=8)
+    assert np.array_equal(predict_probabilities(after, source), predict_probabilities(before, source))
+
+
+@pytest.mark.parametrize("settings", [{"rotary": True}, {"window": 7}, {"preset": "gigantic"}])
+def test_a_removed_setting_that_was_on_is_refused_with_a_remedy(saved: Path, settings: dict[str, object]) -> None:
+    _written_by_another_version(saved, **settings)
+    with pytest.raises(StaleArtifactError, match=r"0\.0\.9.*" + next(iter(settings)) + r".*train again \(`k4 run`"):
+        load_checkpoint(saved)
 
 
 def test_every_flipped_bit_of_the_weights_is_noticed(saved: Path) -> None:

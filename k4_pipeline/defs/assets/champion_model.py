@@ -27,32 +27,37 @@ Candidate = tuple[champion.Record, dict[str, ArtifactRef]]
 def champion_model(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.MaterializeResult:
     """Compare the best validated candidate with the model that serves."""
     with produce(context, k4, "champion_model") as work:
-        serving = champion.serving(work.store)
-        current = champion.Record.read(serving) if serving else None
-        found = candidate_of(work.store, market_of_run(work), current)
+        serving, market = champion.serving(work.store), market_of_run(work)
+        own = champion.champion_of(work.store, serving, market)
+        current = champion.Record.read(own) if own else None
+        found = candidate_of(work.store, market, current)
         record, chain = found or (None, {})
         comparison = None
-        if serving and promotion.needs_comparison(current, record):
-            comparison = compared(work, serving, chain)
+        if own and promotion.needs_comparison(current, record):
+            comparison = compared(work, own, chain)
         decision = promotion.decide(current, record, comparison)
         moves = list(serving.meta["history"]) if serving else []
+        number = champion.market_number(moves, current.model_fingerprint if current else "")
         if decision.moves and record:
             source = chain["trained_model"]
             metrics = chain["validation_report"].meta["metrics"]
             if comparison:
                 metrics = {**metrics, "against_the_champion": dataclasses.asdict(comparison)}
-            moves.append(champion.move_entry(record, decision.why, metrics))
+            moves.append(champion.move_entry(record, decision.why, metrics, market=number))
             champion.archive(work.store, source, record, moves)
             serves = record
         else:
-            assert serving is not None  # decide() raises when there is neither champion nor candidate
+            assert own is not None  # decide() raises when there is neither champion nor candidate
             assert current is not None
-            serves, source = current, serving
+            serves, source = current, own
+            if own is not serving:
+                moves.append(champion.move_entry(current, "its market is read here again", market=number))
+                champion.archive(work.store, source, current, moves)
         champion.copy_version(source, work.dir, skip=champion.NOT_OF_THE_MODEL)
         serves.write(work.dir)
         said = decision.to_dict(serves, record)
-        if serving and not decision.judged and champion.DECISION in serving.files:
-            said = load_json(serving, champion.DECISION)  # nothing was weighed: the last decision stands
+        if own and not decision.judged and champion.DECISION in own.files:
+            said = load_json(own, champion.DECISION)  # nothing was weighed: the last decision stands
         work.write_json(champion.DECISION, said)
         work.meta = {"history": moves, "as_of": serves.as_of}
     rows = [[m["at"], m["as_of"], m["model"][:12], m["why"]] for m in reversed(moves)]
@@ -111,7 +116,7 @@ def candidate_of(
 
     def order(candidate: Candidate) -> tuple[bool, bool, bool]:
         record, _ = candidate
-        older = current is not None and record.as_of < current.as_of and champion.same_market(current, record)
+        older = current is not None and record.as_of < current.as_of
         return record.model_fingerprint in held_back, older, bool(record.failed)
 
     return min(found, key=order, default=None)

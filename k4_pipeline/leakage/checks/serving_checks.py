@@ -231,7 +231,7 @@ def the_champion_was_chosen_by_its_rule(context: AuditContext) -> Verdict:
         known.append(as_of)
         if verdicts and not failed and chain["trained_model"].fingerprint != weighed:
             passing.append(as_of)
-        if as_of == record["as_of"]:
+        if as_of == record["as_of"] and chain["trained_model"].fingerprint != weighed:
             same = chain["trained_model"].fingerprint == record["model_fingerprint"]
             out.add(
                 1, int(not same), ["champion: its record names another model than its partition holds"] * (not same)
