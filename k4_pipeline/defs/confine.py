@@ -51,7 +51,10 @@ def _require_inside(name: str, value: str, own: Settings) -> None:
     if value in _TRUSTED:
         return
     if "://" in value:
-        raise ConfigError(f"{name} is the address {value}: from the UI only what the stored settings name is read")
+        raise ConfigError(
+            f"{name} is the address {value}; from the UI that of the stored settings alone is read (`k4 run --path` stores "
+            f"it), or files below {ROOTS_VARIABLE}"
+        )
     roots = [Path(part).resolve() for part in os.environ[ROOTS_VARIABLE].split(os.pathsep) if part]
     roots.append(own.home.resolve())
     if not any(Path(value).resolve().is_relative_to(root) for root in roots):

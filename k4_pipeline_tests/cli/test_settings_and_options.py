@@ -13,7 +13,7 @@ from k4_pipeline.cli import app
 from k4_pipeline.cli.run import resolve
 from k4_pipeline.config import LabelConfig, LossConfig, ModelConfig, PipelineConfig, RecipeConfig, TrainConfig, to_dict
 from k4_pipeline.defs.resources import K4Resource
-from k4_pipeline.errors import ConfigError
+from k4_pipeline.errors import BadInputError, ConfigError
 from k4_pipeline.options import OPTIONS, apply_assignments, apply_options, options_from_environment, set_field
 from k4_pipeline.settings import Settings, home_dir, load_settings, save_settings
 from k4_pipeline.storage.sealed import write_sealed
@@ -244,3 +244,19 @@ def test_members_are_checked_by_name():
     assert found.recipe.members == ("logit", "bilstm")
     with pytest.raises(ConfigError, match="gradient_boosting"):
         apply_assignments(PipelineConfig(), ["recipe.members=forest"])
+
+
+def test_addresses_of_stores_keep_their_slashes_and_names_of_plug_ins_stay_names(tmp_path, monkeypatch):
+    from k4_pipeline.cli.common import places_given
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bars.csv").touch()
+    assert places_given(None, ["s3://bucket/prefix"]) == ("folder", ["s3://bucket/prefix"])
+    assert places_given(None, ["./bars.csv", "s3://b/t.parquet"]) == (
+        "table", [str(tmp_path / "bars.csv"), "s3://b/t.parquet"],
+    )  # fmt: skip
+    assert places_given("plugin", ["mine"]) == ("plugin", ["mine"])
+    assert places_given(None, []) == (None, [])
+    assert apply_options(PipelineConfig(), {"source": "plugin", "path": "mine"}).source.path == "mine"
+    with pytest.raises(BadInputError, match="near it: bars.csv"):
+        places_given(None, ["bar.csv"])

@@ -119,6 +119,8 @@ def confined(tmp_path, monkeypatch):
         {"set_fields": ["source.path=/etc/passwd"]},
         {"set_fields": ["source.snapshots_path=/etc/passwd"]},
         {"set_fields": ["path=../../etc"]},
+        {"set_fields": ["source.path=file:///etc/passwd"]},
+        {"set_fields": ["path=http://169.254.169.254/latest"]},
         {"source": {"source": "table", "path": "/etc/passwd"}},
     ],
 )
