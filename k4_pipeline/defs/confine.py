@@ -52,8 +52,8 @@ def _require_inside(name: str, value: str, own: Settings) -> None:
         return
     if "://" in value:
         raise ConfigError(
-            f"{name} is the address {value}; from the UI that of the stored settings alone is read (`k4 run --path` stores "
-            f"it), or files below {ROOTS_VARIABLE}"
+            f"{name} is the address {value}; from the UI only that of the stored settings is read (`k4 run --path` "
+            f"stores it), or files below {ROOTS_VARIABLE}"
         )
     roots = [Path(part).resolve() for part in os.environ[ROOTS_VARIABLE].split(os.pathsep) if part]
     roots.append(own.home.resolve())

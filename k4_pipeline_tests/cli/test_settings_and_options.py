@@ -258,5 +258,5 @@ def test_addresses_of_stores_keep_their_slashes_and_names_of_plug_ins_stay_names
     assert places_given("plugin", ["mine"]) == ("plugin", ["mine"])
     assert places_given(None, []) == (None, [])
     assert apply_options(PipelineConfig(), {"source": "plugin", "path": "mine"}).source.path == "mine"
-    with pytest.raises(BadInputError, match="near it: bars.csv"):
+    with pytest.raises(BadInputError, match=r"near it: bars\.csv"):
         places_given(None, ["bar.csv"])
