@@ -29,7 +29,7 @@ PRELOADED = ["k4_pipeline.definitions", "pandera.pandas"]
 
 @dg.executor(name="one_writer", requirements=multiple_process_executor_requirements())
 def one_writer(_: dg.InitExecutorContext) -> OneWriterExecutor:
-    """Two steps of a run at once, each in a process of its own; one run at a time per home."""
+    """Two steps of a run at once, each in a process of its own; runs beside each other where they write partitions."""
     return OneWriterExecutor(
         retries=RetryMode.ENABLED,
         max_concurrent=2,

@@ -13,7 +13,8 @@ from k4_pipeline.settings import Settings
 from k4_pipeline.storage import atomic_write_text, file_lock, sha256_file
 
 CONFIG_FILE = "dagster.yaml"
-# Every run writes, so one at a time leaves the queue, whoever started it. A killed run is ended by defs/run_monitor.py.
+# Runs of a backfill go side by side, everything else alone (storage/writer_lock.py); steps of one pool two at a time.
+# A killed run is ended by defs/run_monitor.py.
 DAGSTER_YAML = """\
 nux:
   enabled: false
@@ -27,7 +28,7 @@ run_monitoring:
   free_slots_after_run_end_seconds: 60
 concurrency:
   runs:
-    max_concurrent_runs: 1
+    max_concurrent_runs: 4
   default_op_concurrency_limit: 2
 retention:
   schedule:
@@ -44,6 +45,7 @@ SEAL = "# sha256 of the lines below; leave this line out after an edit: "
 EARLIER = (
     "b4017daafcd9c8b3c7b603d2c0b19faf09b6cc56176c7f49add92466208ada99",
     "69a0e246f5157581aa239a9671c0c72b712a9473dbfd67dfeaf41ce84560d816",
+    "53b33492adc85e68c7c9dcf2de8eac5a97ac387df3642b5d781f677c9a6b29cd",
 )
 
 WORKSPACE_YAML = """\

@@ -23,7 +23,7 @@ SELECTIONS: dict[str, tuple[tuple[str, ...], str]] = {
         "The whole source to signals with the champion that serves; trains nothing. Once a week.",
     ),
 }
-# One run at a time leaves the queue. A night does not wait for the rest of a backfill: it is the next to leave.
+# A night does not wait for the rest of a backfill: it is the next to leave the queue.
 PRIORITIES = {"nightly": "10", "nightly_full": "10", "retrain": "5"}
 JOBS = [
     dg.define_asset_job(

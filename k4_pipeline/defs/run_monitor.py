@@ -1,4 +1,4 @@
-"""Runs started by Dagster: one writer at a time, a sign of life while they live, and an end for those that were killed.
+"""Runs started by Dagster: who writes beside whom, a sign of life while they live, and an end for the killed ones.
 
 Dagster's own run monitoring cannot ask the default launcher whether a run's process still lives; a killed run would
 stay STARTED and hold its place in the queue. Every run here holds a lock while its process lives (storage/writer_lock),
@@ -17,10 +17,12 @@ import dagster as dg
 from dagster._core.executor.multiprocess import MultiprocessExecutor
 
 from k4_pipeline.defs.confine import confine_home
-from k4_pipeline.defs.market_homes import homes_written
+from k4_pipeline.defs.graph import PARTITIONED_ASSETS
+from k4_pipeline.defs.market_homes import SEPARATOR, homes_written
 from k4_pipeline.defs.resources import K4Resource
 from k4_pipeline.settings import home_dir
-from k4_pipeline.storage.writer_lock import Owner, forget_life, is_dead, show_life, writing
+from k4_pipeline.storage.remote_home import RemoteHome
+from k4_pipeline.storage.writer_lock import Owner, forget_life, is_dead, sharing, show_life, writing
 
 INTERVAL_S = 30
 IN_PROGRESS = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
@@ -65,7 +67,10 @@ def run_monitor(context: dg.SensorEvaluationContext, k4: K4Resource) -> dg.SkipR
 
 
 class OneWriterExecutor(MultiprocessExecutor):
-    """Each step in a process of its own, while this run is the one writer of its home; else it waits in line."""
+    """Each step in a process of its own, while this run is the one writer of its home; else it waits in line.
+
+    Runs that write partitions alone (those of a backfill) share a home: none of them writes what another reads.
+    """
 
     def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[dg.DagsterEvent]:
         """The events of the run, in order."""
@@ -77,15 +82,24 @@ class OneWriterExecutor(MultiprocessExecutor):
         owner = Owner.this_process(f"Dagster run of {run.job_name}", run.run_id)
         others: list[Owner] = []
         with contextlib.ExitStack() as held:
-            for place in homes_written(execution_plan.step_keys_to_execute, home):
+            steps = execution_plan.step_keys_to_execute
+            for place in homes_written(steps, home):
                 waiting = functools.partial(_say, plan_context, others=others)
-                held.enter_context(writing(place, owner, wait=True, waiting=waiting))
+                if all(asset_of(step) in PARTITIONED_ASSETS for step in steps) and RemoteHome.of(place) is None:
+                    held.enter_context(sharing(place, owner, waiting=waiting))
+                else:
+                    held.enter_context(writing(place, owner, wait=True, waiting=waiting))
             yield from super().execute(plan_context, execution_plan)
 
 
 def _say(plan_context: Any, other: Owner, others: list[Owner]) -> None:
     others.append(other)
-    plan_context.log.info(f"waiting until {other.in_words()} has ended: one run at a time writes into a home")
+    plan_context.log.info(f"waiting until {other.in_words()} has ended: it writes what this run reads, or the reverse")
+
+
+def asset_of(step: str) -> str:
+    """The asset that a step makes or checks, without the market it belongs to."""
+    return step.rpartition(SEPARATOR)[2].removesuffix("_checks")
 
 
 def home_of(run_config: Any) -> Path:

@@ -38,7 +38,7 @@ from k4_pipeline.storage import (
 from k4_pipeline.storage.code_version import code_record
 from k4_pipeline.storage.json_values import json_safe
 from k4_pipeline.storage.os_errors import in_words
-from k4_pipeline.storage.writer_lock import writer_of
+from k4_pipeline.storage.writer_lock import writers_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -260,9 +260,9 @@ def _stage(
 
 def _still_owner(context: dg.AssetExecutionContext, home: Path) -> None:
     """A step process can outlive its killed run; such a writer must not replace the work of the run that followed."""
-    writer = writer_of(home)
-    if writer is not None and writer.pid != os.getpid() and writer.run_id != context.run.run_id:
-        raise BusyError(f"{writer.in_words()} writes into {home} now; the result of this step is dropped")
+    writers = writers_of(home)
+    if writers and all(w.pid != os.getpid() and w.run_id != context.run.run_id for w in writers):
+        raise BusyError(f"{writers[0].in_words()} writes into {home} now; the result of this step is dropped")
     run = context.instance.get_run_by_id(context.run.run_id)
     if run is not None and run.is_finished:
         raise StaleArtifactError(

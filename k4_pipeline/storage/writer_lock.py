@@ -1,7 +1,9 @@
 """One writer at a time per home, and who it is; a sign of life for every run. Both by locks that the kernel frees.
 
-`<home>/writer.lock` is locked while something writes results; its text names the holder. `<home>/runs/<run id>.lock` is
-locked while the process of that run lives, so that a killed run is told from a slow one without waiting.
+`<home>/writer.lock` is locked while something writes results; its text names the holder. Runs that write partitions
+alone share it, each with a locked `<home>/runs/<run id>.writer` that names it; who waits to be alone holds `turn.lock`,
+so that no others slip in before it. `<home>/runs/<run id>.lock` is locked while the process of that run lives, so that
+a killed run is told from a slow one without waiting.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from k4_pipeline.storage.atomic import try_lock
 from k4_pipeline.storage.owner import Owner
 from k4_pipeline.storage.remote_home import remotely
 
-LOCK_FILE = "writer.lock"
+LOCK_FILE, TURN_FILE = "writer.lock", "turn.lock"
 POLL_S = 0.5
 _held: dict[str, IO[bytes]] = {}  # signs of life of this process, by run id
 
@@ -30,27 +32,82 @@ def _lock_path(home: Path) -> Path:
 
 
 def writer_of(home: Path) -> Owner | None:
-    """Who writes into this home now; None when nobody does."""
+    """Who writes into this home now, one of them where several share it; None when nobody does."""
+    return next(iter(writers_of(home)), None)
+
+
+def writers_of(home: Path) -> list[Owner]:
+    """All who write into this home now."""
     path = home / LOCK_FILE
     if not path.is_file():
-        return None
+        return []
     handle = try_lock(path, shared=True)
-    if handle is not None:
-        handle.close()
-        return None
+    if handle is None:
+        return [_named(path)]
+    handle.close()
+    return [_named(own) for own in sorted((home / "runs").glob("*.writer")) if _is_locked(own)]
+
+
+def _named(path: Path) -> Owner:
     try:
         return Owner(**json.loads(path.read_text()))
-    except (ValueError, TypeError):
+    except (OSError, ValueError, TypeError):
         return Owner("this host", 0, "another process", "a moment ago")  # between taking the lock and signing it
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        handle = try_lock(path, shared=True)
+    except FileNotFoundError:
+        return False
+    if handle is not None:
+        handle.close()
+    return handle is None
 
 
 def _take(home: Path, owner: Owner) -> IO[bytes] | None:
     handle = try_lock(_lock_path(home))
     if handle is not None:
-        handle.truncate(0)
-        handle.write(json.dumps(asdict(owner)).encode())
-        handle.flush()
+        _sign(handle, owner)
     return handle
+
+
+def _sign(handle: IO[bytes], owner: Owner) -> None:
+    handle.truncate(0)
+    handle.write(json.dumps(asdict(owner)).encode())
+    handle.flush()
+
+
+@contextlib.contextmanager
+def sharing(home: Path, owner: Owner, *, waiting: Callable[[Owner], None] = lambda other: None) -> Iterator[None]:
+    """Be one of several runs (`owner.run_id`) that each write partitions of their own; a place in line behind whoever
+    writes alone or waits to."""
+    _lock_path(home).touch()
+    told: Owner | None = None
+    while True:
+        turn = try_lock(home / TURN_FILE)
+        handle = None if turn is None else try_lock(_lock_path(home), shared=True)
+        if turn is not None:
+            turn.close()
+        if handle is not None:
+            break
+        other = writer_of(home)
+        if other is not None and other != told and other.pid:
+            waiting(other)
+            told = other
+        time.sleep(POLL_S)
+    path = home / "runs" / f"{owner.run_id}.writer"
+    path.parent.mkdir(exist_ok=True)
+    own = try_lock(path)
+    try:
+        if own is not None:
+            _sign(own, owner)
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        if own is not None:
+            own.close()
+        handle.close()
 
 
 @contextlib.contextmanager
@@ -68,7 +125,9 @@ def writing(
     """
     owner = owner or Owner.this_process()
     told: Owner | None = None
+    turn = None
     while (handle := _take(home, owner)) is None:
+        turn = turn or (try_lock(home / TURN_FILE) if wait else None)
         other = writer_of(home)
         if other is not None and not wait:
             raise BusyError(
@@ -79,6 +138,8 @@ def writing(
             waiting(other)
             told = other
         time.sleep(POLL_S)
+    if turn is not None:
+        turn.close()
     try:
         with remotely(home, owner, wait=wait):
             yield

@@ -9,6 +9,7 @@ import uuid
 import dagster as dg
 import pytest
 
+from k4_pipeline.definitions import defs
 from k4_pipeline.defs.instance import create_home, open_instance
 from k4_pipeline.defs.run_monitor import fail_dead_runs, home_of
 from k4_pipeline.settings import Settings
@@ -64,11 +65,15 @@ def test_a_living_run_and_one_of_an_unknown_process_are_left_alone(settings):
         assert instance.get_run_by_id(unknown).status == dg.DagsterRunStatus.STARTED
 
 
-def test_every_run_of_the_queue_is_one_writer(settings):
+def test_a_backfill_goes_four_runs_at_a_time_and_trains_two_models(settings):
     import yaml
 
     text = (settings.dagster_dir / "dagster.yaml").read_text()
-    assert yaml.safe_load(text)["concurrency"]["runs"] == {"max_concurrent_runs": 1}
+    limits = yaml.safe_load(text)["concurrency"]
+    assert limits == {"runs": {"max_concurrent_runs": 4}, "default_op_concurrency_limit": 2}
+    assert (
+        defs.get_repository_def().get_job("full_pipeline").get_node_named("trained_model").definition.pool == "training"
+    )
 
 
 def test_the_home_of_a_run_is_that_of_its_configuration(tmp_path, monkeypatch):

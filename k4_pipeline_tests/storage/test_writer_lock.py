@@ -6,12 +6,25 @@ import os
 import signal
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pytest
 
 from k4_pipeline.errors import BusyError
-from k4_pipeline.storage.writer_lock import forget_life, is_dead, show_life, writer_of, writing
+from k4_pipeline.storage.atomic import try_lock
+from k4_pipeline.storage.owner import Owner
+from k4_pipeline.storage.writer_lock import (
+    TURN_FILE,
+    forget_life,
+    is_dead,
+    sharing,
+    show_life,
+    writer_of,
+    writers_of,
+    writing,
+)
 
 HOLDER = """
 import sys, time
@@ -74,3 +87,42 @@ def test_a_living_run_is_not_forgotten(tmp_path):
     show_life(tmp_path, "mine")
     forget_life(tmp_path, keep=set())
     assert is_dead(tmp_path, "mine") is False
+
+
+def test_runs_of_partitions_share_a_home_and_who_waits_to_be_alone_is_next(tmp_path):
+    first, second, third = (Owner.this_process("a partition", f"run{i}") for i in range(3))
+    began: list[str] = []
+
+    def alone() -> None:
+        with writing(tmp_path, Owner.this_process("a night"), wait=True):
+            began.append("alone")
+
+    def late() -> None:
+        with sharing(tmp_path, third):
+            began.append("shared")
+
+    waiters = [threading.Thread(target=work) for work in (alone, late)]
+    with sharing(tmp_path, first):
+        with sharing(tmp_path, second):
+            assert {w.run_id for w in writers_of(tmp_path)} == {"run0", "run1"}
+            with pytest.raises(BusyError, match="a partition"), writing(tmp_path):
+                pass
+        assert [w.run_id for w in writers_of(tmp_path)] == ["run0"]
+        waiters[0].start()
+        deadline = time.monotonic() + 10
+        while try_lock_is_free(tmp_path / TURN_FILE) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        waiters[1].start()
+        time.sleep(1.2)
+        assert began == []
+    for waiter in waiters:
+        waiter.join(20)
+    assert began == ["alone", "shared"]
+    assert writers_of(tmp_path) == []
+
+
+def try_lock_is_free(path: Path) -> bool:
+    handle = try_lock(path)
+    if handle is not None:
+        handle.close()
+    return handle is not None

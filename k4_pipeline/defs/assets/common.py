@@ -18,7 +18,7 @@ AUTOMATION = dg.AutomationCondition.eager() & dg.AutomationCondition.all_deps_bl
 
 
 def k4_asset(
-    *, deps: tuple[str, ...] = (), kinds: set[str], description: str, automatic: bool = True
+    *, deps: tuple[str, ...] = (), kinds: set[str], description: str, automatic: bool = True, pool: str | None = None
 ) -> Callable[[Callable[..., Any]], dg.AssetsDefinition]:
     """`dagster.asset` with this project's conventions; the asset is named as its function."""
 
@@ -31,6 +31,7 @@ def k4_asset(
             group_name=GROUPS[name],
             description=description,
             kinds=kinds,
+            pool=pool,
             owners=OWNERS,
             code_version=code_fingerprint(name)[:12],
             freshness_policy=policy_of(name),

@@ -13,6 +13,7 @@ from k4_pipeline.markdown import markdown_table
 @k4_asset(
     deps=("dataset_split", "sequences", "market_features", "context_features", "training_windows"),
     kinds={"pytorch", "safetensors"},
+    pool="training",
     description="The models of an as-of date, averaged: safetensors weights, configuration, features, scaler and split "
     "hashes, history by epoch; and the calibrator fitted on validation rows.",
 )
