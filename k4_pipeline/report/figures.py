@@ -28,7 +28,8 @@ def _style(name: str) -> dict[str, Any]:
     return STYLES.get(name, {"color": GREY, "dash": "dashdot"})
 
 
-def _axis(title: str, **more: Any) -> dict[str, Any]:
+def axis(title: str, **more: Any) -> dict[str, Any]:
+    """An axis in the colours of the page."""
     return {"title": {"text": title}, "gridcolor": LINE, "zerolinecolor": LINE, "automargin": True, **more}
 
 
@@ -41,8 +42,8 @@ def figure(title: str, data: list[dict[str, Any]], x: str, y: str, note: str = "
         "margin": {"l": 45, "r": 10, "t": 10, "b": 40},
         "legend": {"orientation": "h", "y": -0.28},
         "hoverlabel": {"font": {"size": 12}},
-        "xaxis": _axis(x),
-        "yaxis": _axis(y),
+        "xaxis": axis(x),
+        "yaxis": axis(y),
     }
     return {"title": title, "note": note, "figure": {"data": data, "layout": {**base, **layout}}}
 
@@ -221,7 +222,7 @@ def candles(chart: dict[str, Any], title: str) -> dict[str, Any]:
     lines[0].update(fill="toself", opacity=0.35)
     mark = {"type": "line", "x0": box[1], "x1": box[1], "y0": 0, "y1": 1, "yref": "paper"}
     mark["line"] = {"color": GREY, "dash": "dot", "width": 1}
-    x = _axis("", rangeslider={"visible": False}, rangebreaks=[{"bounds": ["sat", "mon"]}])
+    x = axis("", rangeslider={"visible": False}, rangebreaks=[{"bounds": ["sat", "mon"]}])
     return figure(title, [bars, *lines], "", "price", xaxis=x, shapes=[mark])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from k4_pipeline.report.figures import BAD, GOOD, GREY, MODEL, curve, figure
+from k4_pipeline.report.figures import BAD, GOOD, GREY, MODEL, axis, curve, figure
 from k4_pipeline.report.numbers import number
 from k4_pipeline.report.page import Grid, Section, render_page
 from k4_pipeline.report.render import share_plotly
@@ -13,6 +13,7 @@ from k4_pipeline.storage import atomic_write_text
 from k4_pipeline.storage.json_values import json_safe
 
 FOLDER = "monitor"
+MONTHS = axis("", type="category")  # names, not the first days of months
 HOLDS = {None: "none", True: "not refuted", False: "REFUTED"}
 
 
@@ -35,7 +36,14 @@ def hit_rates(shown: dict[str, Any]) -> dict[str, Any] | None:
     promised = [t["certified"] for t in rows]
     if any(promised):
         data.append(
-            curve("certified", names, promised, BAD, mode="markers", marker={"symbol": "line-ew-open", "size": 34})
+            curve(
+                "certified",
+                names,
+                promised,
+                BAD,
+                mode="markers",
+                marker={"symbol": "line-ew-open", "size": 34, "line": {"width": 3}},
+            )
         )
     note = "One row per pattern and tier. Red lines: the precision that was certified before the model served."
     return figure("Hit rate by tier against its certificate", data, "", "share of K4", note)
@@ -74,7 +82,7 @@ def by_month(shown: dict[str, Any]) -> list[dict[str, Any]]:
             curve("claimed", months, [m[claimed] for m in rows], GREY, mode="lines+markers"),
             curve("realised", months, values, MODEL, mode="lines+markers", **more),
         ]
-        return figure(title, lines, "", unit, note)
+        return figure(title, lines, "", unit, note, xaxis=MONTHS)
 
     return [
         pair(
@@ -111,9 +119,8 @@ def drift(shown: dict[str, Any]) -> dict[str, Any] | None:
         curve(title, months, [m.get(key) for m in rows], colour, mode="lines+markers")
         for key, (title, colour) in names.items()
     ]
-    return figure(
-        "Drift by month of the night", lines, "", "", "Known in the night itself; compare with what came of that month."
-    )
+    note = "Known in the night itself; compare with what came of that month."
+    return figure("Drift by month of the night", lines, "", "", note, xaxis=MONTHS)
 
 
 def monitor_sections(shown: dict[str, Any]) -> list[Section]:
@@ -138,7 +145,7 @@ def monitor_sections(shown: dict[str, Any]) -> list[Section]:
             str(t["n"]),
             str(t["hits"]),
             _span(t["hit_rate"], t["low"], t["high"], "{:.1%}"),
-            number(t["certified"], "{:.1%}"),
+            number(t["certified"], "{:.1%}") if t["certified"] else "-",
             {"text": HOLDS[t["claim_holds"]], "small": f"{t['hits_judged']} of {t['n_judged']}"}
             if t["n_judged"]
             else HOLDS[t["claim_holds"]],

@@ -60,7 +60,7 @@ def _card(row: dict[str, Any]) -> dict[str, Any]:
     )
     said = "; ".join(r["in_words"] for r in row.get("reasons") or [])
     near = "; ".join(f"{s['ticker']} {s['snapshot_date']}: {s['outcome']}" for s in row.get("similar") or [])
-    why = f"{said}. Most similar: {near}." if said else ""
+    why = f"{said}. Most similar: {near}" if said and near else said
     title = f"{row['ticker']}, {row['snapshot_date']}"
     return {"title": title, "line": line, "figure": figures.candles(row["chart"], ""), "reasons": why}
 
