@@ -21,7 +21,7 @@ from k4_pipeline.defs.confine import trust
 from k4_pipeline.defs.jobs import SELECTIONS
 from k4_pipeline.defs.market_homes import HOMES, SEPARATOR
 from k4_pipeline.defs.resources import K4Resource
-from k4_pipeline.defs.schedules import FULL_CRON, NIGHTLY_CRON, no_session, zone_of
+from k4_pipeline.defs.schedules import FULL_CRON, NIGHTLY_CRON, ZONES, no_session, zone_of
 from k4_pipeline.errors import ConfigError
 from k4_pipeline.options import place_named
 from k4_pipeline.settings import home_dir, save_settings
@@ -132,13 +132,15 @@ class K4Market(dg.Component, dg.Model, dg.Resolvable):
         return of_market
 
     def _schedules(self, jobs: dict[str, Any], resource: K4Resource) -> list[dg.ScheduleDefinition]:
-        exchange = resource.settings().config.cleaning.default_exchange
+        cleaning = resource.settings().config.cleaning
+        exchange, zone = cleaning.default_exchange, zone_of(cleaning)
+        ZONES.update({f"{self.name}_nightly_signals": zone, f"{self.name}_weekly_full_run": zone})
 
         @dg.schedule(
             name=f"{self.name}_nightly_signals",
             job=jobs["nightly"],
             cron_schedule=NIGHTLY_CRON,
-            execution_timezone=zone_of(exchange),
+            execution_timezone=zone,
             description=f"{self.name}: after every session of {exchange}, new bars to signals.",
         )
         def nightly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
@@ -150,7 +152,7 @@ class K4Market(dg.Component, dg.Model, dg.Resolvable):
             name=f"{self.name}_weekly_full_run",
             job=jobs["nightly_full"],
             cron_schedule=FULL_CRON,
-            execution_timezone=zone_of(exchange),
+            execution_timezone=zone,
             description=f"{self.name}: every Saturday the whole source to signals.",
         )
         return [nightly, weekly]

@@ -2,6 +2,8 @@
 
 Their clock is that of the exchange (setting cleaning.default_exchange when the code location loads),
 so that daylight saving moves them with the close; a tick after a day without a session is skipped with the reason.
+A bar of today is not taken before the date has changed in UTC, so east of it the clock is UTC, unless
+cleaning.todays_bar takes a bar after the close.
 """
 
 from __future__ import annotations
@@ -11,13 +13,14 @@ from collections.abc import Iterator
 
 import dagster as dg
 
+from k4_pipeline.config import CleaningConfig
 from k4_pipeline.defs.jobs import nightly, nightly_full, retrain
 from k4_pipeline.defs.partitions import newest_labelled_as_of
 from k4_pipeline.defs.resources import K4Resource
 from k4_pipeline.errors import K4Error
 from k4_pipeline.settings import load_settings
 
-# Half past midnight on the exchange's clock: the date has changed, so yesterday's bar is complete for every rule.
+# Half past midnight: the date has changed here and in UTC, so yesterday's bar is complete for every rule.
 NIGHTLY_CRON = "30 0 * * 2-6"
 FULL_CRON = "0 6 * * 6"
 # The first days of a quarter, after that night's run.
@@ -25,25 +28,28 @@ RETRAIN_CRON = "0 5 2 1,4,7,10 *"
 USUAL_EXCHANGE, USUAL_ZONE = "XNYS", "America/New_York"
 
 
-def exchange_of_home() -> str:
-    """The exchange whose clock the schedules follow."""
-    try:
-        return load_settings().config.cleaning.default_exchange
-    except K4Error:
-        return USUAL_EXCHANGE  # the runs themselves say what is wrong with the settings
-
-
-def zone_of(exchange: str) -> str:
-    """Its time zone, UTC where it is not known."""
-    if exchange == USUAL_EXCHANGE:
+def zone_of(cleaning: CleaningConfig) -> str:
+    """The zone of the schedules' clock; UTC where that of the exchange is not known."""
+    if cleaning.default_exchange == USUAL_EXCHANGE:
         return USUAL_ZONE  # without the library of calendars, half a second
     from k4_pipeline.market.instants import exchange_zone
 
-    zone = exchange_zone(exchange)
-    return "UTC" if zone is None else zone.key
+    zone = exchange_zone(cleaning.default_exchange)
+    if zone is None:
+        return "UTC"
+    ahead = any(dt.datetime(2026, month, 1, tzinfo=zone).utcoffset() > dt.timedelta(0) for month in (1, 7))  # type: ignore[operator]
+    return "UTC" if ahead and cleaning.todays_bar == "reject" else zone.key
 
 
-ZONE = zone_of(exchange_of_home())
+def _cleaning_of_home() -> CleaningConfig:
+    try:
+        return load_settings().config.cleaning
+    except K4Error:
+        return CleaningConfig()  # the runs themselves say what is wrong with the settings
+
+
+ZONE = zone_of(_cleaning_of_home())
+ZONES: dict[str, str] = {}  # schedules of further markets with a clock of their own; filled when they are loaded
 
 
 def no_session(exchange: str, day: dt.date) -> str:

@@ -14,7 +14,7 @@ from dagster._utils.schedules import cron_string_iterator
 from k4_pipeline.alerts.cursor import Cursor
 from k4_pipeline.alerts.facts import Fact
 from k4_pipeline.defs.causes import innermost
-from k4_pipeline.defs.schedules import ZONE
+from k4_pipeline.defs.schedules import ZONE, ZONES
 from k4_pipeline.defs.staging import load_json, load_table
 from k4_pipeline.errors import K4Error
 from k4_pipeline.evaluation.champion import DECISION
@@ -43,7 +43,7 @@ def schedule_facts(instance: dg.DagsterInstance, now: float) -> Iterator[Fact]:
             tick.timestamp: tick
             for tick in instance.get_ticks(state.instigator_origin_id, state.selector_id, after=start - 1.0)
         }
-        for moment in cron_string_iterator(start, cron, ZONE):
+        for moment in cron_string_iterator(start, cron, ZONES.get(state.instigator_name, ZONE)):
             due = moment.timestamp()
             if due > now - TICK_GRACE_S:
                 break

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 import pytest
 
+from k4_pipeline.config import CleaningConfig
 from k4_pipeline.definitions import build_defs, defs
 from k4_pipeline.defs.graph import (
     ASSET_ORDER,
@@ -24,6 +26,7 @@ from k4_pipeline.defs.jobs import SELECTIONS
 from k4_pipeline.defs.partitions import as_of_partitions, newest_labelled_as_of
 from k4_pipeline.defs.resources import K4Resource
 from k4_pipeline.defs.retraining import too_little_data
+from k4_pipeline.defs.schedules import zone_of
 from k4_pipeline.settings import Settings
 
 DEPS = {
@@ -297,6 +300,14 @@ def test_the_nightly_schedule_follows_the_calendar_and_the_clock_of_the_exchange
     made = schedule.evaluate_tick(context)
     assert [r.run_key for r in made.run_requests] == ([] if runs is None else [f"night-{runs}"])
     assert runs is not None or "had no session" in made.skip_message
+
+
+def test_east_of_greenwich_the_clock_is_utc_unless_a_bar_is_taken_after_the_close():
+    # A bar of today waits for the next date in UTC; half past midnight in Tokyo would come too early for it.
+    tokyo = CleaningConfig(default_exchange="XTKS")
+    assert zone_of(tokyo) == zone_of(CleaningConfig(default_exchange="XLON")) == "UTC"
+    assert zone_of(dataclasses.replace(tokyo, todays_bar="after_close")) == "Asia/Tokyo"
+    assert zone_of(CleaningConfig(default_exchange="XTSE")) == "America/Toronto"
 
 
 def test_retraining_without_data_is_skipped_with_the_reason(tmp_path):
