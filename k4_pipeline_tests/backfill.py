@@ -90,7 +90,9 @@ def main() -> None:
         keys = as_of_partitions.get_partition_keys()
         dates = keys[: keys.index(as_of)][-asked.partitions :]
         with (Path(name) / "daemon.log").open("w") as log:
-            daemon = subprocess.Popen([*k4, "serve", "daemon"], env=environment, stdout=log, stderr=log)
+            environment["DAGSTER_HOME"] = str(home / "dagster")
+            command = [sys.executable, "-m", "dagster._daemon", "run", "-w", str(home / "dagster" / "workspace.yaml")]
+            daemon = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
             try:
                 found = watch(home, dates, asked.seconds, lambda seen: asked.out.write_text(json.dumps(seen)))
             finally:
