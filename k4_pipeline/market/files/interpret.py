@@ -108,7 +108,10 @@ def read_entry(entry: Entry, how: HowToRead, *, also: np.ndarray | None = None) 
             )
         if read.cut_row:
             unread.append((read.cut_row, CUT_SHORT))
-            notes.append(f"{entry.label} ends inside its last row, {read.cut_row!r}, which is refused: get it again")
+            notes.append(
+                f"{entry.label} ends without a line break, and its last row, {read.cut_row!r}, may lack its end: it is "
+                "refused; get the file again, or add the line break where the row is whole"
+            )
     else:
         table, columns, groups = read_typed(
             entry, need_ticker=need_ticker, prices=prices, max_rows=max_rows, max_bytes=how.max_bytes

@@ -273,7 +273,7 @@ class TestDamage:
         text = path.read_text()
         path.write_text(text[: text.rindex(",") - 3])
         raw = read_folder(tmp_path)
-        assert "ends inside its last row" in raw.problems[0]
+        assert "may lack its end: it is refused" in raw.problems[0]
         result = clean_bars(raw, CONFIG)
         assert result.rejects["reason"].tolist() == ["the file ends inside this row"]
         assert result.counts["kept"] == 24
