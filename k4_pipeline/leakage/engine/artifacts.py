@@ -27,9 +27,10 @@ from k4_pipeline.features.context_table import read_context
 from k4_pipeline.features.panel import read_panel
 from k4_pipeline.leakage.engine.audit import AuditContext, AuditSample, day_text
 from k4_pipeline.leakage.engine.fingerprints import package_fingerprint
-from k4_pipeline.leakage.oracles.reader import cut_file, is_plain
+from k4_pipeline.leakage.oracles.reader import cut_file, files_of, is_plain, plain_copy
 from k4_pipeline.market import sources
 from k4_pipeline.market.bars import Bars
+from k4_pipeline.market.files.places import place_of
 from k4_pipeline.market.sources.base import RawBars
 from k4_pipeline.patterns.labels import LABEL_COLUMNS
 from k4_pipeline.pipeline.full_night import changed_tickers
@@ -117,9 +118,14 @@ def requested_config(config: PipelineConfig, refs: dict[str, ArtifactRef], facts
 
 def changed_since(source: SourceConfig, when: float | None) -> str:
     """Why the source file cannot be compared any more: it was written after the bars were made; "" when it was not."""
-    root = Path(source.path)
-    files = [p for p in (root.rglob("*") if root.is_dir() else [root]) if p.is_file()]
-    newest = max((p.stat().st_mtime for p in files), default=0.0)
+    if "://" in source.path:
+        place = place_of(source.path)
+        stamps = [info.get("LastModified") for info in place.fs.find(place.path, detail=True).values()]
+        newest = max((s.timestamp() for s in stamps if s), default=0.0)
+    else:
+        root = Path(source.path)
+        files = [p for p in (root.rglob("*") if root.is_dir() else [root]) if p.is_file()]
+        newest = max((p.stat().st_mtime for p in files), default=0.0)
     if when is None or newest <= when:
         return ""
     text = dt.datetime.fromtimestamp(newest, dt.UTC).strftime("%Y-%m-%d %H:%M")
@@ -138,14 +144,26 @@ def raw_again(config: PipelineConfig, when: float | None = None) -> tuple[RawBar
     return sources.read_bars(config.source, config.simulation, default_exchange=exchange), ""
 
 
+def source_here(source: SourceConfig) -> str:
+    """The path of the source, or of a copy of it that lives as long as this process, where it lies in a store or an
+    archive."""
+    if source.source not in FILE_SOURCES:
+        return ""
+    folder = Path(tempfile.mkdtemp(prefix="k4-audit-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    path = plain_copy(source.path, folder)
+    files = files_of(path)
+    return str(files[0] if source.source == "table" and len(files) == 1 else path)
+
+
 def raw_before_the_nights(
-    full: PipelineRun, config: PipelineConfig, when: float | None
+    full: PipelineRun, config: PipelineConfig, when: float | None, here: str
 ) -> tuple[RawBars | None, str, str]:
     """The raw bars of a source that has grown since the full run, without the sessions it grew by, and the path of a
     copy that ends there; None and why where the source has restated what it had sent."""
     folder = Path(tempfile.mkdtemp(prefix="k4-audit-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    path = str(cut_file(Path(config.source.path), day_text(full.bars.last_day), folder))
+    path = str(cut_file(Path(here), day_text(full.bars.last_day), folder))
     source, exchange = dataclasses.replace(config.source, path=path), config.cleaning.default_exchange
     try:
         raw = sources.read_bars(source, config.simulation, default_exchange=exchange)
@@ -233,9 +251,9 @@ def load_path(
     inapplicable = {"provenance": "the chain of stored versions is proved instead"}
     unproved = {"facts": "no run of this home made these artifacts, so what was asked for is not on record"}
     full.raw, unproved["raw"] = raw_again(config, when)
-    cut = ""
-    if full.raw is None and is_plain(config.source.path) and night_bars_of(store, refs["daily_bars"]) is not None:
-        full.raw, unproved["raw"], cut = raw_before_the_nights(full, config, when)
+    here = cut = source_here(config.source)
+    if full.raw is None and is_plain(here) and night_bars_of(store, refs["daily_bars"]) is not None:
+        full.raw, unproved["raw"], cut = raw_before_the_nights(full, config, when, here)
     if config.source.source == "simulated":
         inapplicable["source file"] = "the market is simulated: there is no file"
     unproved["source file"] = unproved["raw"]

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from k4_pipeline.config import PipelineConfig
+from k4_pipeline.config import FILE_SOURCES, PipelineConfig
 from k4_pipeline.errors import ConfigError
 from k4_pipeline.leakage.engine.compare import Comparison
 from k4_pipeline.leakage.engine.fingerprints import record
@@ -253,7 +253,7 @@ def what_is_there(context: AuditContext) -> set[str]:
         "provenance": "provenance" in context.extra,
         "stored": "refs" in context.extra,
         "source file": full.raw is not None
-        and context.config.source.source in ("folder", "table")
+        and context.config.source.source in FILE_SOURCES
         and is_plain(str(context.source_path)),
         "signals": context.extra.get("has", {}).get("signals", False),
         "champion": context.extra.get("has", {}).get("champion_model", False),

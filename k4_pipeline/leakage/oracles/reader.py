@@ -1,4 +1,4 @@
-"""A source of bars read a second time, plainly, with pandas and pyarrow alone: no code of market/ is used.
+"""A source of bars read a second time, plainly, with pandas, pyarrow and DuckDB alone: no code of market/ is used.
 
 It knows the usual spellings of the columns and no more; a file it cannot read is said so, never passed over.
 """
@@ -6,8 +6,10 @@ It knows the usual spellings of the columns and no more; a file it cannot read i
 from __future__ import annotations
 
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
@@ -22,10 +24,52 @@ _NAMES = {
     "close": ("close", "c", "closeprice", "price"),
     "volume": ("volume", "vol", "v", "shares"),
 }
-_SUFFIXES = (".parquet", ".pq", ".csv", ".txt", ".tsv", ".csv.gz", ".txt.gz", ".tsv.gz")
+_ARROW, _DATABASE = (".feather", ".arrow", ".ipc"), (".duckdb", ".db")
+_SUFFIXES = (".parquet", ".pq", ".csv", ".txt", ".tsv", ".csv.gz", ".txt.gz", ".tsv.gz", *_ARROW, *_DATABASE)
+
+
+def plain_copy(path: str, folder: Path) -> Path:
+    """A copy of what lies in a store or is packed in a zip archive, below `folder`; any other path as it is."""
+    root = Path(path)
+    if "://" in path:
+        import fsspec
+
+        store, place = fsspec.core.url_to_fs(path)
+        root = folder / root.name
+        store.get(place, str(root), recursive=True)
+    if root.suffix.lower() != ".zip" or not root.is_file():
+        return root
+    unpacked = folder / "unpacked"
+    with zipfile.ZipFile(root) as archive:
+        archive.extractall(unpacked)
+    return unpacked
+
+
+def files_of(root: Path) -> list[Path]:
+    """The files of bars at a path, in order."""
+    if root.is_file():
+        return [root]
+    found = sorted(p for p in root.rglob("*") if p.is_file() and p.name.lower().endswith(_SUFFIXES))
+    return [p for p in found if not p.name.startswith((".", "~"))]
+
+
+def _database(path: Path) -> tuple[str, pd.DataFrame]:
+    """The name of the one table that holds bars, and the table."""
+    import duckdb
+
+    with duckdb.connect(str(path), read_only=True) as base:
+        tables = {name: base.sql(f'select * from "{name}"').df() for (name,) in base.sql("show tables").fetchall()}
+    fitting = {name: table for name, table in tables.items() if {"date", *VALUES} <= _columns(table).keys()}
+    if len(fitting) != 1:
+        raise ValueError(f"{path} has {len(fitting)} tables with the columns of bars")
+    return next(iter(fitting.items()))
 
 
 def _file(path: Path) -> pd.DataFrame:
+    if path.name.lower().endswith(_ARROW):
+        return pd.read_feather(path)
+    if path.name.lower().endswith(_DATABASE):
+        return _database(path)[1]
     if path.name.endswith((".parquet", ".pq")):
         table = pd.read_parquet(path)
         if not isinstance(table.index, pd.RangeIndex):
@@ -41,8 +85,13 @@ def _columns(table: pd.DataFrame) -> dict[str, str]:
 
 
 def _ticker_of(path: Path) -> str:
+    """Of a part `ticker=…` of the path, else of the file's name."""
+    for part in reversed(path.parts[:-1]):
+        key, sign, value = part.partition("=")
+        if sign and key.lower() in _NAMES["ticker"]:
+            return unquote(value)
     name = re.sub(r"(\.gz)$", "", path.name)
-    stem = re.sub(r"\.(parquet|pq|csv|txt|tsv)$", "", name, flags=re.IGNORECASE)
+    stem = re.sub(r"\.(parquet|pq|csv|txt|tsv|feather|arrow|ipc)$", "", name, flags=re.IGNORECASE)
     if name.lower().endswith(".txt") and stem == stem.lower():
         return stem.upper().removesuffix(".US")
     return stem
@@ -59,17 +108,20 @@ def _day(values: pd.Series) -> pd.Series:
 
 
 def is_plain(path: str) -> bool:
-    """Whether a source is one of those this reader knows: files of this machine, a header it understands, no columns in
-    the names of folders. Told from the first of its files."""
+    """Whether a source is one of those this reader knows: files of this machine, a header it understands, of columns in
+    the names of folders the ticker alone. Told from the first of its files."""
     root = Path(path)
     if "://" in path or not root.exists() or root.suffix.lower() == ".zip":
         return False
-    files = [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.name.lower().endswith(_SUFFIXES))
-    if not files or any("=" in part for part in files[0].relative_to(root).parts[:-1]):
+    files = files_of(root)
+    if not files:
+        return False
+    keys = {part.partition("=")[0].lower() for part in files[0].relative_to(root).parts[:-1] if "=" in part}
+    if keys - set(_NAMES["ticker"]):
         return False
     try:
         return {"date", *VALUES} <= _columns(_file(files[0])).keys()
-    except (OSError, ValueError, pd.errors.ParserError):
+    except (OSError, ValueError, ImportError, pd.errors.ParserError):
         return False
 
 
@@ -80,8 +132,7 @@ def read_plainly(path: str, tickers: tuple[str, ...] = ()) -> pd.DataFrame:
     it does not know.
     """
     root, parts = Path(path), []
-    files = [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.name.lower().endswith(_SUFFIXES))
-    for file in (f for f in files if not f.name.startswith((".", "~"))):
+    for file in files_of(root):
         table = _file(file)
         found = _columns(table)
         lacking = [c for c in ("date", *VALUES) if c not in found]
@@ -89,7 +140,7 @@ def read_plainly(path: str, tickers: tuple[str, ...] = ()) -> pd.DataFrame:
             raise ValueError(f"{file}: no column {', '.join(lacking)} among {', '.join(map(str, table.columns))}")
         out: dict[str, Any] = {"day": _day(table[found["date"]])}
         own = root.is_file()
-        out["ticker"] = table[found["ticker"]].map(_name) if own else _ticker_of(file)
+        out["ticker"] = table[found["ticker"]].map(_name) if own else _ticker_of(file.relative_to(root))
         for column in VALUES:
             out[column] = pd.to_numeric(table[found[column]], errors="coerce").astype(np.float64)
         parts.append(pd.DataFrame(out))
@@ -100,7 +151,7 @@ def read_plainly(path: str, tickers: tuple[str, ...] = ()) -> pd.DataFrame:
 def cut_file(path: Path, day: str, folder: Path) -> Path:
     """A copy of a source (one file, or a folder of them) without the rows written for a later day than `day`."""
     if path.is_dir():
-        for file in sorted(p for p in path.rglob("*") if p.is_file()):
+        for file in files_of(path):
             target = folder / file.relative_to(path).parent
             target.mkdir(parents=True, exist_ok=True)
             cut_file(file, day, target)
@@ -111,6 +162,15 @@ def cut_file(path: Path, day: str, folder: Path) -> Path:
         return target
     if path.name.endswith((".parquet", ".pq")):
         table.to_parquet(target, index=False)
+    elif path.name.lower().endswith(_ARROW):
+        table.reset_index(drop=True).to_feather(target)
+    elif path.name.lower().endswith(_DATABASE):
+        import duckdb
+
+        name = _database(path)[0]
+        with duckdb.connect(str(target)) as base:
+            base.register("cut", table)
+            base.execute(f'create table "{name}" as select * from cut')
     else:
         table.to_csv(target, sep="\t" if ".tsv" in path.name else ",", index=False)
     return target
