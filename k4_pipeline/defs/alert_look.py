@@ -15,12 +15,20 @@ from k4_pipeline.alerts.delivery import Delivered, deliver, targets_of
 from k4_pipeline.alerts.facts import Fact
 from k4_pipeline.alerts.outbox import Outbox
 from k4_pipeline.defs.run_facts import facts_of_run, runs_to_look_at
-from k4_pipeline.defs.watch import champion_facts, schedule_facts, signal_facts, stale_facts, stale_input_facts
+from k4_pipeline.defs.watch import (
+    champion_age_facts,
+    champion_facts,
+    schedule_facts,
+    signal_facts,
+    stale_facts,
+    stale_input_facts,
+)
 from k4_pipeline.errors import K4Error
 from k4_pipeline.settings import Settings
 from k4_pipeline.storage import ArtifactStore
 
 COLLECT_BUDGET_S = 20.0
+WAIT_S = 30.0
 UI_VARIABLE, UI_DEFAULT = "K4_UI_URL", "http://127.0.0.1:3000"
 
 
@@ -66,6 +74,19 @@ def look(instance: dg.DagsterInstance, settings: Settings, now: float | None = N
         return Look(len(new), delivered, (*problems, *wrong))
 
 
+def keep(settings: Settings, facts: list[Fact]) -> bool:
+    """Put facts into the outbox for the next look; False when another process holds it for longer than `WAIT_S`."""
+    until = time.monotonic() + WAIT_S
+    while True:
+        with Outbox.open(alerts_folder(settings)) as outbox:
+            if outbox is not None:
+                outbox.record(facts)
+                return True
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.2)
+
+
 def collect(
     outbox: Outbox, instance: dg.DagsterInstance, settings: Settings, now: float
 ) -> tuple[list[Fact], list[str]]:
@@ -83,6 +104,7 @@ def collect(
     for watch in (
         lambda: stale_facts(instance, store, now),
         lambda: stale_input_facts(instance, store, settings.config.cleaning.default_exchange, now),
+        lambda: champion_age_facts(store, now),
         lambda: signal_facts(store, cursor, now),
         lambda: champion_facts(store, cursor, now),
     ):

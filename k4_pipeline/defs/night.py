@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
 
+from k4_pipeline.alerts.facts import Fact, check_fact, run_fact
 from k4_pipeline.defs.assets import ASSETS
 from k4_pipeline.defs.checks.factory import evaluate, to_result
 from k4_pipeline.defs.graph import NIGHTLY_ASSETS
@@ -119,10 +120,43 @@ def said_already(store: ArtifactStore) -> str:
 
 
 def tell_dagster(settings: Settings, played: Played) -> None:
-    """Put what a night made on the pages of its assets."""
+    """Put what a night made on the pages of its assets, and what went wrong before the alerts."""
+    from k4_pipeline.defs.alert_look import keep
+
+    if not played.full_needed:  # else the full run tells of itself
+        keep(settings, night_facts(played, time.time()))
     with open_instance(settings) as instance:
         for event in played.events:
             instance.report_runless_asset_event(event)
+
+
+def night_facts(played: Played, at: float) -> list[Fact]:
+    """What alerts tell of a night, as of a run of Dagster: its checks, and its errors (`at`: seconds since 1970)."""
+    checks, run_id = played.outcome.checks, f"night {at:.0f}"
+    unpublished = {c.asset for c in checks if c.blocking and not c.passed}
+    facts = [
+        check_fact(
+            asset=c.asset,
+            check=c.check,
+            partition=None,
+            passed=c.passed,
+            blocks=c.blocking and not c.passed,
+            published=c.asset not in unpublished,
+            cause=c.description,
+            run_id=run_id,
+            at=at,
+        )
+        for c in checks
+    ]
+    own = [error for error in played.outcome.errors if not error.startswith("check ")]
+    if own or played.outcome.success:
+        kind = "run_failed" if own else "recovered"
+        told = run_fact(
+            kind, run_id=run_id, job="nightly", partition=None, at=at, cause="; ".join(own) or "it succeeded"
+        )
+        step = "Mend the cause, then start `k4 nightly` again." if own else ""
+        facts.append(replace(told, run_id="", path="/assets/night_bars", next_step=step))
+    return facts
 
 
 def _context(say: Callable[[str], None]) -> Any:

@@ -138,6 +138,27 @@ def stale_input_facts(instance: dg.DagsterInstance, store: ArtifactStore, exchan
     )
 
 
+def champion_age_facts(store: ArtifactStore, now: float) -> Iterator[Fact]:
+    """The champion is past its age limit, so that the last night gave no signals."""
+    try:
+        meta = store.last_good("signals").meta
+    except K4Error:
+        return  # nothing published yet
+    why = meta.get("none_because", "")
+    yield Fact(
+        kind="stale_asset",
+        subject="stale|champion",
+        event=str(meta.get("night", "")),
+        at=now,
+        title="champion",
+        cause=why or f"it gave the signals of {meta.get('night', 'the last night')}",
+        effect="No signals are given." if why else "",
+        path="/assets/champion_model",
+        next_step="Train a new one: `k4 run`, or the sensor retrain_when_needed." if why else "",
+        good=not why,
+    )
+
+
 def signal_facts(store: ArtifactStore, cursor: Cursor, now: float) -> Iterator[Fact]:
     """One fact per listed pattern of a STRONG or GOOD tier; the same pattern is told once per level.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime as dt
 import time
 
@@ -11,9 +12,14 @@ import pytest
 
 from k4_pipeline.alerts.cursor import Cursor
 from k4_pipeline.alerts.messages import single
+from k4_pipeline.alerts.outbox import Outbox
 from k4_pipeline.defs import watch
+from k4_pipeline.defs.alert_look import alerts_folder, keep
+from k4_pipeline.defs.night import Played, night_facts
+from k4_pipeline.defs.run import CheckOutcome, RunOutcome
 from k4_pipeline.defs.staging import load_table
 from k4_pipeline.evaluation import champion, promotion
+from k4_pipeline.settings import Settings
 from k4_pipeline.storage import ArtifactStore, atomic_write_json, write_parquet
 from k4_pipeline_tests.defs.test_alert_sensor import _schedule as running
 
@@ -151,3 +157,30 @@ def test_a_source_that_gives_no_more_bars_is_told(store, tmp_path):
         facts = [next(watch.stale_input_facts(instance, store, "XNYS", began + d * 86400)) for d in (3.2, 7.2)]
     assert [fact.good for fact in facts] == [True, False]
     assert "XNYS has had 4 sessions since" in facts[1].cause
+
+
+def test_what_went_wrong_in_a_night_from_cron_is_told_once_and_ends_with_the_next_good_one(tmp_path):
+    settings = Settings(tmp_path)
+    broken = CheckOutcome("signal_outcomes", "certificates_hold", False, False, "GOOD or better: 0 of 60")
+    bad = Played(RunOutcome(False, errors=["drift: StaleArtifactError: gone"], checks=[broken]))
+    good = Played(RunOutcome(True, checks=[dataclasses.replace(broken, passed=True, description="holds")]))
+    assert keep(settings, night_facts(bad, 1e9))
+    assert keep(settings, night_facts(bad, 1e9))
+    with Outbox.open(alerts_folder(settings)) as outbox:
+        assert sorted(f.title for f in outbox.facts.values()) == ["certificates_hold on signal_outcomes", "nightly"]
+        assert set(outbox.open_trouble) == {"check|signal_outcomes|certificates_hold|", "run|nightly|"}
+    keep(settings, night_facts(good, 1e9 + 86400))
+    with Outbox.open(alerts_folder(settings)) as outbox:
+        assert not outbox.open_trouble
+
+
+def test_a_champion_that_gives_no_signals_any_more_is_told(store):
+    with store.stage("signals") as staged:
+        (staged.dir / "x.txt").write_text("x")
+        ref = staged.commit(
+            kind="signals", meta={"none_because": "the champion is of 2020-01-01", "night": "2024-01-02"}
+        )
+    store.promote("signals", None, ref.fingerprint)
+    [fact] = watch.champion_age_facts(store, 1.0)
+    assert not fact.good
+    assert "2020-01-01" in fact.cause
