@@ -25,6 +25,7 @@ from k4_pipeline.storage.remote_home import RemoteHome
 from k4_pipeline.storage.writer_lock import Owner, forget_life, is_dead, sharing, show_life, writing
 
 INTERVAL_S = 30
+AGE_CHECK = "freshness_check"  # Dagster names the steps of defs/freshness.py so
 IN_PROGRESS = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
 
 
@@ -85,7 +86,7 @@ class OneWriterExecutor(MultiprocessExecutor):
             steps = execution_plan.step_keys_to_execute
             for place in homes_written(steps, home):
                 waiting = functools.partial(_say, plan_context, others=others)
-                if all(asset_of(step) in PARTITIONED_ASSETS for step in steps) and RemoteHome.of(place) is None:
+                if all(writes_partitions_alone(step) for step in steps) and RemoteHome.of(place) is None:
                     held.enter_context(sharing(place, owner, waiting=waiting))
                 else:
                     held.enter_context(writing(place, owner, wait=True, waiting=waiting))
@@ -97,9 +98,10 @@ def _say(plan_context: Any, other: Owner, others: list[Owner]) -> None:
     plan_context.log.info(f"waiting until {other.in_words()} has ended: it writes what this run reads, or the reverse")
 
 
-def asset_of(step: str) -> str:
-    """The asset that a step makes or checks, without the market it belongs to."""
-    return step.rpartition(SEPARATOR)[2].removesuffix("_checks")
+def writes_partitions_alone(step: str) -> bool:
+    """Whether a step makes or checks a partition, or looks how old one is; in whichever market."""
+    name = step.rpartition(SEPARATOR)[2]
+    return name.removesuffix("_checks") in PARTITIONED_ASSETS or name.startswith(AGE_CHECK)
 
 
 def home_of(run_config: Any) -> Path:

@@ -10,8 +10,10 @@ import dagster as dg
 import pytest
 
 from k4_pipeline.definitions import defs
+from k4_pipeline.defs.graph import PARTITIONED_ASSETS
 from k4_pipeline.defs.instance import create_home, open_instance
-from k4_pipeline.defs.run_monitor import fail_dead_runs, home_of
+from k4_pipeline.defs.jobs import SELECTIONS
+from k4_pipeline.defs.run_monitor import fail_dead_runs, home_of, writes_partitions_alone
 from k4_pipeline.settings import Settings
 from k4_pipeline.storage.writer_lock import show_life
 
@@ -74,6 +76,21 @@ def test_a_backfill_goes_four_runs_at_a_time_and_trains_two_models(settings):
     assert (
         defs.get_repository_def().get_job("full_pipeline").get_node_named("trained_model").definition.pool == "training"
     )
+
+
+def test_the_steps_of_a_backfill_write_partitions_alone_and_those_of_every_job_do_not():
+    job = (
+        defs.get_repository_def()
+        .get_implicit_global_asset_job_def()
+        .get_subset(asset_selection={dg.AssetKey(name) for name in PARTITIONED_ASSETS})
+    )
+    steps = [node.name for node in job.nodes]
+    assert set(PARTITIONED_ASSETS) < set(steps)
+    assert all(writes_partitions_alone(step) for step in steps), steps
+    assert writes_partitions_alone("us__trained_model_checks")
+    for name in SELECTIONS:
+        nodes = defs.resolve_job_def(name).nodes
+        assert not all(writes_partitions_alone(node.name) for node in nodes), name
 
 
 def test_the_home_of_a_run_is_that_of_its_configuration(tmp_path, monkeypatch):
