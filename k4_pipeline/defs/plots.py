@@ -33,24 +33,27 @@ def bar_image(title: str, labels: Sequence[str], values: Sequence[float]) -> str
 
 
 def candle_image(chart: dict[str, Any], most: int = 28) -> str:
-    """A Markdown image (SVG inside) of the last bars: range and close of each, green where it closed above its open,
-    with the
-    box; `chart` as made by `evaluation.charts.pattern_chart`."""
+    """A Markdown image (SVG inside) of the last bars as candlesticks with the box, the power line above it (dashed) and
+    the stop (red, dashed); `chart` as made by `evaluation.charts.pattern_chart`."""
     n = min(most, len(chart["dates"]))
+    width = 8 * n
     high, low, opened, close = (chart[name][-n:] for name in ("high", "low", "open", "close"))
-    top, bottom = max([*high, chart["upper"]]), min([*low, chart["lower"]])
+    top, bottom = max([*high, chart["power"]]), min([*low, chart["stop"]])
 
     def y(price: float) -> int:
-        return round(HEIGHT * (top - price) / ((top - bottom) or 1.0))
+        return round((HEIGHT - 2) * (top - price) / ((top - bottom) or 1.0)) + 1
 
-    paths = {"green": "", "red": ""}
-    for i in range(n):
-        colour = "green" if close[i] >= opened[i] else "red"
-        paths[colour] += f"M{8 * i + 3} {y(high[i])}V{y(low[i])}M{8 * i + 3} {y(close[i])}h4"
-    drawn = "".join(f'<path stroke="{colour}" d="{path}"/>' for colour, path in paths.items() if path)
+    drawn = ""
+    for colour, rising in (("green", True), ("red", False)):
+        rows = [i for i in range(n) if (close[i] >= opened[i]) == rising]
+        wicks = "".join(f"M{8 * i + 4} {y(high[i])}V{y(low[i])}" for i in rows)
+        bodies = "".join(f"M{8 * i + 4} {y(opened[i])}V{y(close[i])}v1" for i in rows)
+        drawn += f'<path stroke="{colour}" d="{wicks}"/><path stroke="{colour}" stroke-width="5" d="{bodies}"/>'
+    for colour, name in (("#2563eb", "power"), ("red", "stop")):
+        drawn += f'<path stroke="{colour}" stroke-dasharray="4" d="M0 {y(chart[name])}h{width}"/>'
     upper, lower = y(chart["upper"]), y(chart["lower"])
-    box = f'<rect y="{upper}" width="{8 * n}" height="{lower - upper}" fill="#2563eb33"/>'
-    svg = f'<svg xmlns="http://www.w3.org/2000/svg" width="{8 * n}" height="{HEIGHT}">{box}{drawn}</svg>'
+    box = f'<rect y="{upper}" width="{width}" height="{lower - upper}" fill="#2563eb33"/>'
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{HEIGHT}">{box}{drawn}</svg>'
     picture = base64.b64encode(svg.encode()).decode()
     return f"![{escape(chart['ticker'])}](data:image/svg+xml;base64,{picture})"
 
