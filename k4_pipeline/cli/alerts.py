@@ -12,7 +12,11 @@ import typer
 from k4_pipeline.cli.common import HomeOption, JsonOption, explained, out_console, plain_table, print_json, settings_for
 from k4_pipeline.errors import ConfigError
 
-app = typer.Typer(no_args_is_help=True, help="Messages about what went wrong and what is new: try them, see them.")
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Messages about what went wrong and what is new: try them, see them.",
+)
 RECENT = 10
 
 

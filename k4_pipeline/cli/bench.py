@@ -15,7 +15,11 @@ from rich.table import Table
 from k4_pipeline.cli.common import JsonOption, explained, out_console, print_json
 from k4_pipeline.errors import ConfigError
 
-app = typer.Typer(no_args_is_help=True, help="Measure the speed of features, sequences, scan and training, and memory.")
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="Measure the speed of features, sequences, scan and training, and memory.",
+)
 
 RepeatsOption = typer.Option(5, min=1, help="Repeats; medians are reported.")
 

@@ -14,7 +14,11 @@ from k4_pipeline.evaluation import champion as domain
 from k4_pipeline.storage import ArtifactStore
 from k4_pipeline.storage.writer_lock import writing
 
-app = typer.Typer(no_args_is_help=True, help="The model that serves: its history, and the way back to an earlier one.")
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    help="The model that serves: its history, and the way back to an earlier one.",
+)
 
 
 @app.command("list")

@@ -17,6 +17,7 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 import typer
 from rich.console import Console
 
+from k4_pipeline.cli.ending import reader_is_gone
 from k4_pipeline.config import FILE_SOURCES
 from k4_pipeline.errors import K4Error
 from k4_pipeline.settings import Settings, home_dir, load_settings
@@ -29,15 +30,23 @@ JsonOption = typer.Option(False, "--json", help="Print one JSON document instead
 DebugOption = typer.Option(False, "--debug", help="Show the full traceback of an error.")
 
 
+class Output(Console):
+    """A console that leaves a closed pipe to `cli.ending`."""
+
+    def on_broken_pipe(self) -> None:
+        """Raises `BrokenPipeError`."""
+        raise BrokenPipeError
+
+
 def out_console() -> Console:
     """For results, on standard output."""
-    return Console(soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 140)
+    return Output(soft_wrap=not sys.stdout.isatty(), width=None if sys.stdout.isatty() else 140)
 
 
 def err_console() -> Console:
     """For progress and errors. A copy of the file handle, because Dagster redirects standard error during a step."""
     stream = os.fdopen(os.dup(sys.stderr.fileno()), "w", buffering=1) if _has_handle() else sys.stderr
-    return Console(file=stream, stderr=True)
+    return Output(file=stream, stderr=True)
 
 
 def _has_handle() -> bool:
@@ -68,6 +77,11 @@ def print_json(value: Any) -> None:
     from k4_pipeline.storage.json_values import json_safe
 
     sys.stdout.write(json.dumps(json_safe(value), indent=1, default=str, allow_nan=False) + "\n")
+
+
+def print_error(kind: str, message: str) -> None:
+    """An error as one JSON document."""
+    print_json({"success": False, "error": {"type": kind, "message": message}})
 
 
 def stored_as_of(store: Any, asset: str, wanted: str | None) -> str:
@@ -193,6 +207,8 @@ def explained(command: Callable[P, R]) -> Callable[P, R]:
         except (typer.Exit, typer.Abort):
             raise
         except BaseException as error:
+            if isinstance(error, BrokenPipeError) and reader_is_gone():
+                raise
             if kwargs.get("debug"):
                 traceback.print_exc()
             if isinstance(error, SystemExit | GeneratorExit):
@@ -233,6 +249,6 @@ def _end(error: BaseException, *, home: Any, as_json: bool) -> NoReturn:
         unexpected = f"unexpected {kind} at {Path(last.filename).name}:{last.lineno}: {error}"
         message = in_words(error, Path(home) if home else home_dir()) or unexpected
     if as_json:
-        print_json({"success": False, "error": {"type": kind, "message": message}})
+        print_error(kind, message)
     typer.secho(f"k4: {kind}: {message}" if isinstance(error, K4Error) else f"k4: {message}", fg="red", err=True)
     raise typer.Exit(code) from None

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from k4_pipeline.market.bars import Bars
     from k4_pipeline.settings import Settings
 
-app = typer.Typer(no_args_is_help=True, help="Look at a source of bars before it is used.")
+app = typer.Typer(no_args_is_help=True, rich_markup_mode=None, help="Look at a source of bars before it is used.")
 
 
 @app.callback()

@@ -8,12 +8,26 @@ from typing import Any, ClassVar
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from k4_pipeline.cli.ending import ending
+
 
 class LazyGroup(TyperGroup):
     """A group whose commands are named in `table`: name -> (module, attribute, one line of help)."""
 
     table: ClassVar[dict[str, tuple[str, str, str]]] = {}
     _listing = False
+    _as_json = False
+
+    def make_context(self, info_name: str | None, args: list[str], *others: Any, **extra: Any) -> Any:
+        """The context of the command line `args`."""
+        self._as_json = "--json" in args
+        with ending(as_json=self._as_json):
+            return super().make_context(info_name, args, *others, **extra)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command that the context names."""
+        with ending(as_json=self._as_json):
+            return super().invoke(ctx)
 
     def list_commands(self, ctx: Any) -> list[str]:
         """Names in the order of the table."""
@@ -30,7 +44,7 @@ class LazyGroup(TyperGroup):
         if isinstance(made, typer.Typer):
             command: Any = typer.main.get_group(made)
         else:
-            alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+            alone = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
             alone.command(cmd_name)(made)
             command = typer.main.get_command(alone)
         command.name = cmd_name

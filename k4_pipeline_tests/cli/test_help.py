@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 
 from k4_pipeline import __version__
 from k4_pipeline.cli import Commands, app
+from k4_pipeline.cli.ending import NOBODY_READS
 
 HEAVY = ("torch", "dagster", "pandas", "numba", "pyarrow", "plotly", "sklearn")
 
@@ -79,3 +81,32 @@ def test_the_shell_completes_commands_and_options(shell):
     done = CliRunner().invoke(app, [], env={"_K4_COMPLETE": f"complete_{shell}", **words, **extra}, prog_name="k4")
     assert "status" in done.output
     assert "signals" not in done.output
+
+
+@pytest.mark.parametrize(
+    "arguments, kind, said",
+    [
+        (["signals", "--nope", "--json"], "NoSuchOption", "No such option: --nope"),
+        (["signals", "--top", "many", "--json"], "BadParameter", "Invalid value for '--top'"),
+        (["champion", "nosuch", "--json"], "UsageError", "No such command 'nosuch'"),
+        (["--nope", "--json"], "NoSuchOption", "No such option: --nope"),
+        (["plot", "--json"], "MissingParameter", "Missing argument"),
+    ],
+)
+def test_a_program_that_asks_for_json_gets_a_usage_error_as_json(arguments, kind, said):
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 2
+    found = json.loads(done.stdout)
+    assert not found["success"]
+    assert found["error"]["type"] == kind
+    assert said in found["error"]["message"]
+    assert said in done.stderr
+
+
+def test_a_command_whose_reader_has_gone_ends_quietly():
+    for arguments in (["features"], ["features", "--json"], ["--help"], ["run", "--help"], ["champion", "--help"]):
+        command = [sys.executable, "-m", "k4_pipeline.cli", *arguments]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process.stdout.close()
+        assert process.stderr.read() == b"", arguments
+        assert process.wait() == NOBODY_READS, arguments

@@ -1,0 +1,45 @@
+"""How a command line ends: a usage error as JSON where JSON was asked for, and quietly where nobody reads on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import sys
+from collections.abc import Iterator
+
+import typer
+from typer.exceptions import TyperException
+
+NOBODY_READS = 141  # what a shell reports of a program that SIGPIPE ended
+
+
+def reader_is_gone() -> bool:
+    """Whether the pipe behind standard output or standard error was closed at its other end, as `head` does."""
+    seen = select.poll()
+    for handle in (1, 2):
+        seen.register(handle, 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in seen.poll(0))
+
+
+@contextlib.contextmanager
+def ending(*, as_json: bool) -> Iterator[None]:
+    """Around a command: a usage error becomes one JSON document too, and a closed pipe the exit status 141."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except TyperException as error:
+        if as_json:
+            from k4_pipeline.cli.common import print_error
+
+            print_error(type(error).__name__, error.format_message())
+        raise
+    except BrokenPipeError:
+        if not reader_is_gone():
+            raise
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (1, 2):  # what is still in their buffers goes nowhere
+            os.dup2(nowhere, stream)
+        raise typer.Exit(NOBODY_READS) from None
