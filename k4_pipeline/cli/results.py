@@ -51,6 +51,8 @@ def collect_result(settings: Settings, as_of: str | None, outcome: RunOutcome, l
         "data": report["data"],
         "classes": report["classes"],
         "metrics": report["metrics"],
+        "certificate": report["certificate"],
+        "tier_values": report["tier_values"],
         "integrity": report["integrity"],
         "trading": {k: v for k, v in (report.get("trading") or {}).items() if k != "curves"},
         "headline": summary.headline_lines(report),
@@ -99,7 +101,6 @@ def show_result(result: dict[str, Any], console: Console) -> None:
 
 def _lines(result: dict[str, Any]) -> list[tuple[str, str, str]]:
     data, metrics, checks = result["data"], result["metrics"], result["checks"]
-    counts = ", ".join(f"{s['signal']} {s['count']:,}" for s in metrics["signals"])
     lines = [
         (
             "Data",
@@ -112,13 +113,25 @@ def _lines(result: dict[str, Any]) -> list[tuple[str, str, str]]:
         ("Budget", _budget(metrics), ""),
         ("Warning", summary.worse_than_class_mix(result), "yellow"),
         ("Trading", summary.money(result), ""),
-        ("Tiers", f"of the test rows: {counts}", ""),
+        ("Tiers", _tiers(result), ""),
         ("Today", _today(result), ""),
         ("Checks", _checks(checks), ""),
         ("Champion", _champion(result["champion"]), ""),
         ("Next", " ".join(f"{i}. {step}" for i, step in enumerate(result["next"], 1)), "cyan"),
     ]
     return [line for line in lines if line[1]]
+
+
+def _tiers(result: dict[str, Any]) -> str:
+    """How many test rows each certified tier has, and why there is none; the signals where one says buy."""
+    counts = {row["signal"]: row["count"] for row in result["tier_values"]}
+    words = ", ".join(f"{name} {n:,}" for name, n in counts.items())
+    none = result["certificate"]["why_none"]
+    text = f"{none.rstrip('.')}: all test rows are AVOID." if none else f"of the test rows, as certified: {words}."
+    signals = {s["signal"]: s["count"] for s in result["metrics"]["signals"] if s["count"]}
+    if set(signals) & set(BUYS):
+        text += " Signals by expected value: " + ", ".join(f"{name} {n:,}" for name, n in signals.items()) + "."
+    return text
 
 
 def _budget(metrics: dict[str, Any]) -> str:

@@ -188,7 +188,10 @@ def what_was_read(settings: Settings) -> list[str]:
     from k4_pipeline.market.summary import show
     from k4_pipeline.storage import ArtifactStore
 
-    return show(load_json(ArtifactStore(settings.artifacts_dir).last_good("daily_bars"), "summary.json"))
+    lines = show(load_json(ArtifactStore(settings.artifacts_dir).last_good("daily_bars"), "summary.json"))
+    if settings.config.source.source == "simulated" and settings.config.simulation.dirty:
+        lines.append("  note: the simulated market has bad rows on purpose, so that you see how they are refused")
+    return lines
 
 
 def other_market(settings: Settings) -> str:

@@ -200,8 +200,13 @@ def _too_good(metrics: dict[str, Any], config: IntegrityConfig) -> tuple[list[st
     return certain, hints
 
 
-def class_drift(train_class: np.ndarray, test_class: np.ndarray, config: IntegrityConfig) -> IntegrityResult:
-    """KL divergence (nats) of the test class mix from the train mix, with half a count added to every class."""
+def class_drift(
+    train_class: np.ndarray, test_class: np.ndarray, groups: np.ndarray, dates: np.ndarray, config: IntegrityConfig
+) -> IntegrityResult:
+    """KL divergence (nats) of the test class mix from the train mix, with half a count added to every class.
+
+    The interval draws whole tickers `groups` (n,) and months of `dates` (n,) of the test rows, as all others do.
+    """
     limit = f"KL <= {config.drift_max_kl}"
     n = min(len(train_class), len(test_class))
     if n * 2 < config.min_rows:
@@ -209,23 +214,21 @@ def class_drift(train_class: np.ndarray, test_class: np.ndarray, config: Integri
         text = f"{len(train_class)} train and {len(test_class)} test rows; {config.min_rows // 2} of each are needed"
         return IntegrityResult("class distribution drift", TOO_LITTLE, nan, nan, nan, n, limit, text)
 
-    def divergence(test_counts: np.ndarray) -> np.ndarray:
-        p = (test_counts + 0.5) / (test_counts + 0.5).sum(axis=-1, keepdims=True)
-        return (p * np.log(p / q)).sum(axis=-1)
+    def divergence(test_counts: np.ndarray) -> float:
+        p = (test_counts + 0.5) / (test_counts + 0.5).sum()
+        return float((p * np.log(p / q)).sum())
 
     train = np.bincount(train_class, minlength=N_CLASSES).astype(float)
     test = np.bincount(test_class, minlength=N_CLASSES).astype(float)
     q = (train + 0.5) / (train + 0.5).sum()
-    draws = np.random.default_rng(config.seed).multinomial(
-        len(test_class), test / test.sum(), size=config.bootstrap_draws
-    )
-    tail = 50 * (1 - config.confidence)
-    low, high = np.percentile(divergence(draws), [tail, 100 - tail])
-    value = float(divergence(test))
-    status = by_interval(float(low), float(high), -np.inf, config.drift_max_kl)
+    weights = cluster_weights(groups, config.bootstrap_draws, config.seed, dates)
+    member = np.eye(N_CLASSES)[test_class]
+    low, high = interval(lambda w: divergence(w @ member), weights, config.confidence)
+    value = divergence(test)
+    status = by_interval(low, high, -np.inf, config.drift_max_kl)
     text = f"K4 share {train[K4] / train.sum():.2%} in train, {test[K4] / test.sum():.2%} in test; "
-    text += _reason(status, float(low), float(high), limit)
-    return IntegrityResult("class distribution drift", status, value, float(low), float(high), n, limit, text)
+    text += _reason(status, low, high, limit)
+    return IntegrityResult("class distribution drift", status, value, low, high, n, limit, text)
 
 
 def run_integrity_tests(
@@ -253,5 +256,5 @@ def run_integrity_tests(
         future_contamination(dates, y, p.argmax(axis=1), groups, config),
         recall_consistency(dates, y, p[:, K4], groups, config),
         ev_correlation(metrics, config, audit_passed),
-        class_drift(train, y, config),
+        class_drift(train, y, groups, dates, config),
     ]

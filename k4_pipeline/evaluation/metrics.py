@@ -200,6 +200,7 @@ def evaluate(methods: Mapping[str, Scores], rows: Rows, config: IntegrityConfig)
         "n": len(rows.y),
         "n_tickers": len(np.unique(rows.tickers.astype(str))),
         "n_k4": int(rows.is_k4.sum()),
+        "n_k4_tickers": len(np.unique(rows.tickers[rows.is_k4].astype(str))),
         "class_counts": {name: int(c) for name, c in zip(CLASS_NAMES, counts)},
         "mean_realised_value": float(rows.value.mean()),
         "model": _plain(metrics[MODEL]),

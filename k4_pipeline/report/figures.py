@@ -5,12 +5,13 @@ A colour that begins with `--` is a variable of report.css; the page fills it in
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from k4_pipeline.report.numbers import finite, titled
 
 INK, MODEL, BASE, GOOD, BAD, GREY, LINE = "--ink", "--model", "--base", "--ok", "--bad", "--soft", "--grid"
-SERIES = (BASE, GOOD, GREY, BAD)
+SERIES, DASHES = (MODEL, BASE, GOOD, GREY, BAD), ("solid", "dot")
 # No two methods look alike: colour and dash.
 STYLES: dict[str, dict[str, Any]] = {
     "model": {"color": MODEL, "width": 3},
@@ -78,7 +79,7 @@ def reliability(report: dict[str, Any]) -> dict[str, Any] | None:
     rows = report["metrics"].get("reliability_k4") or []
     if not rows:
         return None
-    top = max([r["announced"] for r in rows] + [r["realised"] for r in rows] + [1e-3])
+    top = max([r["announced"] for r in rows] + [1e-3])
     bars = {}
     if all(finite(r.get("low")) and finite(r.get("high")) for r in rows):
         bars["error_y"] = {
@@ -121,7 +122,7 @@ def _value_bars(x: list[Any], values: list[Any], counts: list[int]) -> dict[str,
 def value_by(label: str, rows: list[dict[str, Any]], mean: float) -> dict[str, Any] | None:
     """Mean realised value of each signal or tier that came, beside that of all test rows."""
     rows = [r for r in rows if r["count"]]
-    if not rows:
+    if len(rows) < 2:  # one bar compares nothing
         return None
     names, counts = [r["signal"] for r in rows], [r["count"] for r in rows]
     bars = _value_bars(names, [r["mean_realised_value"] for r in rows], counts)
@@ -138,7 +139,13 @@ def value_by_decile(report: dict[str, Any]) -> dict[str, Any] | None:
     tenth = list(range(1, len(rows) + 1))
     realised = _value_bars(tenth, [r["realised"] for r in rows], [r["count"] for r in rows])
     announced = curve("announced EV", tenth, [r["ev"] for r in rows], MODEL)
-    return figure("Realised value by expected value", [realised, announced], "tenth of EV, low to high", "points")
+    return figure(
+        "Realised value by expected value",
+        [realised, announced],
+        "tenth of EV, low to high",
+        "points",
+        xaxis=_axis("tenth of EV, low to high", dtick=1),
+    )
 
 
 def training(report: dict[str, Any]) -> dict[str, Any] | None:
@@ -150,7 +157,7 @@ def training(report: dict[str, Any]) -> dict[str, Any] | None:
         for key, colour in (("train_loss", GREY), ("validation_loss", BASE))
         if history and key in history[0]
     ]
-    layout: dict[str, Any] = {}
+    layout: dict[str, Any] = {"xaxis": _axis("epoch", dtick=max(len(epochs) // 10, 1))}
     if history and monitor in history[0]:
         lines.append(curve(titled(monitor), epochs, [h[monitor] for h in history], MODEL, yaxis="y2"))
         layout["yaxis2"] = {"overlaying": "y", "side": "right", "rangemode": "tozero", "automargin": True}
@@ -231,8 +238,8 @@ def equity(curves: list[dict[str, Any]]) -> list[dict[str, Any]]:
     out = []
     for key, title, unit in (("equity", "Equity after costs", "multiple of the start"), ("drawdown", "Drawdown", "")):
         lines = [
-            curve(c["name"], c["dates"], c[key], MODEL if i == 0 else SERIES[(i - 1) % len(SERIES)])
-            for i, c in enumerate(curves)
+            curve(c["name"], c["dates"], c[key], "", line={"color": colour, "dash": dash})
+            for c, (dash, colour) in zip(curves, itertools.product(DASHES, SERIES))
         ]
         out.append(figure(title, lines, "", unit))
     return out

@@ -139,6 +139,7 @@ def tier_grid(report: dict[str, Any]) -> Grid | None:
     """Every certified tier: what was promised on which evidence, and what the test rows did; None without them."""
     if not report.get("tiers"):
         return None
+    values = {row["signal"]: row for row in report.get("tier_values") or []}
     kept = {True: ("kept", "passed"), False: ("not kept", "failed"), None: ("may be chance", "not")}
     rows = []
     for t in report["tiers"]:
@@ -147,12 +148,18 @@ def tier_grid(report: dict[str, Any]) -> Grid | None:
             [
                 t["tier"],
                 {"text": number(t["promised"], "{:.1%}"), "small": f"{t['multiple']:g} times the base rate"},
-                {"text": number(t["bound"], "{:.1%}"), "small": f"{t['hits']} of {t['rows']}"},
-                {"text": number(t["test_rate"], "{:.1%}"), "small": f"{t['test_hits']} of {t['test_rows']}"},
+                {"text": number(t["bound"], "{:.1%}"), "small": f"{t['hits']} of {t['rows']} patterns"},
+                {"text": number(t["test_rate"], "{:.1%}"), "small": f"{t['test_hits']} of {t['test_rows']} patterns"},
                 {"text": word, "kind": kind},
+                _worth(values.get(t["tier"])),
             ]
         )
-    return Grid(["tier", "promised", "certified bound", "test rows", "promise"], rows, "By certified tier")
+    header = ["tier", "promised", "certified bound", "K4 share of the test", "promise", "mean realised value"]
+    return Grid(header, rows, "By certified tier")
+
+
+def _worth(row: dict[str, Any] | None) -> Any:
+    return {"text": number(row["mean_realised_value"], "{:+.2f}"), "small": f"{row['count']:,} rows"} if row else ""
 
 
 def class_grid(report: dict[str, Any]) -> Grid:

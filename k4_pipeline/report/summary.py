@@ -77,8 +77,14 @@ def evidence(report: dict[str, Any]) -> str:
         return "No labelled test snapshots."
     return (
         f"{metrics['n']:,} labelled test snapshots of {metrics['n_tickers']:,} tickers, {metrics['n_k4']:,} of them K4 "
-        f"({metrics['n_k4'] / metrics['n']:.2%})."
+        f"({metrics['n_k4'] / metrics['n']:.2%}{_k4_tickers(metrics)})."
     )
+
+
+def _k4_tickers(metrics: dict[str, Any]) -> str:
+    """`, of 5 tickers`: the snapshots of one ticker are not independent."""
+    n = metrics.get("n_k4_tickers")
+    return f", of {n:,} ticker{'' if n == 1 else 's'}" if n else ""
 
 
 def money(report: dict[str, Any]) -> str:
@@ -99,7 +105,7 @@ def money(report: dict[str, Any]) -> str:
 def _how_surely(rule: dict[str, Any]) -> str:
     low, high = rule.get("low"), rule.get("high")
     if not (finite(low) and finite(high)):
-        return "; too few for an interval, so no edge is shown."
+        return "; too few trades for an interval, so no edge is shown."
     span = f" ({low:+.2%} to {high:+.2%})"
     if high < 0:
         return f"{span}; the whole interval lies below zero: do not trade it like this."

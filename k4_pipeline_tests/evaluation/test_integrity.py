@@ -194,11 +194,18 @@ def test_the_ev_verdict_gives_its_own_reason(metrics, status, words):
 def test_class_drift_passes_the_same_mix_and_fires_on_another():
     rng = np.random.default_rng(0)
     train = rng.choice(6, 2000, p=MIX)
-    assert class_drift(train, rng.choice(6, 500, p=MIX), CONFIG).status == PASSED
+    tickers, dates = np.arange(500) % 100, np.datetime64("2020-01-01") + np.arange(500)
+
+    def status(test: np.ndarray, groups: np.ndarray = tickers) -> str:
+        return class_drift(train, test, groups[: len(test)], dates[: len(test)], CONFIG).status
+
+    assert status(rng.choice(6, 500, p=MIX)) == PASSED
     # The mix turned round diverges by 0.53, too near to the limit of 0.5 for 500 rows.
-    assert class_drift(train, rng.choice(6, 500, p=MIX[::-1]), CONFIG).status == TOO_LITTLE
-    assert class_drift(train, rng.choice(6, 500, p=[0.05, 0.05, 0.05, 0.05, 0.3, 0.5]), CONFIG).status == FAILED
-    assert class_drift(train, train[:10], CONFIG).status == TOO_LITTLE
+    assert status(rng.choice(6, 500, p=MIX[::-1])) == TOO_LITTLE
+    other = rng.choice(6, 500, p=[0.05, 0.05, 0.05, 0.05, 0.3, 0.5])
+    assert status(other) == FAILED
+    assert status(np.sort(other), np.sort(np.arange(500) % 4)) == TOO_LITTLE  # four tickers, each of a class or two
+    assert status(train[:10]) == TOO_LITTLE
 
 
 def test_the_five_tests_come_in_the_order_of_the_report():

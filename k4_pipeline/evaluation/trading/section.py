@@ -15,6 +15,7 @@ from k4_pipeline.progress import Progress
 
 BUYS = ("STRONG", "GOOD", "MODERATE")
 RANDOM = "random draws of the same number"
+FEW_TRADES = 10  # the bootstrap of fewer gives an interval that is too narrow to be believed
 
 
 def best_so_far(score: np.ndarray, dates: np.ndarray, share: float) -> np.ndarray:
@@ -90,7 +91,7 @@ def _result(
     name: str, exits: str, account: portfolio.Account, chosen: np.ndarray, config: IntegrityConfig, *, headline: bool
 ) -> dict[str, Any]:
     taken, low, high = account.taken, float("nan"), float("nan")
-    if len(taken) > 1:
+    if len(taken) >= FEW_TRADES:
         net = taken["net"].to_numpy()
         weights = cluster_weights(
             taken["ticker"].to_numpy(dtype=object),
@@ -115,7 +116,7 @@ def _result(
 def _random(
     race: pd.DataFrame, chosen: np.ndarray, bars: Bars, calendar: np.ndarray, config: TradingConfig, main: float
 ) -> dict[str, Any]:
-    """The mean of many random lists as long as the model's; `low` and `high` hold 95% of them, not of their mean.
+    """The middle of many random lists as long as the model's, measure by measure; `low` and `high` hold 95% of them.
 
     `beaten`: the share of them whose mean trade lies below `main`, that of the model's list.
     """
@@ -129,14 +130,14 @@ def _random(
     table = pd.DataFrame(drawn)
     known = table["mean_net"].dropna().to_numpy()
     low, high = np.percentile(known, [2.5, 97.5]) if len(known) else (float("nan"), float("nan"))
-    mean = {name: float(value) for name, value in table.mean().items()}
+    middle = {name: float(value) for name, value in table.median().items()}
     return {
         "rule": RANDOM,
         "exits": orders.LABEL_RACE,
         "headline": False,
         "candidates": size,
-        **mean,
-        "trades": round(mean["trades"]),
+        **middle,
+        "trades": round(middle["trades"]),
         "low": float(low),
         "high": float(high),
         "draws": config.random_draws,
@@ -177,7 +178,7 @@ def _edge(main: dict[str, Any]) -> str:
     """What the interval of the mean trade says, and nothing beyond it."""
     low, high = main["low"], main["high"]
     if not np.isfinite(low):
-        return "One trade has no interval: it shows nothing."
+        return f"Fewer than {FEW_TRADES} trades give no interval that could be believed: they show nothing."
     span = f"The interval of the mean trade, {low:+.2%} to {high:+.2%},"
     if high < 0:
         return f"{span} lies wholly below zero: this list loses money after costs."
@@ -196,6 +197,7 @@ def assumptions(config: TradingConfig, labels: LabelConfig) -> list[str]:
         f"{config.max_participation:.0%} of the median daily dollar volume for a capital of {config.capital:,.0f}. A "
         f"list takes the best {config.list_frac:.0%} of everything ranked up to that day; nothing later decides.",
         f"Costs each way: {config.commission:.2%} commission and {config.slippage[0]:.2%} to {config.slippage[-1]:.2%} "
-        "slippage by dollar volume. No financing, taxes, dividends or borrow. Random draws: the interval holds 95% of "
-        f"{config.random_draws} lists of the same length.",
+        "slippage by dollar volume. No financing, taxes, dividends or borrow. A ticker whose bars end is sold at its "
+        f"last close. Random draws: each figure is the median of {config.random_draws} lists of the same length, the "
+        f"interval holds 95% of them. Fewer than {FEW_TRADES} trades get no interval.",
     ]

@@ -140,10 +140,38 @@ def test_a_losing_list_says_that_it_lost_money():
         (-0.02, 0.03, "holds zero: these trades do not show an edge"),
         (0.01, 0.03, "lies above zero"),
         (-0.03, -0.01, "loses money after costs"),
-        (np.nan, np.nan, "One trade has no interval"),
+        (np.nan, np.nan, "Fewer than 10 trades give no interval"),
     ],
 )
 def test_what_is_said_of_the_mean_trade_follows_from_its_interval(low, high, said):
-    main = {"rule": "list", "exits": "race", "net_return": 0.1, "trades": 1 if np.isnan(low) else 9, "mean_net": 0.02}
+    main = {"rule": "list", "exits": "race", "net_return": 0.1, "trades": 9 if np.isnan(low) else 90, "mean_net": 0.02}
     lines = section.in_words([{**main, "max_drawdown": -0.1, "low": low, "high": high}])
     assert said in lines[1]
+
+
+def test_a_few_trades_get_no_interval_and_a_list_without_trades_says_so():
+    """Four winners at one target would seem certain: their bootstrap knows no other outcome."""
+    up = [BREAKS, (10, 18, 10, 17)]
+    rows = snapshots(*"ABCD").assign(volatility=1.0, ev=1.0, signal="STRONG", p_4=[0.4, 0.3, 0.2, 0.1])
+    everything = PipelineConfig(labels=LABELS, trading=dataclasses.replace(FREE, list_frac=1.0, random_draws=5))
+    made = section.backtest(rows, bars_of({t: up for t in "ABCD"}), everything)
+    assert made["results"][0]["trades"] == 4
+    assert np.isnan(made["results"][0]["low"])
+    assert "show nothing" in made["in_words"][1]
+    idle = section.backtest(rows, bars_of({t: [QUIET] * 8 for t in "ABCD"}), everything)
+    assert idle["in_words"] == ["model, top 100% by P(K4): no order was filled, so there is nothing to judge."]
+    assert idle["results"][0]["net_return"] == 0.0
+
+
+def test_random_draws_show_the_middle_list_not_one_of_extremes():
+    """A profit factor has no sensible mean: one list without a loser would decide it."""
+    rng = np.random.default_rng(3)
+    paths = {
+        f"T{i:02}": [BREAKS, (10, 10.2, 9.9, 10), (10, 18, 8.2, c) if c > 10 else (8, 8.2, 7.5, c)]
+        for i, c in enumerate(np.where(rng.random(30) < 0.4, 17.0, 8.0))
+    }
+    rows = snapshots(*paths).assign(volatility=1.0, ev=1.0, signal="AVOID", p_4=rng.random(30))
+    config = PipelineConfig(labels=LABELS, trading=dataclasses.replace(FREE, list_frac=0.5, max_positions=30))
+    drawn = next(r for r in section.backtest(rows, bars_of(paths), config)["results"] if r["rule"] == section.RANDOM)
+    assert drawn["low"] <= drawn["mean_net"] <= drawn["high"]
+    assert drawn["trades"] == drawn["candidates"] == 15
