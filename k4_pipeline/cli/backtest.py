@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 @explained
 def backtest(
     as_of: Annotated[
-        str | None, typer.Option("--as-of", metavar="DATE", help="Which predictions. Default: the newest.")
+        str | None,
+        typer.Option("--as-of", metavar="DATE", help="Which predictions. Default: the newest that are not stale."),
     ] = None,
     ledger: Annotated[
         bool, typer.Option("--ledger", help="Trade the signals that were really given, night by night, instead.")

@@ -85,7 +85,9 @@ def print_error(kind: str, message: str) -> None:
 
 
 def stored_as_of(store: Any, asset: str, wanted: str | None) -> str:
-    """The as-of date to look at: `wanted` where `asset` has it, else the newest; a clear error names the choices.
+    """The as-of date to look at: `wanted` where `asset` has it, else the newest that is not stale, else the last made.
+
+    A clear error names the choices.
 
     `champion` and `previous` stand for the as-of date of the model that serves, and of the one that served before.
     """
@@ -98,7 +100,19 @@ def stored_as_of(store: Any, asset: str, wanted: str | None) -> str:
     wanted = None if wanted is None else as_of_named(store, wanted)
     if wanted is not None and wanted not in known:
         raise BadInputError(f"--as-of {wanted}: {asset} has no such date; there are {', '.join(known)}")
-    return wanted or known[-1]
+    if wanted is not None:
+        return wanted
+    fresh = [as_of for as_of in known if not why_stale(store, asset, as_of)]
+    return fresh[-1] if fresh else max(known, key=lambda as_of: store.history(asset, as_of)[-1]["at"])
+
+
+def why_stale(store: Any, asset: str, as_of: str) -> str:
+    """Why the table was made of other data or by other code than is there now; empty where it was not."""
+    try:
+        store.verify_chain([store.current(asset, as_of)])
+    except K4Error as problem:
+        return str(problem)
+    return ""
 
 
 def require_date(option: str, text: str | None) -> None:

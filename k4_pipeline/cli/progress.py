@@ -16,6 +16,7 @@ from rich.text import Text
 from k4_pipeline.progress import Progress as Callback
 
 LONG_S = 2.0
+TELLING_SHARE = 0.02
 # Seconds of each step on the default market. They serve only the first estimate of a first run: as soon as steps have
 # ended the estimate follows their real pace, and the next run starts from the times of this one.
 FIRST_GUESS_S = {"trained_model": 40.0, "trained_model_checks": 30.0, "validation_report": 15.0}
@@ -33,9 +34,21 @@ class _Times(ProgressColumn):
     """Elapsed time and time to go."""
 
     def render(self, task: Task) -> Text:
-        left = task.fields["left"]() if "left" in task.fields else task.time_remaining
+        left = _left(task)
         eta = "" if left is None or task.finished else f"  ETA {clock(left)}"
         return Text(f"{clock(task.elapsed or 0)}{eta}", style="cyan")
+
+
+def _left(task: Task) -> float | None:
+    """Seconds to go: what the task itself estimates, else at its pace so far, which falls while nothing moves."""
+    if "left" in task.fields:
+        return task.fields["left"]()
+    return _rest(task.elapsed or 0.0, task.completed / (task.total or 1.0))
+
+
+def _rest(gone: float, share: float) -> float | None:
+    """Seconds to go after `gone` seconds for `share` of the work; None while too little is done to tell."""
+    return gone / share - gone if share > TELLING_SHARE else None
 
 
 class TerminalProgress:
@@ -122,8 +135,9 @@ class RunProgress(TerminalProgress):
         coming = sum(self._expected(s) for s in self._steps if s not in self._took)
         if self._now is not None:
             name, since = self._now
-            gone = max(self._inside * self._expected(name), min(time.monotonic() - since, self._expected(name)))
-            coming -= min(gone, self._expected(name))
+            gone, here = time.monotonic() - since, self._expected(name)
+            rest = max(here * pace - gone, _rest(gone, self._inside) or 0.0)
+            return rest + (coming - here) * pace
         return coming * pace
 
     def moved(self, done: int, total: int) -> None:

@@ -9,13 +9,21 @@ from typing import Annotated
 
 import typer
 
-from k4_pipeline.cli.common import HomeOption, JsonOption, explained, print_json, settings_for, stored_as_of
+from k4_pipeline.cli.common import (
+    HomeOption,
+    JsonOption,
+    explained,
+    print_json,
+    settings_for,
+    stored_as_of,
+    why_stale,
+)
 
 
 @explained
 def report(
     as_of: Annotated[
-        str | None, typer.Option("--as-of", metavar="DATE", help="Which report. Default: the newest as-of date.")
+        str | None, typer.Option("--as-of", metavar="DATE", help="Which report. Default: the newest that is not stale.")
     ] = None,
     open_: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
     render: Annotated[bool, typer.Option("--render", help="Render it again from its stored content.")] = False,
@@ -57,5 +65,7 @@ def report(
     else:
         typer.echo(str(path))
         typer.echo(proofs, err=True)
+        if why_stale(store, "validation_report", as_of):
+            typer.echo("It is stale: made of other data or by other code than is here now (`k4 status`).", err=True)
     if open_:
         webbrowser.open(path.as_uri())

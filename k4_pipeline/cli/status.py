@@ -123,8 +123,10 @@ def _lines(found: dict[str, Any]) -> list[tuple[str, str]]:
     if data:
         lines.append(("Data", f"{data['rows']:,} bars of {data['tickers']:,} tickers to {data['last_date']}"))
         lines += [("", f"{text}; `k4 export revisions`") for text in data.get("restated", [])]
+    not_good = {(row["asset"], row["as_of"]) for row in found["assets"] if row["state"] != "good"}
     for report in found["reports"][-3:]:
-        lines.append(("Report", f"as of {report['as_of']}: {report['verdict']}. {report['headline'][0]}"))
+        stale = " (stale)" if ("validation_report", report["as_of"]) in not_good else ""
+        lines.append(("Report", f"as of {report['as_of']}{stale}: {report['verdict']}. {report['headline'][0]}"))
     champion = found["champion"]
     if champion:
         state = (

@@ -22,7 +22,7 @@ GLOSSARY = {
     "base rate": "What a method that knows nothing scores on these rows.",
     "strongest baseline": "The best of the methods that need no neural network (and the BiLSTM), chosen row by row.",
     "model minus it": "Paired difference: both on the same bootstrap draws. The side that is better is green.",
-    "promised": "Share of K4 that the tier promises: a multiple of the base rate of train or calibration rows, the larger.",
+    "promised": "Share of K4 that the tier promises: a multiple of the base rate (train or calibration, the larger).",
     "certified bound": "Lower confidence bound of that share on rows which the model had not seen.",
     "paired difference": "Model minus baseline on the same bootstrap draws; an interval above zero is an edge.",
     "best possible": "Simulated markets only: the true probabilities, from the simulation continued many times.",

@@ -7,6 +7,7 @@ import json
 import re
 import time
 
+import pytest
 from rich.console import Console
 
 from k4_pipeline.cli.progress import RunProgress, clock
@@ -64,3 +65,19 @@ def test_a_spoilt_file_of_times_is_no_obstacle(tmp_path):
 
 def test_clocks():
     assert [clock(5), clock(65), clock(3725)] == ["0:05", "1:05", "1:02:05"]
+
+
+def test_a_step_that_takes_longer_than_last_time_does_not_promise_to_end_at_once(tmp_path, monkeypatch):
+    """90 of 100 after 90 s leave 10 s, whatever was expected; and the estimate grows while nothing moves."""
+    moment = [0.0]
+    (tmp_path / "times.json").write_text('{"validation_report": 15.0}')
+    console = Console(file=io.StringIO(), force_terminal=True, width=80)
+    with RunProgress(console, ["validation_report"], tmp_path / "times.json") as progress:
+        monkeypatch.setattr("k4_pipeline.cli.progress.time.monotonic", lambda: moment[0])
+        with progress.step("validation_report"):
+            assert progress.left() == 15.0
+            moment[0] = 90.0
+            progress.moved(90, 100)
+            assert progress.left() == pytest.approx(10.0)
+            moment[0] = 180.0
+            assert progress.left() == pytest.approx(20.0)

@@ -10,7 +10,7 @@ import pandas as pd
 from k4_pipeline.config import K4, IntegrityConfig, LabelConfig, PipelineConfig, TradingConfig
 from k4_pipeline.evaluation.bootstrap import cluster_weights, interval
 from k4_pipeline.evaluation.trading import orders, portfolio
-from k4_pipeline.market.bars import Bars
+from k4_pipeline.market.bars import Bars, to_days
 from k4_pipeline.progress import Progress
 
 BUYS = ("STRONG", "GOOD", "MODERATE")
@@ -58,6 +58,11 @@ def backtest(
     trading: TradingConfig = config.trading
     if rows.empty:
         return {"left_out": "There is no test snapshot to trade."}
+    asked, known = len(rows), bars.locate(rows["ticker"], to_days(rows["snapshot_date"])) >= 0
+    rows = rows[known].reset_index(drop=True)
+    if rows.empty:
+        left_out = f"None of the {asked:,} snapshots has a bar here: they are of another market."
+        return {"left_out": f"{left_out} Make the predictions anew (`k4 run`), and give each market a --home."}
     made = lists(rows, trading)
     main = next(iter(made))
     by_exit = {name: orders.simulate(rows, bars, name, config.labels, trading) for name in orders.EXITS}
@@ -82,9 +87,13 @@ def backtest(
         "results": results,
         "curves": [c for c, r in zip(curves, [r for r in results if r["exits"] == orders.LABEL_RACE]) if r["trades"]],
         "monthly": months,
-        "in_words": in_words(results),
+        "in_words": [*in_words(results), *_without_bars(asked - len(rows), asked)],
         "assumptions": assumptions(trading, config.labels),
     }
+
+
+def _without_bars(missing: int, asked: int) -> list[str]:
+    return [f"{missing:,} of {asked:,} snapshots have no bar here and are left out."] if missing else []
 
 
 def _result(

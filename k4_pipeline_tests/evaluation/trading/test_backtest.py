@@ -175,3 +175,12 @@ def test_random_draws_show_the_middle_list_not_one_of_extremes():
     drawn = next(r for r in section.backtest(rows, bars_of(paths), config)["results"] if r["rule"] == section.RANDOM)
     assert drawn["low"] <= drawn["mean_net"] <= drawn["high"]
     assert drawn["trades"] == drawn["candidates"] == 15
+
+
+def test_snapshots_without_bars_are_left_out_and_counted():
+    rows = snapshots("A", "GONE").assign(volatility=1.0, ev=1.0, signal="AVOID", p_4=[0.1, 0.2])
+    bars = bars_of({"A": [BREAKS, (10, 18, 10, 17)]})
+    made = section.backtest(rows, bars, PipelineConfig(labels=LABELS))
+    assert made["in_words"][-1] == "1 of 2 snapshots have no bar here and are left out."
+    assert next(r for r in made["results"] if r["rule"] == "buy all")["candidates"] == 1
+    assert "another market" in section.backtest(rows[1:], bars, PipelineConfig(labels=LABELS))["left_out"]
