@@ -20,6 +20,7 @@ from k4_pipeline.defs.checks import CHECKS
 from k4_pipeline.defs.confine import trust
 from k4_pipeline.defs.jobs import SELECTIONS
 from k4_pipeline.defs.market_homes import HOMES, SEPARATOR
+from k4_pipeline.defs.partitions import quarters_of
 from k4_pipeline.defs.resources import K4Resource
 from k4_pipeline.defs.schedules import FULL_CRON, NIGHTLY_CRON, ZONES, no_session, zone_of
 from k4_pipeline.errors import ConfigError
@@ -54,6 +55,7 @@ class K4Market(dg.Component, dg.Model, dg.Resolvable):
             raise ConfigError(f"market {self.name}: source {self.source} needs a path")
         resource = self._resource(folder)
         HOMES[self.name] = Path(resource.home)
+        as_of = quarters_of(resource.settings())
         jobs = {
             name: dg.define_asset_job(
                 f"{self.name}_{name}",
@@ -64,11 +66,11 @@ class K4Market(dg.Component, dg.Model, dg.Resolvable):
         }
         return dg.Definitions(
             assets=[
-                self._asset(asset)
+                self._asset(asset, as_of)
                 for asset in dg.with_source_code_references(ASSETS)
                 if isinstance(asset, dg.AssetsDefinition)
             ],
-            asset_checks=[self._checks(checks) for checks in CHECKS],
+            asset_checks=[self._checks(checks, as_of) for checks in CHECKS],
             jobs=list(jobs.values()),
             schedules=self._schedules(jobs, resource),
             resources={f"k4_{self.name}": resource},
@@ -88,13 +90,14 @@ class K4Market(dg.Component, dg.Model, dg.Resolvable):
     def _key(self, asset: str) -> dg.AssetKey:
         return dg.AssetKey([self.name, asset])
 
-    def _asset(self, made: dg.AssetsDefinition) -> dg.AssetsDefinition:
+    def _asset(self, made: dg.AssetsDefinition, as_of: dg.PartitionsDefinition) -> dg.AssetsDefinition:
         (spec,) = made.specs
         asset, body, resource = spec.key.path[-1], _body(made), f"k4_{self.name}"
         own = spec.replace_attributes(
             key=self._key(asset),
             deps=[self._key(dep.asset_key.path[-1]) for dep in spec.deps],
             group_name=f"{self.name}_{spec.group_name}",
+            partitions_def=as_of if spec.partitions_def else None,
         )
 
         @dg.multi_asset(specs=[own], name=f"{self.name}{SEPARATOR}{asset}", required_resource_keys={resource})
@@ -116,13 +119,22 @@ class K4Market(dg.Component, dg.Model, dg.Resolvable):
             }
         )
 
-    def _checks(self, made: dg.AssetChecksDefinition) -> dg.AssetChecksDefinition:
+    def _checks(self, made: dg.AssetChecksDefinition, as_of: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
         specs, body, resource = list(made.check_specs), _body(made), f"k4_{self.name}"
         asset = specs[0].asset_key.path[-1]
 
         @dg.multi_asset_check(
             name=f"{self.name}{SEPARATOR}{asset}_checks",
-            specs=[spec.replace_key(dg.AssetCheckKey(self._key(asset), spec.name)) for spec in specs],
+            specs=[
+                dg.AssetCheckSpec(
+                    spec.name,
+                    asset=self._key(asset),
+                    blocking=spec.blocking,
+                    description=spec.description,
+                    partitions_def=as_of if spec.partitions_def else None,
+                )
+                for spec in specs
+            ],
             required_resource_keys={resource},
         )
         def of_market(context: dg.AssetCheckExecutionContext) -> Iterator[dg.AssetCheckResult]:

@@ -10,11 +10,13 @@ import pandas as pd
 
 from k4_pipeline.config import PipelineConfig
 from k4_pipeline.errors import K4Error
+from k4_pipeline.settings import Settings, load_settings
 from k4_pipeline.storage import ArtifactStore
 
 FIRST_QUARTER = "2000-01-01"
 # 252 sessions a year make 1.45 calendar days a session; rounded up, with two weeks for closures and late data.
 DAYS_PER_SESSION, SLACK_DAYS = 1.5, 14
+DAYS_A_BAR = 365.25 / 252
 ONGOING_DAYS = 200  # bars that end less long ago still grow, so their quarters have no last one
 UI_VARIABLE = "K4_PARTITIONS_OF_THE_DATA"  # set by `k4 ui`: what it loads lists the quarters of the stored bars alone
 
@@ -41,15 +43,21 @@ def quarters_of_data(first_bar: str, last_bar: str, config: PipelineConfig, toda
     return max(first, FIRST_QUARTER), None if ongoing else max(last, FIRST_QUARTER)
 
 
-def _of_the_home() -> dg.TimeWindowPartitionsDefinition:
-    from k4_pipeline.settings import load_settings
-
-    settings = load_settings()
+def quarters_of(settings: Settings) -> dg.TimeWindowPartitionsDefinition:
+    """Those of the stored bars, else of the market to be simulated, in what `k4 ui` loads; elsewhere, and where
+    nothing is known yet, every quarter."""
+    config = settings.config
+    if not os.environ.get(UI_VARIABLE):
+        return quarters()
     try:
         meta = ArtifactStore(settings.artifacts_dir).last_good("daily_bars").meta
-    except K4Error:  # no bars yet: every quarter may come
-        return quarters()
-    return quarters(*quarters_of_data(meta["first_date"], meta["last_date"], settings.config, dt.date.today()))
+        first, last = meta["first_date"], meta["last_date"]
+    except K4Error:
+        if config.source.source != "simulated":
+            return quarters()
+        last = config.simulation.end_date
+        first = str(pd.Timestamp(last).date() - dt.timedelta(days=config.simulation.n_bars * DAYS_A_BAR))
+    return quarters(*quarters_of_data(first, last, config, dt.date.today()))
 
 
 def newest_labelled_as_of(today: dt.date, test_months: int, horizon_bars: int) -> str:
@@ -62,4 +70,4 @@ def newest_labelled_as_of(today: dt.date, test_months: int, horizon_bars: int) -
     return str((latest.to_period("Q").start_time).date())
 
 
-as_of_partitions = _of_the_home() if os.environ.get(UI_VARIABLE) else quarters()
+as_of_partitions = quarters_of(load_settings()) if os.environ.get(UI_VARIABLE) else quarters()

@@ -12,6 +12,7 @@ from k4_pipeline.defs.graph import ASSET_ORDER
 from k4_pipeline.defs.jobs import SELECTIONS
 from k4_pipeline.defs.market import K4Market, stored_markets
 from k4_pipeline.defs.market_homes import homes_written
+from k4_pipeline.defs.partitions import UI_VARIABLE
 from k4_pipeline.errors import ConfigError
 from k4_pipeline.settings import load_settings
 from k4_pipeline.storage import ArtifactStore
@@ -76,6 +77,21 @@ def test_a_run_holds_the_locks_of_the_homes_it_writes_into(defs, home):
     assert homes_written(["us__daily_bars", "us__daily_bars_checks"], home) == [own]
     assert homes_written(["us__daily_bars", "daily_bars"], home) == [home, own]
     assert homes_written([], home) == [home]
+
+
+def test_in_the_ui_a_market_has_the_quarters_of_its_own_bars(tmp_path, monkeypatch):
+    monkeypatch.setenv(UI_VARIABLE, "1")
+    monkeypatch.setenv("K4_HOME", str(tmp_path / "home"))
+    offered = []
+    for year in (2010, 2024):
+        text = f"name: eu\nsource: simulated\nsettings: [simulation.n_bars=1500, simulation.end_date={year}-12-31]\n"
+        made = K4Market.resolve_from_yaml(text).definitions(tmp_path).resolve_asset_graph()
+        offered.append(made.get(dg.AssetKey(["eu", "predictions"])).partitions_def.get_partition_keys())
+        checks = {
+            made.get(key).partitions_def for key in made.asset_check_keys if key.asset_key.path[-1] == "predictions"
+        }
+        assert checks == {made.get(dg.AssetKey(["eu", "predictions"])).partitions_def}
+    assert [(keys[0], keys[-1]) for keys in offered] == [("2009-04-01", "2010-04-01"), ("2023-04-01", "2024-04-01")]
 
 
 def test_the_file_is_a_component_of_any_dagster_project():
