@@ -17,7 +17,7 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 import typer
 from rich.console import Console
 
-from k4_pipeline.cli.ending import reader_is_gone
+from k4_pipeline.cli.ending import print_error, reader_is_gone
 from k4_pipeline.config import FILE_SOURCES
 from k4_pipeline.errors import K4Error
 from k4_pipeline.settings import Settings, home_dir, load_settings
@@ -77,11 +77,6 @@ def print_json(value: Any) -> None:
     from k4_pipeline.storage.json_values import json_safe
 
     sys.stdout.write(json.dumps(json_safe(value), indent=1, default=str, allow_nan=False) + "\n")
-
-
-def print_error(kind: str, message: str) -> None:
-    """An error as one JSON document."""
-    print_json({"success": False, "error": {"type": kind, "message": message}})
 
 
 def stored_as_of(store: Any, asset: str, wanted: str | None) -> str:

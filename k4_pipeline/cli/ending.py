@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import select
 import sys
@@ -22,6 +23,11 @@ def reader_is_gone() -> bool:
     return any(event & (select.POLLERR | select.POLLHUP) for _, event in seen.poll(0))
 
 
+def print_error(kind: str, message: str) -> None:
+    """An error as one JSON document on standard output."""
+    sys.stdout.write(json.dumps({"success": False, "error": {"type": kind, "message": message}}, indent=1) + "\n")
+
+
 @contextlib.contextmanager
 def ending(*, as_json: bool) -> Iterator[None]:
     """Around a command: a usage error becomes one JSON document too, and a closed pipe the exit status 141."""
@@ -32,8 +38,6 @@ def ending(*, as_json: bool) -> Iterator[None]:
             sys.stdout.flush()
     except TyperException as error:
         if as_json:
-            from k4_pipeline.cli.common import print_error
-
             print_error(type(error).__name__, error.format_message())
         raise
     except BrokenPipeError:
