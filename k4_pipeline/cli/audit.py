@@ -50,7 +50,9 @@ def audit(
     stop_at_failure: Annotated[
         bool, typer.Option("--stop-at-failure", help="End with the first check that fails.")
     ] = False,
-    budget: Annotated[float | None, typer.Option(help="Seconds; a check without time left is not proved.")] = None,
+    budget: Annotated[
+        float | None, typer.Option(min=0, help="Seconds; a check without time left is not proved.")
+    ] = None,
     planted: Annotated[
         bool, typer.Option("--planted", help="Plant known leaks and count how many the audit notices.")
     ] = False,

@@ -117,9 +117,21 @@ def require_date(option: str, text: str | None) -> None:
     from k4_pipeline.errors import BadInputError
 
     try:
-        dt.date.fromisoformat(text or "2000-01-01")
+        if text is not None:
+            dt.date.fromisoformat(text)
     except ValueError:
         raise BadInputError(f"{option} {text!r} is no date; write it as YYYY-MM-DD") from None
+
+
+def require_past(option: str, text: str | None) -> None:
+    """Raises `BadInputError` for a date after today: nothing is known by which to judge a model of then."""
+    import datetime as dt
+
+    from k4_pipeline.errors import BadInputError
+
+    today = dt.date.today().isoformat()
+    if text is not None and text > today:
+        raise BadInputError(f"{option} {text} lies in the future; give a date up to {today}")
 
 
 def as_day(text: str) -> Any:

@@ -69,7 +69,7 @@ def side_of(text: str, artifacts: Path) -> Side:
     if path.is_file():
         report = _read(path)
         return Side(f"{report['as_of']} ({path})", report, None)
-    if path.is_dir() and not _is_date(text):
+    if text and path.is_dir() and not _is_date(text):
         artifacts, text = path / "artifacts", ""
     elif not _is_date(text) and text not in (SERVES, BEFORE):
         raise BadInputError(

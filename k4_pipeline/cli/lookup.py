@@ -59,8 +59,8 @@ def _spelled(ticker: str, known: list[str]) -> str:
     if len(alike) == 1:
         return alike[0]
     near = alike or difflib.get_close_matches(ticker, known, n=3, cutoff=0.4)
-    hint = f"; near it are {', '.join(near)}" if near else ""
-    raise BadInputError(f"there are no bars of {ticker!r}{hint}; the universe has {len(known):,} tickers")
+    hint = f"; near it are {', '.join(near)}" if near else f", e.g. {', '.join(sorted(known)[:3])}"
+    raise BadInputError(f"there are no bars of {ticker!r} among the {len(known):,} tickers of this home{hint}")
 
 
 def _signals(store: ArtifactStore, ticker: str) -> pd.DataFrame:

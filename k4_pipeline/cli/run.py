@@ -18,6 +18,7 @@ from k4_pipeline.cli.common import (
     places_given,
     require_date,
     require_device,
+    require_past,
     say_dropped,
 )
 from k4_pipeline.config import FILE_SOURCES, SplitConfig
@@ -119,8 +120,9 @@ def run(
     """
     kind, places = places_given(source, [] if path is None else [path])
     require_date("--as-of", as_of)
+    require_past("--as-of", as_of)
     require_date("--start", start)
-    if snapshots is not None and not snapshots.expanduser().exists():
+    if snapshots is not None and not snapshots.expanduser().is_file():
         raise BadInputError(f"--snapshots {snapshots}: there is no such file; give a CSV or Parquet file of snapshots")
     given = {
         "source": kind,

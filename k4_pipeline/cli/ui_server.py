@@ -15,17 +15,35 @@ def pages() -> list[Any]:
     from starlette.routing import Mount, Route
     from starlette.staticfiles import StaticFiles
 
-    from k4_pipeline.defs.remedies import DOCS_PATH, REPORTS_PATH
+    from k4_pipeline.defs.remedies import DOCS_PATH, MARKETS_PATH, REPORTS_PATH
     from k4_pipeline.report.markdown_page import DOCS
     from k4_pipeline.settings import Settings, home_dir
 
     reports = Settings(home_dir()).reports_dir
     reports.mkdir(parents=True, exist_ok=True)
-    made: list[Any] = [Mount(REPORTS_PATH, StaticFiles(directory=reports, html=True))]
+    made: list[Any] = [
+        Mount(REPORTS_PATH, StaticFiles(directory=reports, html=True)),
+        Route(f"{MARKETS_PATH}/{{market}}/reports/{{name:path}}", market_page),
+    ]
     if DOCS.is_dir():
         made.append(Route(f"{DOCS_PATH}/{{name:path}}.md", docs_page))
         made.append(Mount(DOCS_PATH, StaticFiles(directory=DOCS)))
     return made
+
+
+async def market_page(request: Any) -> Any:
+    """A page of the reports of a market beside the main one, also of one that was declared after the start."""
+    from starlette.responses import PlainTextResponse
+    from starlette.staticfiles import StaticFiles
+
+    from k4_pipeline.defs.market_homes import declared_home
+    from k4_pipeline.settings import Settings, home_dir
+
+    home = declared_home(request.path_params["market"], home_dir())
+    if home is None:
+        return PlainTextResponse("There is no such market.", 404)
+    files = StaticFiles(directory=Settings(home).reports_dir, check_dir=False)
+    return await files.get_response(request.path_params["name"], request.scope)
 
 
 async def docs_page(request: Any) -> Any:

@@ -19,7 +19,7 @@ from k4_pipeline.defs.assets import ASSETS
 from k4_pipeline.defs.checks import CHECKS
 from k4_pipeline.defs.confine import trust
 from k4_pipeline.defs.jobs import SELECTIONS
-from k4_pipeline.defs.market_homes import HOMES, SEPARATOR
+from k4_pipeline.defs.market_homes import FOLDER, HOMES, SEPARATOR, home_of
 from k4_pipeline.defs.partitions import quarters_of
 from k4_pipeline.defs.resources import K4Resource
 from k4_pipeline.defs.schedules import FULL_CRON, NIGHTLY_CRON, ZONES, no_session, zone_of
@@ -27,7 +27,6 @@ from k4_pipeline.errors import ConfigError
 from k4_pipeline.options import place_named
 from k4_pipeline.settings import home_dir, save_settings
 
-FOLDER = "markets"
 LINEAGE = "dagster/column_lineage"
 
 
@@ -77,15 +76,15 @@ class K4Market(dg.Component, dg.Model, dg.Resolvable):
         )
 
     def _resource(self, folder: Path) -> K4Resource:
-        home = Path(self.home).expanduser() if self.home else home_dir() / FOLDER / self.name
+        home = home_of(self.name, home_dir(), self.home)
         chosen = {"source": self.source, "universe": ",".join(self.universe), "labels": self.labels}
         chosen["patterns"] = self.patterns
         if self.path:
             chosen["path"] = self.path if self.source == "plugin" else place_named(self.path, below=folder)
             trust(chosen["path"])
-        trust(str(home.absolute()))
+        trust(str(home))
         fields = [f"{name}={value}" for name, value in chosen.items() if value]
-        return K4Resource(home=str(home.absolute()), set_fields=[*fields, *self.settings])
+        return K4Resource(home=str(home), set_fields=[*fields, *self.settings])
 
     def _key(self, asset: str) -> dg.AssetKey:
         return dg.AssetKey([self.name, asset])

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
+
+from k4_pipeline.defs.market_homes import market_in
+
 ANSWERS: dict[str, tuple[str, str]] = {  # asset -> (next command, page below docs/)
     "daily_bars": ("k4 data check", "data-sources.md"),
     "snapshots": ("k4 data check", "patterns.md"),
@@ -22,15 +27,18 @@ ANSWERS: dict[str, tuple[str, str]] = {  # asset -> (next command, page below do
     "signal_outcomes": ("k4 monitor", "operations.md"),
     "todays_list": ("k4 signals", "operations.md"),
 }
-REPORTS_PATH, DOCS_PATH = "/k4/reports", "/k4/docs"
+REPORTS_PATH, MARKETS_PATH, DOCS_PATH = "/k4/reports", "/k4/markets", "/k4/docs"
 
 
-def ui_url(path: str) -> str:
-    """A link to a page that `k4 ui` serves: without a host, since what stores it does not know who will show it."""
-    return path
+def page_path(page: Path, home: Path) -> str:
+    """Where `k4 ui` serves a page of the reports of `home`: without a host, since what stores it does not know who
+    will show it."""
+    market = market_in(home)
+    return f"{f'{MARKETS_PATH}/{market}/reports' if market else REPORTS_PATH}/{page.parent.name}/{page.name}"
 
 
-def answer(asset: str) -> dict[str, str]:
+def answer(asset: str, home: Path | None = None) -> dict[str, str]:
     """`next_command` and `docs` (a path that `k4 ui` serves) for a check that did not pass."""
     command, page = ANSWERS.get(asset, ("k4 status", "operations.md"))
-    return {"next_command": command, "docs": ui_url(f"{DOCS_PATH}/{page}")}
+    where = f" --home {shlex.quote(str(home))}" if home and market_in(home) else ""
+    return {"next_command": command + where, "docs": f"{DOCS_PATH}/{page}"}

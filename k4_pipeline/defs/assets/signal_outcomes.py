@@ -7,7 +7,7 @@ import dagster as dg
 from k4_pipeline.defs.assets.common import k4_asset
 from k4_pipeline.defs.metadata import version_metadata
 from k4_pipeline.defs.plots import bar_image
-from k4_pipeline.defs.remedies import REPORTS_PATH, ui_url
+from k4_pipeline.defs.remedies import page_path
 from k4_pipeline.defs.resources import K4Resource
 from k4_pipeline.defs.staging import produce
 from k4_pipeline.markdown import markdown_table
@@ -46,7 +46,7 @@ def signal_outcomes(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Mat
         metadata={
             "dagster/row_count": len(matured),
             "signals_in_the_ledger": len(ledger),
-            "page": dg.MetadataValue.url(ui_url(f"{REPORTS_PATH}/{page.parent.name}/{page.name}") or page.as_uri()),
+            "page": dg.MetadataValue.url(page_path(page, work.settings.home)),
             **_plots(shown),
             "tiers": dg.MetadataValue.md(
                 markdown_table(["tier", "patterns", "K4", "hit rate", "low", "high", "certified"], tiers)

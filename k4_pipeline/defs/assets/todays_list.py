@@ -5,7 +5,7 @@ import dagster as dg
 from k4_pipeline.defs.assets.common import k4_asset
 from k4_pipeline.defs.metadata import version_metadata
 from k4_pipeline.defs.plots import candle_image
-from k4_pipeline.defs.remedies import REPORTS_PATH, ui_url
+from k4_pipeline.defs.remedies import page_path
 from k4_pipeline.defs.resources import K4Resource
 from k4_pipeline.defs.staging import produce
 from k4_pipeline.markdown import markdown_table
@@ -48,7 +48,7 @@ def todays_list(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Materia
     return dg.MaterializeResult(
         metadata={
             "dagster/row_count": len(rows),
-            "page": dg.MetadataValue.url(ui_url(f"{REPORTS_PATH}/{page.parent.name}/{page.name}") or page.as_uri()),
+            "page": dg.MetadataValue.url(page_path(page, work.settings.home)),
             **({"no_signals": found["none_because"]} if found["none_because"] else {}),
             "rows": dg.MetadataValue.md(markdown_table(["ticker", "tier", "P(K4)", "EV", "entry", "stop"], table)),
             **{name: dg.MetadataValue.md(picture) for name, picture in pictures.items()},

@@ -9,7 +9,7 @@ import pandas as pd
 
 from k4_pipeline.defs.assets.common import k4_asset
 from k4_pipeline.defs.metadata import version_metadata
-from k4_pipeline.defs.remedies import REPORTS_PATH, ui_url
+from k4_pipeline.defs.remedies import page_path
 from k4_pipeline.defs.resources import K4Resource
 from k4_pipeline.defs.staging import AssetRun, produce
 from k4_pipeline.defs.verdicts import stored_verdicts
@@ -103,18 +103,13 @@ def validation_report(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.M
     return dg.MaterializeResult(
         metadata={
             "headline": headline(report),
-            "report": dg.MetadataValue.url(report_url(folder)),
+            "report": dg.MetadataValue.url(page_path(folder / "report.html", work.settings.home)),
             "report_path": dg.MetadataValue.path(str(folder / "report.html")),
             "whole_report": dg.MetadataValue.md(render_markdown(report)),
             **{k: v for k, v in _core_metrics(report).items() if v == v},
             **version_metadata(work.ref),
         }
     )
-
-
-def report_url(folder: Path) -> str:
-    """Where a browser finds the report: an address of whatever UI shows this, since `k4 ui` serves the reports."""
-    return ui_url(f"{REPORTS_PATH}/{folder.name}/report.html")
 
 
 def baselines_of(work: AssetRun) -> pd.DataFrame:

@@ -145,8 +145,8 @@ def judge(
     return verdicts
 
 
-def to_result(asset: str, proposition: Proposition, verdict: Verdict) -> dg.AssetCheckResult:
-    """A verdict as Dagster shows it."""
+def to_result(asset: str, proposition: Proposition, verdict: Verdict, home: Path | None = None) -> dg.AssetCheckResult:
+    """A verdict as Dagster shows it; `home` is where the command that answers a failure has to look."""
     findings = "\n".join(f"- {f}" for f in verdict.findings)
     detail = {k: v for k, v in verdict.detail.items() if v is not None}
     return dg.AssetCheckResult(
@@ -158,14 +158,14 @@ def to_result(asset: str, proposition: Proposition, verdict: Verdict) -> dg.Asse
         metadata={
             "cases": verdict.cases,
             "findings": dg.MetadataValue.md(findings or "none"),
-            **({} if verdict.holds else _answer(asset)),
+            **({} if verdict.holds else _answer(asset, home)),
             **_plain(detail),
         },
     )
 
 
-def _answer(asset: str) -> dict[str, Any]:
-    said = answer(asset)
+def _answer(asset: str, home: Path | None) -> dict[str, Any]:
+    said = answer(asset, home)
     return {
         "next_command": dg.MetadataValue.text(said["next_command"]),
         "docs": dg.MetadataValue.url(said["docs"]),
@@ -202,7 +202,7 @@ def checks_for(asset: str, propositions: list[Proposition]) -> dg.AssetChecksDef
         with progress.step(f"{asset}_checks"):
             found = evaluate(asset, partition, k4, progress.of(f"checking {asset}"))
         for proposition, verdict in found:
-            yield to_result(asset, proposition, verdict)
+            yield to_result(asset, proposition, verdict, k4.settings().home)
 
     return run_checks
 
