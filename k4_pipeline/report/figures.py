@@ -144,7 +144,7 @@ def value_by_decile(report: dict[str, Any]) -> dict[str, Any] | None:
         [realised, announced],
         "tenth of EV, low to high",
         "points",
-        xaxis=_axis("tenth of EV, low to high", dtick=1),
+        xaxis=axis("tenth of EV, low to high", dtick=1),
     )
 
 
@@ -157,7 +157,7 @@ def training(report: dict[str, Any]) -> dict[str, Any] | None:
         for key, colour in (("train_loss", GREY), ("validation_loss", BASE))
         if history and key in history[0]
     ]
-    layout: dict[str, Any] = {"xaxis": _axis("epoch", dtick=max(len(epochs) // 10, 1))}
+    layout: dict[str, Any] = {"xaxis": axis("epoch", dtick=max(len(epochs) // 10, 1))}
     if history and monitor in history[0]:
         lines.append(curve(titled(monitor), epochs, [h[monitor] for h in history], MODEL, yaxis="y2"))
         layout["yaxis2"] = {"overlaying": "y", "side": "right", "rangemode": "tozero", "automargin": True}
