@@ -51,7 +51,11 @@ def bars_of(daily_bars: ArtifactRef, night_bars: ArtifactRef | None) -> Bars:
     folders = (daily_bars.dir, None if night_bars is None else night_bars.dir)
     fingerprints = (daily_bars.fingerprint, None if night_bars is None else night_bars.fingerprint)
     if _kept.key != (folders, fingerprints):
-        base = Bars.from_frame(read_parquet(daily_bars.path("daily_bars.parquet")))
+        alone = ((daily_bars.dir, None), (daily_bars.fingerprint, None))
+        if _kept.key == alone and _kept.bars is not None:  # the night has read them a moment ago
+            base = _kept.bars
+        else:
+            base = Bars.from_frame(read_parquet(daily_bars.path("daily_bars.parquet")))
         _kept.bars = base if night_bars is None else with_newer(base, stored_newer(night_bars))
         _kept.key = (folders, fingerprints)
     assert _kept.bars is not None

@@ -22,7 +22,7 @@ def night_bars(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Material
     """Read and clean what is new in the source."""
     from k4_pipeline.market.newer import FullRunNeededError, newer_bars, overlap_start
     from k4_pipeline.market.sources.part import read_part
-    from k4_pipeline.pipeline.stored_bars import ADDED, READ_AGAIN, frame_of
+    from k4_pipeline.pipeline.stored_bars import ADDED, READ_AGAIN, bars_of, frame_of
 
     sections = ("source", "simulation", "cleaning")
     with produce(context, k4, "night_bars", inputs=("daily_bars",), sections=sections) as work:
@@ -33,7 +33,7 @@ def night_bars(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Material
                 f"the settings of {', '.join(changed)} are not those of daily_bars; a full run is due: "
                 "k4 nightly --full"
             )
-        base, now = work.bars(), dt.datetime.now(dt.UTC)
+        base, now = bars_of(work.inputs["daily_bars"], None), dt.datetime.now(dt.UTC)
         exchange = config.cleaning.default_exchange
 
         def part(**which):  # type: ignore[no-untyped-def]

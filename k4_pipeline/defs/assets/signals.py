@@ -7,7 +7,7 @@ from k4_pipeline.defs.assets.common import k4_asset
 from k4_pipeline.defs.metadata import counts_table, table_metadata
 from k4_pipeline.defs.plots import bar_image
 from k4_pipeline.defs.resources import K4Resource
-from k4_pipeline.defs.staging import market_of_run, produce
+from k4_pipeline.defs.staging import produce
 
 
 @k4_asset(
@@ -20,7 +20,7 @@ from k4_pipeline.defs.staging import market_of_run, produce
 )
 def signals(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.MaterializeResult:
     """Find the open patterns of the last day and score them."""
-    from k4_pipeline.evaluation.champion import Record, require_market
+    from k4_pipeline.evaluation.champion import Record, market_of, require_market
     from k4_pipeline.pipeline.night import signals_of_night
     from k4_pipeline.pipeline.stored_bars import night_of
 
@@ -29,8 +29,8 @@ def signals(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.Materialize
         context, k4, "signals", inputs=inputs, tonight=True, sections=("patterns", "labels", "signals", "serving")
     ) as work:
         champion = Record.read(work.inputs["champion_model"])
-        require_market(champion, market_of_run(work))
         bars = work.bars_tonight()
+        require_market(champion, market_of(work.config, bars.tickers))
         folder, night = work.inputs["champion_model"].dir, night_of(bars)
         made = signals_of_night(bars, folder, champion.as_of, work.config, work.progress)
         table = made.table
