@@ -14,6 +14,7 @@ from typing import Any
 import typer
 
 from k4_pipeline.cli.common import HomeOption, JsonOption, dropped_in_words, explained, out_console, print_json
+from k4_pipeline.config import FILE_SOURCES
 from k4_pipeline.settings import Settings, home_dir, load_settings
 
 OK, WARN, FAIL = "ok", "warning", "failed"
@@ -152,7 +153,7 @@ def _home(home: Path) -> Finding:
 def _settings(home: Path) -> Finding:
     settings = load_settings(home)
     source = settings.config.source
-    if source.path and "://" not in source.path and not Path(source.path).exists():
+    if source.source in FILE_SOURCES and "://" not in source.path and not Path(source.path).exists():
         return Finding(
             "settings", FAIL, f"the stored source {source.path} is gone", "k4 run --path with its new place stores it."
         )
