@@ -37,8 +37,7 @@ def signals(
     patterns.
 
     Filters (settings `serving.*`): least dollar volume and price over the last bars, excluded tickers and kinds. Exit
-    status 4
-    when the champion is past its age limit and gives no signals.
+    status 4 when the champion is past its age limit and gives no signals.
     """
     if top < 1:
         raise BadInputError(f"--top is {top}; give 1 or more")

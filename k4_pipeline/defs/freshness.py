@@ -1,8 +1,7 @@
 """How old each asset may become: policies on what has no partitions, checks on the newest partition of the rest.
 
 The policies are judged by the Dagster daemon and shown on the pages of the assets; the checks by their own sensor,
-which is
-stopped until switched on like every schedule.
+which is stopped until switched on like every schedule.
 """
 
 from __future__ import annotations

@@ -41,8 +41,7 @@ def too_little_data(settings: Settings, as_of: str) -> str:
 
 def reasons_to_retrain(store: ArtifactStore, lasting: int) -> list[str]:
     """Sentences from the last night about refuted certificates, lasting drift and age; empty when nothing asks for a
-    new
-    model. `lasting`: nights in a row that drift must show."""
+    new model. `lasting`: nights in a row that drift must show."""
     found: list[str] = []
     try:
         shown = load_json(store.last_good("signal_outcomes"), "monitor.json")

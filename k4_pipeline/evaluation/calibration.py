@@ -77,8 +77,8 @@ def fit_calibrator(
     """Fit on raw probabilities (n, 6) and realised classes (n,) int of the validation rows named by `keys`.
 
     `method`: "vector" (scales and levels) or "level" (levels alone, held close to zero). `scale_penalty` and
-    `bias_penalty` count as pseudo-observations: they fade as rows are added. Raises
-    `BadInputError` without rows or with an unknown class. Deterministic.
+    `bias_penalty` count as pseudo-observations: they fade as rows are added. Raises `BadInputError` without rows or
+    with an unknown class. Deterministic.
     """
     p = np.asarray(p_raw, np.float64)
     y = np.asarray(outcome_class, dtype=np.int64)

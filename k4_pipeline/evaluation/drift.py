@@ -1,11 +1,9 @@
 """Before labels are known: do today's inputs and predictions still look like those the model learned from?
 
 Reference rows are the model's train rows, current rows those scored lately; both are tabular model inputs (n, d), NaN
-where
-not available. One month never looks like all of history: so each measure is judged by what it was for the months of the
-train rows themselves, each against the others. Nothing here says that a model is wrong: it says that it is used
-elsewhere
-than where it was validated.
+where not available. One month never looks like all of history: so each measure is judged by what it was for the months
+of the train rows themselves, each against the others. Nothing here says that a model is wrong: it says that it is used
+elsewhere than where it was validated.
 """
 
 from __future__ import annotations
@@ -43,8 +41,8 @@ class ReferenceRange:
     @classmethod
     def of(cls, reference: np.ndarray, days: np.ndarray | None = None) -> ReferenceRange:
         """Fitted on train rows (n, d); with their `days` (n,), how many inputs may lie outside is told by rows whose
-        time the
-        bounds had not seen: the rows are cut into `_BLOCKS` spans of time, each judged by the bounds of the others.
+        time the bounds had not seen: the rows are cut into `_BLOCKS` spans of time, each judged by the bounds of the
+        others.
         """
         low, high = _bounds(reference)
         counted = ((reference < low) | (reference > high)).mean(axis=1)

@@ -29,10 +29,8 @@ def measured(
     """The drift of the nights in `inputs` and `given` (rows of both logs), JSON-safe.
 
     `reference`: names of the inputs, train rows (n, d) and P(K4) of the calibration rows. A pattern open for many
-    nights
-    counts once, with its newest row: its nights are no evidence of their own. `why` has a sentence for each measure
-    above its
-    limit; with too few patterns it is empty and `too_few` says so.
+    nights counts once, with its newest row: its nights are no evidence of their own. `why` has a sentence for each
+    measure above its limit; with too few patterns it is empty and `too_few` says so.
     """
     names, train_rows, p_calibration = reference
     keys = ["pattern_id"]

@@ -78,10 +78,8 @@ def record_night(ledger: AppendOnlyTable, rows: pd.DataFrame) -> dict[str, Any]:
     """Append the rows of one night that are not there yet; what is in the ledger afterwards, JSON-safe.
 
     A key that is stored with another `data_fingerprint` (the vendor restated its bars since), or that other settings
-    would
-    now call by another tier, keeps what was said first; such rows are counted in `restated`. Other probabilities from
-    the
-    same bars and model are an error. `head` is the hash of the whole chain up to now.
+    would now call by another tier, keeps what was said first; such rows are counted in `restated`. Other probabilities
+    from the same bars and model are an error. `head` is the hash of the whole chain up to now.
     """
     stored = ledger.read(first=rows["night"].min(), last=rows["night"].max()) if len(rows) else pd.DataFrame()
     restated = 0

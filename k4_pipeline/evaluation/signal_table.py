@@ -37,9 +37,8 @@ def signal_rows(
 ) -> pd.DataFrame:
     """`SIGNAL_COLUMNS` for every open snapshot, best expected value first; ties by ticker.
 
-    `beside` holds KEYS, `refused` (why the row is too far outside, "" where it is not) and `SCREEN_COLUMNS`. A
-    refused row
-    is AVOID, whatever its probabilities say; they are kept, so that what was refused can be judged later.
+    `beside` holds KEYS, `refused` (why the row is too far outside, "" where it is not) and `SCREEN_COLUMNS`. A refused
+    row is AVOID, whatever its probabilities say; they are kept, so that what was refused can be judged later.
     """
     levels = open_now[[*KEYS, "upper", "lower", "power", "bars_active"]]
     table = scored.merge(levels, on=KEYS, how="left", validate="1:1").merge(beside, on=KEYS, how="left", validate="1:1")

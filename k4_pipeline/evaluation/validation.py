@@ -135,8 +135,7 @@ def build_validation(
     `model`: facts of the checkpoint (architecture, parameters, history, calibration ...); `data`: facts of the bars;
     `beside`: what every baseline says of the test rows (`pipeline.baselines`); `provenance`: fingerprints by asset;
     `code`: what made each of them, in words; `leak_demo`: the section of `leakage.controls.report_demo`; `sections`:
-    those of `evaluation.value`.
-    Raises `BadInputError` when no test row has a known label yet.
+    those of `evaluation.value`. Raises `BadInputError` when no test row has a known label yet.
     """
     scored = score_labelled(predictions, labeled, sequences, panel_values)
     if scored.empty:

@@ -1,11 +1,9 @@
 """Which kind of security a ticker is, as far as its form and its past bars tell: no list of names is needed.
 
 Forms: `BAC_C`, `BAC-PC`, `BAC.PRC`, `BAC^C` and five letters of Nasdaq that end in M, N, O or P are preferred shares;
-`-WS`,
-`+` and a fifth letter W are warrants, `-U` and a fifth letter U units, `-RT` and a fifth letter R rights. What moved
-less
-than `BOND_LIKE_VOLATILITY` in a year is held for bond-like whatever it is called: bond funds, baby bonds, shares whose
-take-over is agreed.
+`-WS`, `+` and a fifth letter W are warrants, `-U` and a fifth letter U units, `-RT` and a fifth letter R rights. What
+moved less than `BOND_LIKE_VOLATILITY` in a year is held for bond-like whatever it is called: bond funds, baby bonds,
+shares whose take-over is agreed.
 """
 
 from __future__ import annotations

@@ -66,10 +66,10 @@ def train_candidate(
     `unfinished` is a folder that outlives a killed process: the state of the training is kept there after every epoch,
     and the same training (rows, settings, code) goes on from it. The caller removes it once the result is stored.
 
-    Writes the checkpoint, the reference of pipeline/reference.py, `calibrator.json`, `seen_rows.parquet` (member,
-    keys and dates of every row that was handed
-    to a fit) and `calibration_rows.parquet` (raw scores and classes of the validation rows that no member was fitted or
-    stopped on, where recipe.stopping_frac is below 1) into `folder` and returns the facts a report shows.
+    Writes the checkpoint, the reference of pipeline/reference.py, `calibrator.json`, `seen_rows.parquet` (member, keys
+    and dates of every row that was handed to a fit) and `calibration_rows.parquet` (raw scores and classes of the
+    validation rows that no member was fitted or stopped on, where recipe.stopping_frac is below 1) into `folder` and
+    returns the facts a report shows.
     """
     import torch
 

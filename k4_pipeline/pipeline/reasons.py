@@ -2,10 +2,9 @@
 
 P(K4) of an ensemble is a mean over its members, so contributions are, too. For networks they are integrated gradients
 (Sundararajan et al. 2017) along the straight line from the average train row; trees have no gradient, so for them and
-for a
-logit each channel is switched in random order and its share of the change is averaged (Shapley values by sampling).
-Both add
-up to the difference from the average row, which is checked. They speak of the raw score, before calibration.
+for a logit each channel is switched in random order and its share of the change is averaged (Shapley values by
+sampling). Both add up to the difference from the average row, which is checked. They speak of the raw score, before
+calibration.
 """
 
 from __future__ import annotations
@@ -43,9 +42,8 @@ def contributions(
 ) -> dict[str, Any]:
     """Contributions (69 + k,) to the raw P(K4) of one row: x (1, 50, 69) standardised, mask (1, 50), context (1, k).
 
-    The average train row is 0 in every standardised channel and `average_context` (k,). Also `base` and `value`,
-    P(K4) of
-    the average row and of this one, and `gap`, by how much the sum misses their difference.
+    The average train row is 0 in every standardised channel and `average_context` (k,). Also `base` and `value`, P(K4)
+    of the average row and of this one, and `gap`, by how much the sum misses their difference.
     """
     base_x = torch.zeros_like(x)
     base_context = None
@@ -144,8 +142,7 @@ def reasons(
     most: int = 5,
 ) -> dict[str, Any]:
     """The `most` strongest channels of one row, as `name`, `contribution` (points of probability), `percentile` among
-    the
-    train rows and `in_words`; `adds_up` says whether all contributions together explain the score.
+    the train rows and `in_words`; `adds_up` says whether all contributions together explain the score.
 
     `names` are those of (69 channels, context), `inputs` (d,) the row as `reference` names it.
     """

@@ -31,9 +31,9 @@ class Batch(NamedTuple):
 class SequenceDataset:
     """Some rows of a sequence index, with targets and weights in the same order.
 
-    `rows` (n,) positions in the index; `targets` (n,) classes 0..5 or None; `weights` (n,) positive or None;
-    `context` (n, k) or None. Positions
-    passed to `batch` count in `rows`. Raises `BadInputError` when lengths differ or a target is no class.
+    `rows` (n,) positions in the index; `targets` (n,) classes 0..5 or None; `weights` (n,) positive or None; `context`
+    (n, k) or None. Positions passed to `batch` count in `rows`. Raises `BadInputError` when lengths differ or a target
+    is no class.
     """
 
     def __init__(

@@ -1,11 +1,10 @@
 """What the model sees: canonical channels made scale-free, clipped and standardised, in one pass from panel to batch.
 
 The scale-free form of each scale class is that of `features.reference.model_input`; then (value - center) / scale,
-clipped to +-clip_sigmas; what is not finite becomes 0 (the training mean), padding is 0.
-Prices meet prices before anything else happens to them, so a rescaling of a ticker by a power of two changes no bit.
-With any other factor the panel's float32 prices round differently, by up to 6e-8 of the price, which a narrow channel
-magnifies; with float64 closes in the index (SequenceIndex.close) the closes and their means are exact and the model
-input stays within 1e-6.
+clipped to +-clip_sigmas; what is not finite becomes 0 (the training mean), padding is 0. Prices meet prices before
+anything else happens to them, so a rescaling of a ticker by a power of two changes no bit. With any other factor the
+panel's float32 prices round differently, by up to 6e-8 of the price, which a narrow channel magnifies; with float64
+closes in the index (SequenceIndex.close) the closes and their means are exact and the model input stays within 1e-6.
 """
 
 from __future__ import annotations

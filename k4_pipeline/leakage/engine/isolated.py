@@ -4,8 +4,8 @@ The processes are forked from one parent that has imported the code and loaded t
 nothing from them. That is as good as a fresh interpreter that loads them itself: a child starts from what importing the
 installed source and reading the verified files gives, and changes only its own copy (pages are copied on write). It
 spares 50 times the import of torch and the reading of the tables, which was three quarters of the cost of an audit.
-Where there is nothing stored (the code on the small universe) every child runs the path itself.
-A child that dies or says nothing is a failed check. A check that needs no file is asked where none can be opened.
+Where there is nothing stored (the code on the small universe) every child runs the path itself. A child that dies or
+says nothing is a failed check. A check that needs no file is asked where none can be opened.
 """
 
 from __future__ import annotations
@@ -145,8 +145,8 @@ def run_isolated(
 ) -> AuditReport:
     """Every check in its own process, `workers` at a time, verdicts in the order of the registry.
 
-    `stop_at_failure`: nothing is begun after a check has failed.
-    A check that finds no time left in `budget_s`, or is not done by then, is not proved.
+    `stop_at_failure`: nothing is begun after a check has failed. A check that finds no time left in `budget_s`, or is
+    not done by then, is not proved.
     """
     registry = load_checks()
     wanted = list(registry) if names is None else list(names)

@@ -34,9 +34,9 @@ def read_bars(
 ) -> RawBars:
     """The bars of the configured source as sent, for `market.cleaning.clean_bars`.
 
-    `raw_dir` is the folder that keeps what a vendor sent (`yfinance`, `VENDORS`) and what was read of files;
-    `keep` False: nothing of files is written there.
-    Sources are imported when used: the vendor's client is an optional extra, the simulated market compiles kernels.
+    `raw_dir` is the folder that keeps what a vendor sent (`yfinance`, `VENDORS`) and what was read of files; `keep`
+    False: nothing of files is written there. Sources are imported when used: the vendor's client is an optional extra,
+    the simulated market compiles kernels.
     """
     if source.source == "simulated":
         from k4_pipeline.market.sources.simulated import simulate
