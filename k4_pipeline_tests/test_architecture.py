@@ -150,8 +150,8 @@ def test_no_two_files_import_each_other_even_through_others():
 
 
 MIRRORS_NO_PACKAGE = {"browser", "deploy", "docs", "faults", "mutations"}  # tests of the whole
-# through the command line; by its fixtures; through the helper that writes and reads snapshot files
-ELSEWHERE = {"market/test_vendor_cases.py", "sequences/test_bench.py", "patterns/test_external_dates.py"}
+# through the command line; through the helper that writes and reads snapshot files
+ELSEWHERE = {"market/test_vendor_cases.py", "market/sources/test_stores.py", "patterns/test_external_dates.py"}
 
 
 def test_a_test_stands_where_its_module_stands():
@@ -161,8 +161,10 @@ def test_a_test_stands_where_its_module_stands():
         if len(place.parts) == 1 or place.parts[0] in MIRRORS_NO_PACKAGE:
             continue
         assert (ROOT / place.parent).is_dir(), f"{place}: there is no such folder in the package"
+        package, text = ".".join(place.parent.parts), test.read_text()
+        whole = " import ".join(f"k4_pipeline.{package}".rsplit(".", 1))  # from k4_pipeline.evaluation import trading
         if place.as_posix() not in ELSEWHERE:
-            assert f"k4_pipeline.{place.parts[0]}" in test.read_text(), f"{place} tests nothing of {place.parts[0]}"
+            assert f"k4_pipeline.{package}" in text or whole in text, f"{place} tests nothing of {package}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))

@@ -22,6 +22,9 @@ app = typer.Typer(
 )
 
 RepeatsOption = typer.Option(5, min=1, help="Repeats; medians are reported.")
+BarsOption = typer.Option(None, "--bars", help="Bars to use (long Parquet table). Default: simulated.")
+DeviceOption = typer.Option("auto", help="cpu or cuda; auto takes what is there.")
+CopiesOption = typer.Option("1,4,16", help="Sizes to measure, in copies of the bars.")
 
 
 def _bench(name: str, options: dict[str, Any], json_: bool) -> None:
@@ -63,9 +66,7 @@ def _flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 @app.command()
 @explained
 def features(
-    bars: Annotated[
-        Path | None, typer.Option("--bars", help="Bars to use (long Parquet table). Default: simulated.")
-    ] = None,
+    bars: Path | None = BarsOption,
     repeats: int = RepeatsOption,
     json_: bool = JsonOption,
 ) -> None:
@@ -76,9 +77,7 @@ def features(
 @app.command()
 @explained
 def sequences(
-    bars: Annotated[
-        Path | None, typer.Option("--bars", help="Bars to use (long Parquet table). Default: simulated.")
-    ] = None,
+    bars: Path | None = BarsOption,
     repeats: int = RepeatsOption,
     json_: bool = JsonOption,
 ) -> None:
@@ -105,7 +104,7 @@ def memory(
     bars: Annotated[
         Path | None, typer.Option("--bars", help="Bars to use (long Parquet table, sorted). Default: simulated.")
     ] = None,
-    copies: Annotated[str, typer.Option(help="Sizes to measure, in copies of the bars.")] = "1,4,16",
+    copies: str = CopiesOption,
     repeats: Annotated[int, typer.Option(min=1, help="Repeats per size; median time, highest peak.")] = 1,
     json_: bool = JsonOption,
 ) -> None:
@@ -120,7 +119,7 @@ def scale(
     bars: Annotated[
         Path | None, typer.Option("--bars", help="Cleaned bars (long Parquet table, sorted). Default: simulated.")
     ] = None,
-    copies: Annotated[str, typer.Option(help="Sizes to measure, in copies of the bars.")] = "1,4,16",
+    copies: str = CopiesOption,
     engine: Annotated[str, typer.Option(help="local or ray.")] = "local",
     shard_bars: Annotated[int | None, typer.Option(help="Bars of a shard at least.")] = None,
     json_: bool = JsonOption,
@@ -133,7 +132,7 @@ def scale(
 @app.command()
 @explained
 def scan(
-    device: Annotated[str, typer.Option(help="cpu or cuda; auto takes what is there.")] = "auto",
+    device: str = DeviceOption,
     repeats: int = RepeatsOption,
     json_: bool = JsonOption,
 ) -> None:
@@ -144,7 +143,7 @@ def scan(
 @app.command()
 @explained
 def train(
-    device: Annotated[str, typer.Option(help="cpu or cuda; auto takes what is there.")] = "auto",
+    device: str = DeviceOption,
     repeats: int = RepeatsOption,
     json_: bool = JsonOption,
 ) -> None:
@@ -155,7 +154,7 @@ def train(
 @app.command()
 @explained
 def architectures(
-    device: Annotated[str, typer.Option(help="cpu or cuda; auto takes what is there.")] = "auto",
+    device: str = DeviceOption,
     repeats: int = RepeatsOption,
     json_: bool = JsonOption,
 ) -> None:

@@ -60,8 +60,7 @@ def tune(
     """
     from k4_pipeline.cli.progress import TerminalProgress
     from k4_pipeline.evaluation.trials import count_trials, keep_result
-    from k4_pipeline.pipeline import search as domain
-    from k4_pipeline.pipeline import stages
+    from k4_pipeline.pipeline import search as domain, stages
     from k4_pipeline.pipeline.walk_forward import as_of_dates, read_sources
     from k4_pipeline.storage.json_values import json_safe
 

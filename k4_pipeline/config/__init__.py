@@ -11,95 +11,59 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar, get_type_hints
 
 from k4_pipeline.config.constants import (
-    CLASS_NAMES,
-    CLASS_VALUES,
-    CLASS_WEIGHTS,
-    EXCLUDED,
-    EXCLUSION_REASONS,
-    K2,
-    K3,
-    K4,
-    K5,
-    KEYS,
-    MEAN_VOLUME_BARS,
-    MIN_VALID_HISTORY_BARS,
-    N_CLASSES,
-    N_FEATURES,
-    N_MARKET_FEATURES,
-    N_PATTERN_FEATURES,
-    SEQUENCE_BARS,
-    SIGNAL_NAMES,
-    SPLIT_NAMES,
+    CLASS_NAMES as CLASS_NAMES,
+    CLASS_VALUES as CLASS_VALUES,
+    CLASS_WEIGHTS as CLASS_WEIGHTS,
+    EXCLUDED as EXCLUDED,
+    EXCLUSION_REASONS as EXCLUSION_REASONS,
+    K2 as K2,
+    K3 as K3,
+    K4 as K4,
+    K5 as K5,
+    KEYS as KEYS,
+    MEAN_VOLUME_BARS as MEAN_VOLUME_BARS,
+    MIN_VALID_HISTORY_BARS as MIN_VALID_HISTORY_BARS,
+    N_CLASSES as N_CLASSES,
+    N_FEATURES as N_FEATURES,
+    N_MARKET_FEATURES as N_MARKET_FEATURES,
+    N_PATTERN_FEATURES as N_PATTERN_FEATURES,
+    SEQUENCE_BARS as SEQUENCE_BARS,
+    SIGNAL_NAMES as SIGNAL_NAMES,
+    SPLIT_NAMES as SPLIT_NAMES,
 )
 from k4_pipeline.config.data import (
-    FILE_SOURCES,
-    CleaningConfig,
-    LabelConfig,
-    PatternConfig,
-    SimulationConfig,
-    SourceConfig,
-    SplitConfig,
+    FILE_SOURCES as FILE_SOURCES,
+    CleaningConfig as CleaningConfig,
+    LabelConfig as LabelConfig,
+    PatternConfig as PatternConfig,
+    SimulationConfig as SimulationConfig,
+    SourceConfig as SourceConfig,
+    SplitConfig as SplitConfig,
 )
-from k4_pipeline.config.execution import ExecutionConfig
+from k4_pipeline.config.execution import ExecutionConfig as ExecutionConfig
 from k4_pipeline.config.fields import converted
-from k4_pipeline.config.model import LossConfig, ModelConfig, ScalerConfig, SignalConfig, TrainConfig
-from k4_pipeline.config.presets import model_preset
-from k4_pipeline.config.proof import ControlsConfig, IntegrityConfig, ProofConfig
-from k4_pipeline.config.recipe import MODEL_PRESETS, RecipeConfig, WindowConfig
-from k4_pipeline.config.serving import ServingConfig
-from k4_pipeline.config.tiers import TierConfig
-from k4_pipeline.config.trading import TradingConfig
+from k4_pipeline.config.model import (
+    LossConfig as LossConfig,
+    ModelConfig as ModelConfig,
+    ScalerConfig as ScalerConfig,
+    SignalConfig as SignalConfig,
+    TrainConfig as TrainConfig,
+)
+from k4_pipeline.config.presets import model_preset as model_preset
+from k4_pipeline.config.proof import (
+    ControlsConfig as ControlsConfig,
+    IntegrityConfig as IntegrityConfig,
+    ProofConfig as ProofConfig,
+)
+from k4_pipeline.config.recipe import (
+    MODEL_PRESETS as MODEL_PRESETS,
+    RecipeConfig as RecipeConfig,
+    WindowConfig as WindowConfig,
+)
+from k4_pipeline.config.serving import ServingConfig as ServingConfig
+from k4_pipeline.config.tiers import TierConfig as TierConfig
+from k4_pipeline.config.trading import TradingConfig as TradingConfig
 from k4_pipeline.errors import ConfigError
-
-__all__ = [
-    "CLASS_NAMES",
-    "CLASS_VALUES",
-    "CLASS_WEIGHTS",
-    "EXCLUDED",
-    "EXCLUSION_REASONS",
-    "FILE_SOURCES",
-    "K2",
-    "K3",
-    "K4",
-    "K5",
-    "KEYS",
-    "MEAN_VOLUME_BARS",
-    "MIN_VALID_HISTORY_BARS",
-    "MODEL_PRESETS",
-    "N_CLASSES",
-    "N_FEATURES",
-    "N_MARKET_FEATURES",
-    "N_PATTERN_FEATURES",
-    "SEQUENCE_BARS",
-    "SIGNAL_NAMES",
-    "SPLIT_NAMES",
-    "CleaningConfig",
-    "ControlsConfig",
-    "ExecutionConfig",
-    "IntegrityConfig",
-    "LabelConfig",
-    "LossConfig",
-    "ModelConfig",
-    "PatternConfig",
-    "PipelineConfig",
-    "ProofConfig",
-    "RecipeConfig",
-    "ScalerConfig",
-    "ServingConfig",
-    "SignalConfig",
-    "SimulationConfig",
-    "SourceConfig",
-    "SplitConfig",
-    "TierConfig",
-    "TradingConfig",
-    "TrainConfig",
-    "WindowConfig",
-    "config_hash",
-    "from_dict",
-    "model_preset",
-    "to_dict",
-    "without_place",
-]
 
 T = TypeVar("T")
 

@@ -29,11 +29,15 @@ NIGHTLY_SCHEDULE = "nightly_signals"
 TOLD_SIGNALS = ("STRONG", "GOOD")
 
 
+def _schedules_on(instance: dg.DagsterInstance) -> Any:
+    return instance.all_instigator_state(
+        instigator_type=InstigatorType.SCHEDULE, instigator_statuses={InstigatorStatus.RUNNING}
+    )
+
+
 def schedule_facts(instance: dg.DagsterInstance, now: float) -> Iterator[Fact]:
     """Ticks of running schedules that did not come within `TICK_GRACE_S`, that failed, and that came."""
-    for state in instance.all_instigator_state(
-        instigator_type=InstigatorType.SCHEDULE, instigator_statuses={InstigatorStatus.RUNNING}
-    ):
+    for state in _schedules_on(instance):
         data = state.instigator_data
         start = max(getattr(data, "start_timestamp", None) or now, now - TICKS_BACK_S)
         cron = getattr(data, "cron_schedule", None)
@@ -76,10 +80,7 @@ def _tick_fact(schedule: str, due: float, tick: object) -> Fact:
 
 def stale_facts(instance: dg.DagsterInstance, store: ArtifactStore, now: float) -> Iterator[Fact]:
     """Signals that were not made again in `STALE_AFTER_S` although the nightly schedule is on."""
-    states = instance.all_instigator_state(
-        instigator_type=InstigatorType.SCHEDULE, instigator_statuses={InstigatorStatus.RUNNING}
-    )
-    on = [state for state in states if state.instigator_name == NIGHTLY_SCHEDULE]
+    on = [state for state in _schedules_on(instance) if state.instigator_name == NIGHTLY_SCHEDULE]
     moments = [event for event in store.history("signals") if event["event"] == "promoted"]
     if not on or not moments:
         return
@@ -109,10 +110,7 @@ def stale_input_facts(instance: dg.DagsterInstance, store: ArtifactStore, exchan
     nothing."""
     from k4_pipeline.market.calendar import sessions
 
-    states = instance.all_instigator_state(
-        instigator_type=InstigatorType.SCHEDULE, instigator_statuses={InstigatorStatus.RUNNING}
-    )
-    on = [state for state in states if state.instigator_name == NIGHTLY_SCHEDULE]
+    on = [state for state in _schedules_on(instance) if state.instigator_name == NIGHTLY_SCHEDULE]
     try:
         night = dt.date.fromisoformat(store.last_good("signals").meta["night"])
     except (K4Error, KeyError):

@@ -29,6 +29,7 @@ from k4_pipeline.storage.keys import keys_hash
 LOG_FLOOR = 1e-7
 METHODS = {"vector": "vector_scaling", "level": "levels"}
 LEVEL_PENALTY = 2000.0  # of the square of a class's level; 1,000 to 5,000 gave the same log loss in the tuning years
+SCALE_PENALTY, BIAS_PENALTY = 2.0, 0.05  # pseudo-observations
 
 
 @dataclass(frozen=True)
@@ -71,14 +72,11 @@ def fit_calibrator(
     *,
     keys: pd.DataFrame,
     method: str = "vector",
-    scale_penalty: float = 2.0,
-    bias_penalty: float = 0.05,
 ) -> Calibrator:
     """Fit on raw probabilities (n, 6) and realised classes (n,) int of the validation rows named by `keys`.
 
-    `method`: "vector" (scales and levels) or "level" (levels alone, held close to zero). `scale_penalty` and
-    `bias_penalty` count as pseudo-observations: they fade as rows are added. Raises `BadInputError` without rows or
-    with an unknown class. Deterministic.
+    `method`: "vector" (scales and levels) or "level" (levels alone, held close to zero); penalties fade as rows are
+    added. Raises `BadInputError` without rows or with an unknown class. Deterministic.
     """
     p = np.asarray(p_raw, np.float64)
     y = np.asarray(outcome_class, dtype=np.int64)
@@ -96,7 +94,7 @@ def fit_calibrator(
     if method == "level":
         scale, bias, converged = _levels(log_p, one_hot)
     else:
-        scale, bias, converged = _vector_scaling(log_p, one_hot, scale_penalty, bias_penalty)
+        scale, bias, converged = _vector_scaling(log_p, one_hot)
     meta = {
         "method": METHODS[method],
         "rows": len(y),
@@ -128,7 +126,7 @@ def _levels(log_p: np.ndarray, one_hot: np.ndarray) -> Fit:
     return np.ones(N_CLASSES), found.x, bool(found.success)
 
 
-def _vector_scaling(log_p: np.ndarray, one_hot: np.ndarray, scale_penalty: float, bias_penalty: float) -> Fit:
+def _vector_scaling(log_p: np.ndarray, one_hot: np.ndarray) -> Fit:
     """A scale and a level of every class, by penalised likelihood."""
     from scipy.optimize import minimize
 
@@ -142,14 +140,14 @@ def _vector_scaling(log_p: np.ndarray, one_hot: np.ndarray, scale_penalty: float
         common, delta, bias = theta[0], theta[1 : 1 + N_CLASSES], theta[1 + N_CLASSES :]
         q = _softmax(log_p_centred * (common + delta) + start_bias + bias)
         loss = -np.log(np.maximum((q * one_hot).sum(axis=1), 1e-300)).sum()
-        loss += scale_penalty * (delta @ delta) + bias_penalty * (bias @ bias) + 0.5 * (common - 1.0) ** 2
+        loss += SCALE_PENALTY * (delta @ delta) + BIAS_PENALTY * (bias @ bias) + 0.5 * (common - 1.0) ** 2
         residual = q - one_hot
         by_class = (residual * log_p_centred).sum(axis=0)
         gradient = np.concatenate(
             [
                 [by_class.sum() + (common - 1.0)],
-                by_class + 2 * scale_penalty * delta,
-                residual.sum(axis=0) + 2 * bias_penalty * bias,
+                by_class + 2 * SCALE_PENALTY * delta,
+                residual.sum(axis=0) + 2 * BIAS_PENALTY * bias,
             ]
         )
         return loss, gradient

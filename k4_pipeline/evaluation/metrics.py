@@ -25,16 +25,6 @@ from k4_pipeline.evaluation.weighted import Ranking, equal_bins, mean, mid_ranks
 
 VOLATILITY_BINS = 20
 ECE_BINS = 10
-COMPARED = (
-    "k4_auc",
-    "k4_lift",
-    "k4_recall_top_5pct_monthly",
-    "k4_recall_top_10pct_monthly",
-    "k4_auc_inside_volatility",
-    "log_loss",
-    "ev_correlation_pearson",
-    "k4_calibration_error",
-)
 
 
 @dataclass(frozen=True)

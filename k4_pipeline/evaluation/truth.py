@@ -18,7 +18,6 @@ from k4_pipeline.market.bars import to_days
 from k4_pipeline.market.sources.simulation.process import CLOSE, HIGH, LOW, N_BAR, N_STATE, advance
 from k4_pipeline.market.sources.simulation.truth import SimulationTruth
 from k4_pipeline.patterns.labels import _first_breach, _race
-from k4_pipeline.progress import Progress
 
 _CHUNK = 64
 
@@ -67,7 +66,6 @@ def true_class_probabilities(
     draws: int = 200,
     seed: int = 0,
     threads: int | None = None,
-    progress: Progress | None = None,
 ) -> np.ndarray:
     """P(K0..K5) of each snapshot given the hidden state at its close, float64 (n, 6), rows sum to 1.
 
@@ -87,10 +85,8 @@ def true_class_probabilities(
     lower = snapshots["lower"].to_numpy(dtype=np.float64) * truth.adjustment[rows]
     factors = 1.0 + np.array(label_config.gain_thresholds, dtype=np.float64)
     counts = np.zeros((len(rows), N_CLASSES), dtype=np.int64)
-    done = 0
 
     def chunk(first: int, last: int) -> None:
-        nonlocal done
         for i in range(first, last):
             _count_classes(
                 _stream(seed, tickers[i], int(days[i])),
@@ -106,9 +102,6 @@ def true_class_probabilities(
                 draws,
                 counts[i],
             )
-        done += last - first
-        if progress is not None:
-            progress(done, len(rows))
 
     run_chunks(chunk, len(rows), _CHUNK, threads)
     return counts / draws

@@ -37,6 +37,27 @@ MAX_FLIPPED_SHARE = 1e-3
 _WARMUP_FOLLOWED_BARS = 200
 
 
+class _Tally:
+    """Values compared and violations of one proof, with the first of them in words."""
+
+    def __init__(self, bars: Bars, channels: ChannelSet) -> None:
+        self.bars, self.specs = bars, channels.specs
+        self.cases = self.violations = 0
+        self.findings: list[str] = []
+
+    def add(
+        self, start: int, wrong: np.ndarray, expected: np.ndarray, actual: np.ndarray, cases: int | None = None
+    ) -> None:
+        """A block of rows from `start` on; `cases`: how many of its values count, all by default."""
+        self.cases += wrong.size if cases is None else cases
+        self.violations += int(wrong.sum())
+        if len(self.findings) < MAX_FINDINGS and wrong.any():
+            self.findings += describe(self.bars, start, wrong, expected, actual, self.specs)
+
+    def result(self, proof: str, **details: float | int | str) -> ProofResult:
+        return ProofResult(proof, self.cases, self.violations, 0, tuple(self.findings[:MAX_FINDINGS]), details)
+
+
 def _compare_prefixes(
     proof: str,
     bars: Bars,
@@ -47,17 +68,12 @@ def _compare_prefixes(
 ) -> ProofResult:
     """Every piece, up to and including its `last_rows`, must have the reference's bits."""
     whole = channels.compute(bars) if reference is None else reference
-    cases = violations = 0
-    findings: list[str] = []
+    tally = _Tally(bars, channels)
     for i, values in computed_pieces(bars, pieces, channels):
         start, stop = pieces[i].start, last_rows[i] + 1
         expected, actual = np.asarray(whole[start:stop]), values[: stop - start]
-        wrong = ~same_bits(expected, actual)
-        cases += wrong.size
-        violations += int(wrong.sum())
-        if len(findings) < MAX_FINDINGS and wrong.any():
-            findings += describe(bars, start, wrong, expected, actual, channels.specs)
-    return ProofResult(proof, cases, violations, 0, tuple(findings[:MAX_FINDINGS]), {"cuts": len(pieces)})
+        tally.add(start, ~same_bits(expected, actual), expected, actual)
+    return tally.result(proof, cuts=len(pieces))
 
 
 def check_truncation(
@@ -141,8 +157,7 @@ def check_isolation(
     universes: list[list[Piece]] = [[piece] for piece in own]
     universes.append(own[::-1])
     universes.append([p for piece in own for p in (Piece(piece.start, piece.stop, unrelated), piece)])
-    cases = violations = 0
-    findings: list[str] = []
+    tally = _Tally(bars, channels)
     for universe in universes:
         made = cut_bars(bars, universe)
         values = channels.compute(made)
@@ -151,13 +166,8 @@ def check_isolation(
                 continue
             expected = np.asarray(whole[piece.start : piece.stop])
             actual = values[made.offsets[i] : made.offsets[i + 1]]
-            wrong = ~same_bits(expected, actual)
-            cases += wrong.size
-            violations += int(wrong.sum())
-            if len(findings) < MAX_FINDINGS and wrong.any():
-                findings += describe(bars, piece.start, wrong, expected, actual, channels.specs)
-    details: dict[str, float | int | str] = {"universes": len(universes), "tickers": len(own)}
-    return ProofResult("isolation", cases, violations, 0, tuple(findings[:MAX_FINDINGS]), details)
+            tally.add(piece.start, ~same_bits(expected, actual), expected, actual)
+    return tally.result("isolation", universes=len(universes), tickers=len(own))
 
 
 def _typical_size(values: np.ndarray) -> np.ndarray:
@@ -250,20 +260,13 @@ def check_warmup(
         pieces += [Piece(int(row), min(int(row) + longest + _WARMUP_FOLLOWED_BARS, stop)) for row in chosen]
     recursive = np.array([spec.recursive for spec in channels.specs])
     warmup = np.array([spec.warmup_bars for spec in channels.specs])
-    cases = violations = 0
-    worst = 0.0
-    findings: list[str] = []
+    tally, worst = _Tally(bars, channels), 0.0
     for i, actual in computed_pieces(bars, pieces, channels):
         expected = np.asarray(whole[pieces[i].start : pieces[i].stop])
         warm = np.arange(len(actual))[:, None] >= warmup - 1
         near = np.where(recursive, close_to(expected, actual, WARMUP_RTOL, 1e-6), same_bits(expected, actual))
-        wrong = warm & ~near
-        cases += int(warm.sum())
-        violations += int(wrong.sum())
+        tally.add(pieces[i].start, warm & ~near, expected, actual, cases=int(warm.sum()))
         with np.errstate(all="ignore"):
             apart = np.abs(expected - actual) / np.maximum(np.abs(expected), 1e-6)
         worst = max(worst, float(np.nan_to_num(np.where(warm, apart, 0.0)).max()))
-        if len(findings) < MAX_FINDINGS and wrong.any():
-            findings += describe(bars, pieces[i].start, wrong, expected, actual, channels.specs)
-    details: dict[str, float | int | str] = {"starts": len(pieces), "worst_relative_difference": worst}
-    return ProofResult("warm-up", cases, violations, 0, tuple(findings[:MAX_FINDINGS]), details)
+    return tally.result("warm-up", starts=len(pieces), worst_relative_difference=worst)

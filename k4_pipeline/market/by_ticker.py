@@ -27,7 +27,7 @@ def by_ticker(
     A ticker of which nothing was kept stands there too, with 0 bars.
     """
     refused = refused_by_ticker(result.rejects)
-    prices, twins = _prices(raw), duplicates_of(result.bars)
+    prices, duplicates = _prices(raw), duplicates_of(result.bars)
     today = to_day(now.date())
     out: dict[str, Row] = {}
     for row in complete.to_dict("records"):
@@ -50,7 +50,7 @@ def by_ticker(
             "longest_gap_sessions": int(row["longest_gap_sessions"]),
             "off_session_share": round(row["off_session_bars"] / max(1, row["bars"]), 4),
             "jumps": int(row["suspicious_jumps"]),
-            "duplicate_of": twins.get(name, ""),
+            "duplicate_of": duplicates.get(name, ""),
         }
     kept = {original_ticker(name) for name in out} | out.keys()
     return out | {name: nothing_kept(reasons) for name, reasons in refused.items() if name not in kept}

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from k4_pipeline.kernels import cpu_blocks
 from k4_pipeline.kernels.causal_conv import causal_conv
-from k4_pipeline.kernels.mixer_core import mixer_core_fits, mixer_core_triton
+from k4_pipeline.kernels.mixer_core import mixer_core_fits
 from k4_pipeline.kernels.selective_scan import choose_backend, selective_scan
 from k4_pipeline.models.layers import dropout_layer, linear_function, linear_layer
 
@@ -74,10 +74,12 @@ class MambaMixer(nn.Module):
         if first_valid is not None and choose_backend(hidden.device, self.backend) == "triton":
             xz = self.in_proj(hidden)  # (batch, length, 2 d_inner)
             if mixer_core_fits(xz, taps, self.d_state):
+                from k4_pipeline.kernels.mixer_core.triton_op import mixer_core
+
                 assert self.conv1d.bias is not None
                 convolution, inner = (taps, self.conv1d.bias), (self.x_proj.weight, self.dt_proj.weight)
                 rest = (A, self.D.float(), self.dt_proj.bias.float())
-                return self.out_proj(mixer_core_triton(xz, first_valid, *convolution, *inner, *rest))
+                return self.out_proj(mixer_core(xz, first_valid, *convolution, *inner, *rest))
         # Two products with the halves of the weight: the gradients of x and z need not be joined again.
         w_x, w_z = self.in_proj.weight.chunk(2)
         x, z = self.linear(hidden, w_x), self.linear(hidden, w_z)  # (batch, length, d_inner) each

@@ -24,8 +24,7 @@ from k4_pipeline.pipeline.tabular import tabular_inputs
 from k4_pipeline.progress import Progress
 from k4_pipeline.sequences.assemble import END
 from k4_pipeline.sequences.standardisation import Scaler
-from k4_pipeline.training import loop
-from k4_pipeline.training import predict as prediction
+from k4_pipeline.training import loop, predict as prediction
 from k4_pipeline.training.seeding import resolve_device
 from k4_pipeline.training.source import BatchSource
 

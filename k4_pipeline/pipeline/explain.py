@@ -132,13 +132,11 @@ def neighbours(
         entry = table.iloc[int(i)]
         if any(entry["ticker"] == other["ticker"] and entry["start_date"] == other["_start"] for other in out):
             continue  # one row of each pattern says it
-        outcome = CLASS_NAMES[int(entry["outcome_class"])]
-        day = str(entry["snapshot_date"].date())
         out.append(
             {
                 "ticker": entry["ticker"],
-                "snapshot_date": day,
-                "outcome": outcome,
+                "snapshot_date": str(entry["snapshot_date"].date()),
+                "outcome": CLASS_NAMES[int(entry["outcome_class"])],
                 "distance": float(distance[i]),
                 "_start": entry["start_date"],
             }

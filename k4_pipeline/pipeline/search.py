@@ -16,9 +16,7 @@ import pandas as pd
 
 from k4_pipeline.config import PipelineConfig
 from k4_pipeline.errors import ConfigError
-from k4_pipeline.pipeline import fit as candidate
-from k4_pipeline.pipeline import stages
-from k4_pipeline.pipeline import tables as stored_tables
+from k4_pipeline.pipeline import fit as candidate, stages, tables as stored_tables
 from k4_pipeline.progress import Progress
 from k4_pipeline.training.loop import TrainingDivergedError
 from k4_pipeline.verdict import Verdict

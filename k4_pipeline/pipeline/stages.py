@@ -19,18 +19,14 @@ from torch import nn
 from k4_pipeline.config import PipelineConfig
 from k4_pipeline.errors import BadInputError
 from k4_pipeline.evaluation import calibration, tiers, validation
-from k4_pipeline.features import compute
-from k4_pipeline.features import context as features_context
+from k4_pipeline.features import compute, context as features_context
 from k4_pipeline.market import cleaning, parsing
 from k4_pipeline.market.bars import Bars, DayLike, to_day, to_days
 from k4_pipeline.market.sources.base import RawBars
 from k4_pipeline.models.ensemble import Ensemble
 from k4_pipeline.patterns import labels, snapshots
-from k4_pipeline.pipeline import fit as candidate
-from k4_pipeline.pipeline import tables as stored_tables
-from k4_pipeline.pipeline import training_windows
-from k4_pipeline.pipeline.members import member_of
-from k4_pipeline.pipeline.members import seen as seen
+from k4_pipeline.pipeline import fit as candidate, tables as stored_tables, training_windows
+from k4_pipeline.pipeline.members import member_of, seen as seen
 from k4_pipeline.sequences import assemble, dataset, model_inputs, scaler, windows
 from k4_pipeline.splits import walk_forward
 

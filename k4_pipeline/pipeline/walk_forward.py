@@ -121,7 +121,7 @@ def run_partition(path: stages.PipelineRun, as_of: str) -> Partition:
     if scored.empty:
         raise BadInputError(f"as_of {as_of}: no test snapshot has a known label; choose an earlier --to")
     table = baselines.baseline_table(
-        stages.tables(path), path.fitted.scaler, path.config, path.bars, path.labeled, context=path_context(path)
+        stages.tables(path), path.fitted.scaler, path.config, path.bars, path.labeled, context=path.context
     )
     clock.lap("baselines")
     result = pooled([(as_of, scored, table)], path.config.integrity)
@@ -141,9 +141,11 @@ def run_partition(path: stages.PipelineRun, as_of: str) -> Partition:
     return Partition(as_of, scored, table, facts, result)
 
 
-def path_context(path: stages.PipelineRun) -> Any:
-    """The context features of a path that has them already."""
-    return getattr(path, "context", None)
+def _data_stages(config: PipelineConfig, paths: Sequence[str], progress: Progress | None) -> stages.PipelineRun:
+    """Everything that all as-of dates share, without the raw bars."""
+    path = stages.build_from_raw(read_sources(config.source, config, paths, progress), config)
+    path.raw, path.rejects = None, None
+    return path
 
 
 def walk_forward(
@@ -159,9 +161,7 @@ def walk_forward(
     `workers` 0: as many as there are cores and dates. The spans to test on are those between two dates.
     """
     label = progress_of or (lambda _: None)
-    raw = read_sources(config.source, config, paths, label("reading bars"))
-    path = stages.build_from_raw(raw, config)
-    path.raw, path.rejects = None, None
+    path = _data_stages(config, paths, label("reading bars"))
     done = label("partitions")
     found: list[Partition] = []
     for partition in each(run_partition, path, [(as_of,) for as_of in dates], workers):
@@ -184,9 +184,7 @@ def sequence_ablation(
 ) -> dict[str, Any]:
     """The variants of `ablation` at several dates: `partitions` and `pooled`, and the `answer` in words."""
     label = progress_of or (lambda _: None)
-    raw = read_sources(config.source, config, paths, label("reading bars"))
-    path = stages.build_from_raw(raw, config)
-    path.raw, path.rejects = None, None
+    path = _data_stages(config, paths, label("reading bars"))
     done = label("fits")
     tasks = [(as_of, name) for as_of in dates for name in ablation.VARIANTS]
     found: dict[str, dict[str, pd.DataFrame]] = {as_of: {} for as_of in dates}

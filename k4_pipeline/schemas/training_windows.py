@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from k4_pipeline.config import K5, KEYS, SEQUENCE_BARS
-from k4_pipeline.schemas.base import date, flag, integer, number, row_rule, table_schema, text
+from k4_pipeline.config import K5, KEYS
+from k4_pipeline.schemas.base import date, flag, integer, row_rule, table_schema, text
+from k4_pipeline.schemas.sequences import place_and_geometry
 
 TRAINING_WINDOWS = table_schema(
     "training_windows",
@@ -12,19 +13,7 @@ TRAINING_WINDOWS = table_schema(
         "pattern_id": text("window|ticker|start date"),
         "start_date": date("first bar of the box"),
         "snapshot_date": date("last bar of the window"),
-        "end_row": integer("row of the last bar in the panel", ge=0),
-        "first_row": integer("first row of the ticker", ge=0),
-        "start_row": integer("row of the first bar of the box", ge=0),
-        "activation_row": integer("row of the last bar of the box", ge=0),
-        "n_valid": integer("valid bars, at the end of the 50", ge=1, le=SEQUENCE_BARS),
-        "upper": number("upper boundary", gt=0.0),
-        "lower": number("lower boundary", gt=0.0),
-        "power": number("power boundary", gt=0.0),
-        "start_price": number("close at the start bar", gt=0.0),
-        "prior_width": number("high-low range of the 20 bars before the box; empty with fewer", nullable=True),
-        "close_at_snapshot": number("close at the last bar", gt=0.0),
-        "mean_volume": number("mean volume of the last 250 bars; empty with fewer than 20", ge=0.0, nullable=True),
-        "qualifying_bars": integer("bars of the box", ge=1),
+        **place_and_geometry("first bar of the box"),
         "outcome_class": integer("class K0..K5", ge=0, le=K5, dtype="Int8"),
         "label_end_date": date("first date on which the class is known"),
         "censored": flag("the ticker ended before the horizon"),

@@ -17,8 +17,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import intrinsic as numba_intrinsic
-from numba.extending import models, overload, register_model
+from numba.extending import intrinsic as numba_intrinsic, models, overload, register_model
 
 from k4_pipeline._numba import njit
 

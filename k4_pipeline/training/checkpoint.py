@@ -137,13 +137,10 @@ def _model_config(folder: Path, stored: dict[str, Any], meta: dict[str, Any]) ->
     return config
 
 
-def load_checkpoint(
-    folder: Path | str, device: torch.device | str = "cpu", *, expected: dict[str, Any] | None = None
-) -> tuple[nn.Module, dict[str, Any]]:
+def load_checkpoint(folder: Path | str, device: torch.device | str = "cpu") -> tuple[nn.Module, dict[str, Any]]:
     """(model in eval mode on `device`, meta). A model trained on CUDA loads on a CPU: the backend becomes `auto`.
 
-    `expected`: values that keys of `meta` must have, such as the current `split_fingerprint`. Every mismatch (weights,
-    feature list, scaler, shapes, expected values) is a `StaleArtifactError` that names stored and expected.
+    Every mismatch (weights, feature list, scaler, shapes) is a `StaleArtifactError` that names stored and expected.
     """
     folder = Path(folder)
     meta = read_meta(folder)
@@ -173,8 +170,6 @@ def load_checkpoint(
             meta.get("scaler_json_sha256"),
             "the scaler was edited after training; train again",
         )
-    for key, value in (expected or {}).items():
-        _compare(folder, key, meta.get(key), value, "the model was trained on other inputs; train again")
 
     stored = meta["model"]
     config = _model_config(folder, {**stored["config"], "backend": "auto"}, meta)

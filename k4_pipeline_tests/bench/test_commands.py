@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from k4_pipeline.bench import __main__ as runner
-from k4_pipeline.bench import processes, reading, scan, train
+from k4_pipeline.bench import __main__ as runner, processes, reading, scan, train
 from k4_pipeline.cli import bench as cli_bench
 
 # `scale` measures sizes of the universe, not repeats, and needs the whole pipeline: it has a test of its own.

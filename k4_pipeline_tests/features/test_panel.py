@@ -10,11 +10,16 @@ import pytest
 from safetensors import safe_open
 
 from k4_pipeline.errors import BadInputError, StaleArtifactError
-from k4_pipeline.features import panel as panel_module
-from k4_pipeline.features import stream as stream_module
+from k4_pipeline.features import panel as panel_module, stream as stream_module
 from k4_pipeline.features.compute import compute_market_features
-from k4_pipeline.features.panel import PANEL_FILE, FeaturePanel, read_panel, ticker_chunks, write_panel
-from k4_pipeline.features.panel import write_panel_stream as write_stream
+from k4_pipeline.features.panel import (
+    PANEL_FILE,
+    FeaturePanel,
+    read_panel,
+    ticker_chunks,
+    write_panel,
+    write_panel_stream as write_stream,
+)
 from k4_pipeline.features.stream import bars_in_chunks, bars_of_tickers
 from k4_pipeline.market.bars import Bars, BarsFingerprint
 from k4_pipeline.storage import write_parquet

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from k4_pipeline.errors import BadInputError
 from k4_pipeline.kernels.causal_conv import causal_conv_naive
-from k4_pipeline.kernels.mixer_core import mixer_core_fits, mixer_core_naive, mixer_core_triton
+from k4_pipeline.kernels.mixer_core import mixer_core_fits, mixer_core_naive
 from k4_pipeline.kernels.selective_scan import selective_scan_naive
 from k4_pipeline_tests.kernels.scan_cases import relative_error
 
@@ -50,6 +50,8 @@ def results(function, operands: dict[str, Tensor], first: Tensor, upstream: Tens
 
 def errors(batch: int, length: int, d_inner: int, dtype: torch.dtype, device: str = "cpu") -> dict[str, float]:
     """Relative errors of the operator on NaN-poisoned buffers against the composition in float64."""
+    from k4_pipeline.kernels.mixer_core.triton_op import mixer_core
+
     empty = torch.empty
 
     def poisoned(*size, **options):  # type: ignore[no-untyped-def]
@@ -61,7 +63,7 @@ def errors(batch: int, length: int, d_inner: int, dtype: torch.dtype, device: st
     first = torch.arange(batch, device=device) * 3 % length
     upstream = torch.randn(batch, length, d_inner, generator=torch.Generator().manual_seed(1)).to(device, dtype)
     with mock.patch("torch.empty", poisoned):
-        got = results(mixer_core_triton, operands, first, upstream)
+        got = results(mixer_core, operands, first, upstream)
     doubled = {name: value.double() for name, value in operands.items()}
     exact = results(mixer_core_naive, doubled, first, upstream.double())
     return {name: relative_error(got[name], exact[name]) for name in exact}
@@ -119,8 +121,10 @@ def test_the_operator_agrees_with_float64_on_the_device(shape, dtype: torch.dtyp
 def test_every_run_of_the_operator_gives_the_same_bits() -> None:
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device here")
+    from k4_pipeline.kernels.mixer_core.triton_op import mixer_core
+
     operands = {name: value.cuda() for name, value in make(64, 50, 256).items()}
     operands["xz"] = operands["xz"].bfloat16()
     first, upstream = torch.arange(64, device="cuda") % 50, torch.randn(64, 50, 256, device="cuda")
-    once, again = (results(mixer_core_triton, operands, first, upstream) for _ in range(2))
+    once, again = (results(mixer_core, operands, first, upstream) for _ in range(2))
     assert all(torch.equal(once[name], again[name]) for name in once)

@@ -18,8 +18,7 @@ import torch
 from k4_pipeline.kernels.selective_scan import selective_scan
 from k4_pipeline.kernels.selective_scan.triton_op import Tiles
 from k4_pipeline_tests.kernels.scan_cases import errors_against_float64, make_inputs, relative_error, run
-from k4_pipeline_tests.kernels.test_causal_conv import make as make_conv
-from k4_pipeline_tests.kernels.test_causal_conv import run as run_conv
+from k4_pipeline_tests.kernels.test_causal_conv import make as make_conv, run as run_conv
 
 SMALL = {"forward_channels": 16, "backward_channels": 16}
 

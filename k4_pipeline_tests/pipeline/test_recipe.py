@@ -15,8 +15,7 @@ from k4_pipeline.leakage.engine import audit
 from k4_pipeline.leakage.engine.small import SMALL_AS_OF, small_config
 from k4_pipeline.market.sources import read_bars
 from k4_pipeline.models.ensemble import Ensemble
-from k4_pipeline.pipeline import fit as candidate
-from k4_pipeline.pipeline import stages
+from k4_pipeline.pipeline import fit as candidate, stages
 from k4_pipeline.pipeline.members import member_of
 from k4_pipeline.storage.keys import keys_hash
 from k4_pipeline.training.checkpoint import load_checkpoint, save_checkpoint

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from k4_pipeline._numba import njit
-from k4_pipeline.simd import simd_f32 as simd
-from k4_pipeline.simd import simd_math as lane_math
+from k4_pipeline.simd import simd_f32 as simd, simd_math as lane_math
 
 
 @njit

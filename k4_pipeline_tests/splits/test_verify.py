@@ -8,8 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 
 from k4_pipeline.config import SplitConfig
 from k4_pipeline.leakage.checks.propositions import no_pattern_in_two_splits, purge_holds

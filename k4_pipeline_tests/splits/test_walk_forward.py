@@ -6,8 +6,7 @@ import dataclasses
 
 import pandas as pd
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, assume, given, settings, strategies as st
 
 from k4_pipeline.config import EXCLUSION_REASONS, SplitConfig
 from k4_pipeline.errors import BadInputError, ConfigError

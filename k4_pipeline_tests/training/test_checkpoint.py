@@ -105,14 +105,6 @@ def test_a_changed_feature_list_is_refused(tmp_path: Path) -> None:
         load_checkpoint(tmp_path)
 
 
-def test_expected_fingerprints_are_compared_and_named(saved: Path) -> None:
-    load_checkpoint(saved, expected={"split_fingerprint": "s1"})
-    with pytest.raises(StaleArtifactError, match="split_fingerprint is s1, expected s9"):
-        load_checkpoint(saved, expected={"split_fingerprint": "s9"})
-    with pytest.raises(StaleArtifactError, match="data_fingerprint is None, expected d"):
-        load_checkpoint(saved, expected={"data_fingerprint": "d"})
-
-
 def test_missing_and_broken_files_are_named(saved: Path, tmp_path: Path) -> None:
     with pytest.raises(StaleArtifactError, match=r"model\.json is missing"):
         load_checkpoint(tmp_path / "nowhere")

@@ -23,8 +23,10 @@ from k4_pipeline.kernels.cpu_blocks.rows import (
 )
 from k4_pipeline.kernels.cpu_blocks.saved_activations import bring_back, place, put_away
 from k4_pipeline.kernels.gemm import add_outer, bars_of, dense, rows_of, scratch_for, sequences_together, terms
-from k4_pipeline.kernels.short_attention.cpu_kernels import backward_rows as attention_backward
-from k4_pipeline.kernels.short_attention.cpu_kernels import forward_rows as attention_forward
+from k4_pipeline.kernels.short_attention.cpu_kernels import (
+    backward_rows as attention_backward,
+    forward_rows as attention_forward,
+)
 from k4_pipeline.simd.simd_f32 import LANES
 
 

@@ -15,8 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from k4_pipeline._numba import njit
-from k4_pipeline.kernels.causal_conv.cpu_kernels import backward_rows as conv_backward
-from k4_pipeline.kernels.causal_conv.cpu_kernels import forward_rows as conv_forward
+from k4_pipeline.kernels.causal_conv.cpu_kernels import backward_rows as conv_backward, forward_rows as conv_forward
 from k4_pipeline.kernels.cpu_blocks.rows import (
     add_to_residual,
     copy_bars,
@@ -36,8 +35,7 @@ from k4_pipeline.kernels.gemm import (
     terms,
 )
 from k4_pipeline.kernels.selective_scan import cpu_kernels as scan
-from k4_pipeline.kernels.selective_scan.cpu_kernels import backward_rows as scan_backward
-from k4_pipeline.kernels.selective_scan.cpu_kernels import forward_rows as scan_forward
+from k4_pipeline.kernels.selective_scan.cpu_kernels import backward_rows as scan_backward, forward_rows as scan_forward
 from k4_pipeline.simd.simd_f32 import LANES
 
 _PLAIN_SCAN = scan.Mode(None, None, True, True)

@@ -14,7 +14,7 @@ from k4_pipeline.errors import BadInputError
 from k4_pipeline.kernels.causal_conv import causal_conv
 from k4_pipeline.kernels.selective_scan import selective_scan
 
-__all__ = ["mixer_core_fits", "mixer_core_naive", "mixer_core_triton"]
+__all__ = ["mixer_core_fits", "mixer_core_naive"]
 
 
 def mixer_core_naive(
@@ -53,20 +53,3 @@ def mixer_core_fits(xz: Tensor, conv_weight: Tensor, d_state: int) -> bool:
         and d_state <= 64
         and d_state & (d_state - 1) == 0
     )
-
-
-def mixer_core_triton(
-    xz: Tensor,
-    first_valid: Tensor,
-    conv_weight: Tensor,
-    conv_bias: Tensor,
-    x_proj: Tensor,
-    dt_proj: Tensor,
-    A: Tensor,
-    D: Tensor,
-    dt_bias: Tensor,
-) -> Tensor:
-    """`mixer_core_naive` as one operator on CUDA (or in Triton's interpreter); parameters in float32."""
-    from k4_pipeline.kernels.mixer_core.triton_op import mixer_core
-
-    return mixer_core(xz, first_valid, conv_weight, conv_bias, x_proj, dt_proj, A, D, dt_bias)

@@ -7,23 +7,13 @@ from torch import Tensor
 
 from k4_pipeline.errors import BadInputError
 from k4_pipeline.kernels.selective_scan.dispatch import (
-    BACKENDS,
-    BackendChoice,
-    available_backends,
-    choose_backend,
-    describe,
+    BACKENDS as BACKENDS,
+    BackendChoice as BackendChoice,
+    available_backends as available_backends,
+    choose_backend as choose_backend,
+    describe as describe,
 )
-from k4_pipeline.kernels.selective_scan.naive import selective_scan_naive
-
-__all__ = [
-    "BACKENDS",
-    "BackendChoice",
-    "available_backends",
-    "choose_backend",
-    "describe",
-    "selective_scan",
-    "selective_scan_naive",
-]
+from k4_pipeline.kernels.selective_scan.naive import selective_scan_naive as selective_scan_naive
 
 
 def _check_shapes(

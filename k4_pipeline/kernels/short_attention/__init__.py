@@ -51,8 +51,7 @@ def short_attention(qkv: Tensor, first_valid: Tensor, *, backend: str = "auto") 
         and qkv.dtype in (torch.float32, torch.bfloat16)
     )
     if name == "cpu" and qkv.numel() and not torch.compiler.is_compiling():
-        from k4_pipeline.kernels.short_attention.cpu import fits as fits_cpu
-        from k4_pipeline.kernels.short_attention.cpu import short_attention_cpu
+        from k4_pipeline.kernels.short_attention.cpu import fits as fits_cpu, short_attention_cpu
 
         if fits_cpu(qkv):
             return short_attention_cpu(qkv, first_valid)

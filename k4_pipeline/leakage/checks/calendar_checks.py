@@ -44,15 +44,15 @@ def _one_too_few(context: AuditContext) -> AuditContext:
 def sessions_are_the_days_on_which_tickers_trade(context: AuditContext) -> Verdict:
     """Count with the bars."""
     bars, out = context.full.bars, Comparison()
-    spoilt = context.extra.get("calendar", "")
+    fault = context.extra.get("calendar", "")
     exchanges = [calendar.exchange_of(str(t), context.config.cleaning.default_exchange) for t in bars.tickers]
     for exchange in sorted(set(exchanges)):
         codes = np.flatnonzero(np.array(exchanges) == exchange)
         first, last = int(bars.date[bars.offsets[codes]].min()), int(bars.date[bars.offsets[codes + 1] - 1].max())
         sessions = calendar.sessions(exchange, first, last).astype(np.int64)
-        if spoilt == "some missing":
+        if fault == "some missing":
             sessions = np.delete(sessions, slice(None, None, 20))
-        out.merge(_counted(context, exchange, sessions, one_less=spoilt == "one too few"))
+        out.merge(_counted(context, exchange, sessions, one_less=fault == "one too few"))
         if len(codes) < ENOUGH_TICKERS:
             continue
         most, few = majority_days(bars, codes)

@@ -21,8 +21,7 @@ from k4_pipeline.leakage.checks import feature_proofs, propositions, stage_check
 from k4_pipeline.leakage.engine.audit import AuditContext, check
 from k4_pipeline.leakage.engine.compare import key_text
 from k4_pipeline.market.bars import Bars, to_days
-from k4_pipeline.pipeline import fit as candidate
-from k4_pipeline.pipeline import stages as production
+from k4_pipeline.pipeline import fit as candidate, stages as production
 from k4_pipeline.pipeline.stages import PipelineRun
 from k4_pipeline.sequences import assemble, model_inputs
 from k4_pipeline.splits import verify

@@ -22,8 +22,7 @@ from k4_pipeline.leakage.engine.compare import Comparison, shown
 from k4_pipeline.leakage.engine.fingerprints import weights_fingerprint
 from k4_pipeline.leakage.oracles.metrics import average_precision, k4_recall_in_top
 from k4_pipeline.models.ensemble import Ensemble
-from k4_pipeline.pipeline import fit as candidate
-from k4_pipeline.pipeline import stages as production
+from k4_pipeline.pipeline import fit as candidate, stages as production
 from k4_pipeline.pipeline.stages import Fitted, PipelineRun
 from k4_pipeline.sequences import scaler
 from k4_pipeline.storage.keys import keys_hash

@@ -103,8 +103,8 @@ def _bare(table: list[list[str]]) -> list[list[str]]:
 
 
 def _file(context: AuditContext, name: str) -> str:
-    spoilt = context.extra.get("pages", {}).get(name)
-    return spoilt if spoilt is not None else context.extra["refs"]["validation_report"].path(name).read_text()
+    changed = context.extra.get("pages", {}).get(name)
+    return changed if changed is not None else context.extra["refs"]["validation_report"].path(name).read_text()
 
 
 def pairs(table: list[list[str]], report: dict[str, Any]) -> Iterator[Pair]:

@@ -15,8 +15,7 @@ import pandas as pd
 
 from k4_pipeline.config import KEYS
 from k4_pipeline.evaluation import validation, value
-from k4_pipeline.features import compute
-from k4_pipeline.features import context as features_context
+from k4_pipeline.features import compute, context as features_context
 from k4_pipeline.features.context import CONTEXT_NAMES
 from k4_pipeline.features.spec import MARKET_NAMES
 from k4_pipeline.leakage.checks.replay_at_cutoffs import LABELS
@@ -33,8 +32,7 @@ from k4_pipeline.leakage.engine.corruptions import (
     drop_snapshot,
 )
 from k4_pipeline.patterns import snapshots
-from k4_pipeline.pipeline import baselines, training_windows
-from k4_pipeline.pipeline import stages as production
+from k4_pipeline.pipeline import baselines, stages as production, training_windows
 from k4_pipeline.pipeline.fit import PREDICTED_KEYS
 from k4_pipeline.pipeline.report_reasons import with_reasons
 from k4_pipeline.sequences import windows

@@ -8,8 +8,7 @@ import numpy as np
 import pandas as pd
 
 from k4_pipeline.config import KEYS
-from k4_pipeline.features import compute
-from k4_pipeline.features import context as features_context
+from k4_pipeline.features import compute, context as features_context
 from k4_pipeline.features.context import CONTEXT_NAMES
 from k4_pipeline.features.spec import FEATURE_NAMES, MARKET_NAMES
 from k4_pipeline.leakage.checks.replay_at_cutoffs import compare_paths

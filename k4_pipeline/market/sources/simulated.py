@@ -47,7 +47,7 @@ from k4_pipeline.errors import ConfigError
 from k4_pipeline.market.bars import to_dates, to_day
 from k4_pipeline.market.calendar import sessions
 from k4_pipeline.market.sources.base import RAW_COLUMNS, RawBars
-from k4_pipeline.market.sources.simulation.dirt import plan_dirt, spoil
+from k4_pipeline.market.sources.simulation.dirt import corrupt, plan_dirt
 from k4_pipeline.market.sources.simulation.parameters import Params, stream, ticker_names, ticker_params
 from k4_pipeline.market.sources.simulation.process import (
     CLOSE,
@@ -144,7 +144,7 @@ def simulate_with_truth(
     )[list(RAW_COLUMNS)]
     plans = [plan_dirt(config.seed, h.ticker, len(h)) if config.dirty else None for h in histories]
     dirty = [(offsets[i] + plan[0], plan[1]) for i, plan in enumerate(plans) if plan is not None]
-    frame, dirty_rows = spoil(frame, np.array([row for row, _ in dirty], dtype=np.int64), [kind for _, kind in dirty])
+    frame, dirty_rows = corrupt(frame, np.array([row for row, _ in dirty], dtype=np.int64), [kind for _, kind in dirty])
     truth = SimulationTruth(
         config=config,
         tickers=tickers,

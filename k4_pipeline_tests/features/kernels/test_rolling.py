@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from k4_pipeline._numba import njit
-from k4_pipeline.features.kernels import elementary, rolling
-from k4_pipeline.features.kernels import window_sums as trees
+from k4_pipeline.features.kernels import elementary, rolling, window_sums as trees
 from k4_pipeline.features.kernels.elementary import exp, log
 from k4_pipeline.features.layout import MARGIN
 from k4_pipeline.simd import simd_f64 as lanes

@@ -13,8 +13,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from k4_pipeline.config import LabelConfig, SplitConfig
 from k4_pipeline.evaluation.weighted import Ranking
 from k4_pipeline.leakage.checks.duplicates import near_duplicates
-from k4_pipeline.leakage.oracles import metrics as metrics_oracle
-from k4_pipeline.leakage.oracles import reader
+from k4_pipeline.leakage.oracles import metrics as metrics_oracle, reader
 from k4_pipeline.leakage.oracles.labels import oracle_labels, race
 from k4_pipeline.leakage.oracles.membership import months_before, oracle_membership
 from k4_pipeline.market.bars import Bars

@@ -1,7 +1,7 @@
 """The few dirty rows of the simulated market, so that the rejects table is never empty by design.
 
 Every fourth ticker (S0001, S0005, ...) gets one, the kinds taking turns, inside its first 300 bars: no label window of
-a scanned pattern (500 bars of history) ever contains one. Kinds that spoil a row replace it; a duplicate and a
+a scanned pattern (500 bars of history) ever contains one. Kinds that corrupt a row replace it; a duplicate and a
 future-dated row are added after it.
 """
 
@@ -35,8 +35,8 @@ def plan_dirt(seed: int, ticker: str, n_bars: int) -> tuple[int, str] | None:
     return (bar, DIRTY_KINDS[(number // _EVERY) % len(DIRTY_KINDS)]) if bar < n_bars else None
 
 
-def spoil(frame: pd.DataFrame, rows: np.ndarray, kinds: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The frame with row `rows[k]` spoilt as `kinds[k]` says, and the list (ticker, date, kind) of what was done."""
+def corrupt(frame: pd.DataFrame, rows: np.ndarray, kinds: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The frame with row `rows[k]` corrupted as `kinds[k]` says, and the list (ticker, date, kind) of what was done."""
     frame = frame.copy()
     column = {name: frame.columns.get_loc(name) for name in frame.columns}
     added: list[pd.DataFrame] = []

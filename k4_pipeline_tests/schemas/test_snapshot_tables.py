@@ -1,4 +1,4 @@
-"""The schemas of both snapshot tables: what the scanner makes passes, and each spoiled table is refused by rule."""
+"""The schemas of both snapshot tables: what the scanner makes passes, and each corrupted table is refused by rule."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_scanned_and_labelled_tables_satisfy_their_schemas(snapshots, labeled):
     assert labeled["censored"].any()
 
 
-def spoil(column: str, value):
+def corrupt(column: str, value):
     def change(frame: pd.DataFrame) -> pd.DataFrame:
         frame = frame.copy()
         frame.loc[3, column] = value
@@ -47,20 +47,20 @@ def spoil(column: str, value):
 
 
 SPOILED = {
-    "is_finite": spoil("upper", np.inf),
-    "not_nullable": spoil("lower", np.nan),
+    "is_finite": corrupt("upper", np.inf),
+    "not_nullable": corrupt("lower", np.nan),
     "lower_is_below_upper": lambda f: f.assign(lower=f["upper"]),
-    "power_is_upper_times_the_power_factor": spoil("power", 1e9),
+    "power_is_upper_times_the_power_factor": corrupt("power", 1e9),
     "start_is_not_after_activation": lambda f: f.assign(start_date=f["snapshot_date"] + pd.Timedelta(days=1)),
     "activation_is_not_after_snapshot": lambda f: f.assign(activation_date=f["snapshot_date"] + pd.Timedelta(days=1)),
     "bars_active_is_zero_on_the_activation_bar_alone": lambda f: f.assign(bars_active=0),
-    "pattern_id_names_ticker_and_start": spoil("pattern_id", "T00|1999-01-01"),
+    "pattern_id_names_ticker_and_start": corrupt("pattern_id", "T00|1999-01-01"),
     "is_midnight": lambda f: f.assign(snapshot_date=f["snapshot_date"] + pd.Timedelta(hours=16)),
     "rows_ascend_by": lambda f: f.iloc[::-1].reset_index(drop=True),
     "name_a_row_once": lambda f: pd.concat([f.iloc[[0]], f], ignore_index=True),
     "index_counts_from_zero": lambda f: f.iloc[1:],
-    "is_at_most_89": spoil("bars_active", 90),
-    "is_greater_than_0": spoil("start_price", -1.0),
+    "is_at_most_89": corrupt("bars_active", 90),
+    "is_greater_than_0": corrupt("start_price", -1.0),
     "dtypes": lambda f: f.assign(bars_active=f["bars_active"].astype("float64")),
     "has_at_least_1_rows": lambda f: f.iloc[:0],
     "is not declared": lambda f: f.assign(end_date=f["snapshot_date"]),

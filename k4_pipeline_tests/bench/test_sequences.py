@@ -9,12 +9,14 @@ import pytest
 
 from k4_pipeline.bench import sequences as bench
 from k4_pipeline.errors import BadInputError
-from k4_pipeline_tests.sequences.conftest import World
+from k4_pipeline_tests.sequences.conftest import CASES, LENGTHS, World, make_world, random_bars, snapshots_at
 
 
 @pytest.fixture
-def small(world: World, monkeypatch: pytest.MonkeyPatch) -> World:
+def small(monkeypatch: pytest.MonkeyPatch) -> World:
     """The made-up universe in the place of bars on disk."""
+    bars = random_bars(LENGTHS)
+    world = make_world(bars, snapshots_at(bars, CASES))
     panel = world.panel.astype(np.float32)
     monkeypatch.setattr(
         bench, "_prepare", lambda path: ({"frame": world.sequences, "features": 0.5}, world.bars, panel)
