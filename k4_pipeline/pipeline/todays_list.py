@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from k4_pipeline.config import KEYS, PipelineConfig
+from k4_pipeline.config import KEYS, SIGNAL_NAMES, PipelineConfig
 from k4_pipeline.evaluation.charts import pattern_chart
 from k4_pipeline.features.panel import FeaturePanel
 from k4_pipeline.features.spec import FEATURE_NAMES
@@ -29,7 +29,7 @@ def best(signals: pd.DataFrame, most: int, *, left_out: bool = False) -> pd.Data
     """The first `most` rows that are listed: by certified tier, then expected value; with `left_out` the others,
     too."""
     rows = signals if left_out else signals[(signals["left_out"] == "") & (signals["refused"] == "")]
-    rank = rows["tier"].map({"STRONG": 0, "GOOD": 1, "MODERATE": 2}).fillna(3)
+    rank = rows["tier"].map({name: place for place, name in enumerate(SIGNAL_NAMES)})
     order = pd.DataFrame({"rank": rank, "ev": -rows["ev"], "ticker": rows["ticker"]}).sort_values(
         ["rank", "ev", "ticker"]
     )

@@ -13,6 +13,7 @@ from k4_pipeline.config import CLASS_VALUES, KEYS, N_CLASSES
 from k4_pipeline.leakage.engine.audit import AuditContext, check
 from k4_pipeline.leakage.engine.compare import Comparison, compare_tables, key_text, shown
 from k4_pipeline.leakage.oracles.inputs import InputOracle
+from k4_pipeline.leakage.oracles.signals import signal_of
 from k4_pipeline.market.bars import to_days
 from k4_pipeline.pipeline import stages as production
 from k4_pipeline.verdict import Verdict
@@ -261,12 +262,7 @@ def predictions_follow_from_the_stored_model(context: AuditContext) -> Verdict:
         )
     config = context.config.signals
     ev, k5 = own @ np.array(CLASS_VALUES), own[:, 5]
-    signal = np.where(
-        ev >= config.strong_ev,
-        "STRONG",
-        np.where(ev >= config.good_ev, "GOOD", np.where(ev >= config.moderate_ev, "MODERATE", "AVOID")),
-    )
-    signal = np.where((k5 >= config.avoid_k5) | (ev < 0), "AVOID", signal)
+    signal = np.array([signal_of(e, p, config) for e, p in zip(ev.tolist(), k5.tolist())], dtype=object)
     near = (
         np.min(np.abs(ev[:, None] - np.array([0, config.strong_ev, config.good_ev, config.moderate_ev])), axis=1) < 1e-9
     )

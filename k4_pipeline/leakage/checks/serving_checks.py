@@ -21,6 +21,7 @@ from k4_pipeline.leakage.engine.audit import AuditContext, check, verdict_of
 from k4_pipeline.leakage.engine.compare import Comparison, compare_tables
 from k4_pipeline.leakage.oracles.inputs import InputOracle
 from k4_pipeline.leakage.oracles.scan import scan
+from k4_pipeline.leakage.oracles.signals import signal_of
 from k4_pipeline.market.bars import Bars, to_dates, to_days
 from k4_pipeline.patterns import snapshots
 from k4_pipeline.pipeline import model_files
@@ -168,17 +169,7 @@ def signals_are_those_of_the_champion_one_by_one(context: AuditContext) -> Verdi
         for name, a, b, tolerance in checks:
             wrong = not abs(a - b) <= tolerance
             out.add(1, int(wrong), [f"{where}: {name} is {a}, scored alone it is {b}"] * wrong)
-        limits = context.config.signals
-        word = (
-            "STRONG"
-            if ev >= limits.strong_ev
-            else "GOOD"
-            if ev >= limits.good_ev
-            else "MODERATE"
-            if ev >= limits.moderate_ev
-            else "AVOID"
-        )
-        word = "AVOID" if q[5] >= limits.avoid_k5 or ev < 0 or stored["refused"] else word
+        word = "AVOID" if stored["refused"] else signal_of(ev, float(q[5]), context.config.signals)
         out.add(
             1,
             int(word != stored["signal"]),

@@ -68,6 +68,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "dropout": 0.1,
         "head_dropout": 0.4,
         "backend": "auto",
+        "bars": 50,
+        "shuffled": False,
     },
     "windows": {
         "box_bars": 10,
