@@ -24,6 +24,7 @@ PLACES = {
     "A source of bars": {
         "market/sources/__init__.py": "def read_bars(",
         "config/data.py": "SourceKind = Literal[",
+        "cli/run.py": "Where the bars come from",
     },
     "A label rule": {
         "patterns/labels.py": "def _race(",
@@ -36,7 +37,11 @@ PLACES = {
         "models/build.py": "config.architecture ==",
         "config/model.py": "architecture: Literal[",
     },
-    "A baseline": {"evaluation/baselines/__init__.py": "class_mix as class_mix"},
+    "A baseline": {
+        "evaluation/baselines/__init__.py": "class_mix as class_mix",
+        "evaluation/headline.py": "NAMES = {",
+        "report/figures.py": "STYLES:",
+    },
     "An asset check": {"defs/checks/": "Proposition("},
     "A leak check": {"leakage/checks/": "@check(", "leakage/engine/check_modules.py": "MODULES = ("},
     "An alert text": {
@@ -49,11 +54,14 @@ PLACES = {
         "config/tiers.py": "multiples:",
         "config/model.py": "class SignalConfig",
         "evaluation/signals.py": "np.select(",
+        "leakage/oracles/signals.py": "def signal_of(",
+        "leakage/oracles/declared.py": '"signals": {',
         "report/glossary.py": '"signal":',
     },
     "A training option": {
         "config/model.py": "class TrainConfig",
         "config/recipe.py": "class RecipeConfig",
+        "leakage/oracles/declared.py": '"training": {',
         "training/loop.py": "def _check(",
         "training/step.py": "self.config.",
     },
