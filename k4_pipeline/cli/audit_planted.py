@@ -30,8 +30,8 @@ def planted(*, seeds: int, sample: str, clean_runs: int, workers: int | None, js
         from k4_pipeline_tests.mutations.table import headline, to_markdown
     except ModuleNotFoundError:
         raise ConfigError(
-            "the planted leaks are part of the tests and not of the installed package; "
-            "run `k4 audit --planted` in a checkout of the source"
+            "the planted leaks are part of the tests and not of the installed package; run `k4 audit --planted` in a "
+            "checkout of the source"
         ) from None
 
     with TerminalProgress(err_console(), quiet=json_ or markdown) as progress:

@@ -45,9 +45,8 @@ def list_sections(found: dict[str, Any]) -> list[Section]:
     sections = [Section("The list", lead, [Grid(headings, table)] if table else [])]
     if found["rows"]:
         notes = [
-            "Reasons: what each channel adds to the raw P(K4) of an average train row, in points of probability. "
-            "They say what "
-            "the model used, not what causes breakouts. Similar patterns had ended before this night."
+            "Reasons: what each channel adds to the raw P(K4) of an average train row, in points of probability. They "
+            "say what the model used, not what causes breakouts. Similar patterns had ended before this night."
         ]
         sections.append(Section("Row by row", cards=[_card(row) for row in found["rows"]], notes=notes))
     return sections

@@ -14,9 +14,8 @@ from k4_pipeline.defs.staging import produce
     deps=("daily_bars", "night_bars", "champion_model"),
     kinds={"pytorch", "parquet"},
     description="Today's open consolidations, scored by the champion: probabilities, expected value, signal. The "
-    "champion is taken frozen: its feature list and the sha256 of its weights must be those of its record. Past "
-    "its age limit "
-    "it gives none; rows too far outside its train rows are AVOID, with the reason.",
+    "champion is taken frozen: its feature list and the sha256 of its weights must be those of its record. Past its "
+    "age limit it gives none; rows too far outside its train rows are AVOID, with the reason.",
 )
 def signals(context: dg.AssetExecutionContext, k4: K4Resource) -> dg.MaterializeResult:
     """Find the open patterns of the last day and score them."""

@@ -50,9 +50,8 @@ def _filled(context: AuditContext) -> AuditContext:
 
 @check(
     "bars",
-    proves="Every kept bar has the date and the numbers of a row that was sent for it, contradicting rows are "
-    "not kept, "
-    "and kept and refused rows add up to what was sent. Nothing is filled, averaged, shifted or invented.",
+    proves="Every kept bar has the date and the numbers of a row that was sent for it, contradicting rows are not "
+    "kept, and kept and refused rows add up to what was sent. Nothing is filled, averaged, shifted or invented.",
     misses="What the vendor itself revised; dates in formats other than year-month-day (counted in `unreadable`).",
     needs=("raw",),
     corruptions=(_a_day_later, _filled),
@@ -207,9 +206,8 @@ def _keep_the_last(context: AuditContext) -> AuditContext:
 
 @check(
     "bars",
-    proves="On a crafted universe cleaning keeps no bar of today or later, takes no later correction, fills no "
-    "gap from the "
-    "next day, and dates a bar by the calendar day of its own stamp.",
+    proves="On a crafted universe cleaning keeps no bar of today or later, takes no later correction, fills no gap "
+    "from the next day, and dates a bar by the calendar day of its own stamp.",
     misses="Traps that are not among the crafted ones.",
     corruptions=(_keep_the_last,),
 )

@@ -42,8 +42,7 @@ def _one_row_less(context: AuditContext) -> AuditContext:
 @check(
     "serving",
     proves="Exported files hold the stored tables, row by row and number by number; exported sequences hold the "
-    "windows, masks "
-    "and classes of the stored ones.",
+    "windows, masks and classes of the stored ones.",
     misses="CSV files of other tables than labels and predictions.",
     needs=("stored", "exports", "split"),
     reads_files=True,

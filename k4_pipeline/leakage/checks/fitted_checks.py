@@ -100,9 +100,8 @@ def _other_best_epoch(context: AuditContext) -> AuditContext:
 
 @check(
     "fitted",
-    proves="Scaler, weights, every number of the history, best epoch and calibrator are reproduced to the bit "
-    "with nothing "
-    "there but train and validation rows, and NaN for all bars from as_of on (test rows corrupted or absent).",
+    proves="Scaler, weights, every number of the history, best epoch and calibrator are reproduced to the bit with "
+    "nothing there but train and validation rows, and NaN for all bars from as_of on (test rows corrupted or absent).",
     misses="Train and validation rows that are wrong themselves; other machines or thread counts (bits may "
     "differ there).",
     needs=("split", "fitted", "refit"),
@@ -124,9 +123,8 @@ def everything_fitted_comes_from_the_permitted_rows_alone(context: AuditContext)
 
 @check(
     "fitted",
-    proves="The scaler is reproduced, to the bit, from an index that holds the train rows alone and a panel "
-    "that is NaN "
-    "outside their windows.",
+    proves="The scaler is reproduced, to the bit, from an index that holds the train rows alone and a panel that is "
+    "NaN outside their windows.",
     misses="Train rows that are wrong themselves.",
     needs=("split", "fitted"),
     corruptions=(_nudged_scaler,),
@@ -174,8 +172,7 @@ def monitor_order(name: str) -> tuple[str, ...]:
 @check(
     "fitted",
     proves="The kept epoch is the best by its own history, and the numbers of that epoch are reproduced when the "
-    "stored "
-    "weights score the validation rows: it was chosen on validation, not on test.",
+    "stored weights score the validation rows: it was chosen on validation, not on test.",
     misses="Choices between runs (model size, settings), which are not made in this pipeline.",
     needs=("split", "fitted"),
     corruptions=(_other_best_epoch,),

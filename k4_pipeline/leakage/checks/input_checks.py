@@ -112,8 +112,7 @@ def _earlier_activation(context: AuditContext) -> AuditContext:
 @check(
     "snapshots",
     proves="Box, power, start price, activation and age of every snapshot follow from its own qualifying bars, "
-    "recomputed "
-    "from bars; the history behind the activation bar is long enough without counting any later bar.",
+    "recomputed from bars; the history behind the activation bar is long enough without counting any later bar.",
     misses="Which patterns exist at all; the replays look at that.",
     corruptions=(corrupt_snapshot, _box_of_all_bars, _earlier_activation),
 )

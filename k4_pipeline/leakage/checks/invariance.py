@@ -58,9 +58,8 @@ def _other_membership(context: AuditContext) -> AuditContext:
 
 @check(
     "isolation",
-    proves="What is known of a ticker (features, snapshots, labels, sequences, inputs, membership) has the same "
-    "bits when "
-    "half of the other tickers are missing, and when another ticker is put before it.",
+    proves="What is known of a ticker (features, snapshots, labels, sequences, inputs, membership) has the same bits "
+    "when half of the other tickers are missing, and when another ticker is put before it.",
     misses="A dependence on tickers that are in both halves.",
     corruptions=(corrupt_panel, corrupt_snapshot, corrupt_label, _other_membership),
 )
@@ -141,9 +140,8 @@ def _level_as_width(context: AuditContext) -> AuditContext:
 
 @check(
     "invariance",
-    proves="With prices of each ticker times a power of two (volumes divided by it), for the whole history or "
-    "only before "
-    "a date as a later split does: the same snapshots, labels and masks, and model inputs of the same bits.",
+    proves="With prices of each ticker times a power of two (volumes divided by it), for the whole history or only "
+    "before a date as a later split does: the same snapshots, labels and masks, and model inputs of the same bits.",
     misses="Factors that are no powers of two, where rounding moves (features/proofs.py bounds those).",
     needs=("fitted", "scanned"),
     corruptions=(corrupt_snapshot, corrupt_label, _level_as_width),
@@ -199,9 +197,8 @@ def _from_proof(name: str, result: ProofResult) -> Verdict:
 
 @check(
     "invariance",
-    proves="Market channels react to a rescaling of prices as their declared scale class says, and keep their "
-    "bits when "
-    "the ticker stands alone or beside others (features/proofs.py).",
+    proves="Market channels react to a rescaling of prices as their declared scale class says, and keep their bits "
+    "when the ticker stands alone or beside others (features/proofs.py).",
     misses="Pattern channels, which the rescaling of the whole path covers.",
     corruptions=(corrupt_panel,),
 )
@@ -238,9 +235,8 @@ def _older_history(context: AuditContext) -> AuditContext:
 
 @check(
     "invariance",
-    proves="History before a channel's declared warm-up does not reach its value: to 1e-6 for recursive "
-    "channels, not a "
-    "bit for the others (features/proofs.py).",
+    proves="History before a channel's declared warm-up does not reach its value: to 1e-6 for recursive channels, not "
+    "a bit for the others (features/proofs.py).",
     misses="Tickers shorter than the warm-up.",
     corruptions=(_older_history,),
 )

@@ -188,9 +188,8 @@ def predictions_do_not_depend_on_their_batch(context: AuditContext) -> Verdict:
 
 @check(
     "predictions",
-    proves="Sampled scores follow from the stored scaler, weights and calibrator and inputs computed "
-    "independently; every "
-    "expected value and signal follows from its row's own probabilities and the settings.",
+    proves="Sampled scores follow from the stored scaler, weights and calibrator and inputs computed independently; "
+    "every expected value and signal follows from its row's own probabilities and the settings.",
     misses="Weights that know the future (the refit checks).",
     needs=("split", "fitted", "predictions"),
     corruptions=(

@@ -87,10 +87,9 @@ def open_by_scan(context: AuditContext, bars: Bars) -> pd.DataFrame:
 
 @check(
     "serving",
-    proves="Today's signals are the patterns that an independent scan finds open on the last day, each scored "
-    "alone by the "
-    "model of the champion, again from inputs computed independently; calibration, expected value, "
-    "signal and order follow.",
+    proves="Today's signals are the patterns that an independent scan finds open on the last day, each scored alone "
+    "by the model of the champion, again from inputs computed independently; calibration, expected value, signal and "
+    "order follow.",
     misses="Whether the champion deserves to serve (the check of the champion).",
     needs=("stored", "signals"),
     reads_files=True,

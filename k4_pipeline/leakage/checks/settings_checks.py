@@ -179,9 +179,8 @@ def _later_as_of(context: AuditContext) -> AuditContext:
 
 @check(
     "settings",
-    proves="The as-of date is the one asked for, or, when none was, the newest quarter whose test span is "
-    "labelled, found "
-    "a second time from dates alone: no class of an outcome can have moved it.",
+    proves="The as-of date is the one asked for, or, when none was, the newest quarter whose test span is labelled, "
+    "found a second time from dates alone: no class of an outcome can have moved it.",
     misses="A date that a person chose after looking at the outcomes.",
     needs=("stored", "facts", "split"),
     reads_files=True,

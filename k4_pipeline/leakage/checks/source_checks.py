@@ -54,9 +54,8 @@ def _without_a_ticker(context: AuditContext) -> AuditContext:
 
 @check(
     "bars",
-    proves="Cleaning the rows of the source again, with the settings asked for, gives exactly the stored bars "
-    "and refused "
-    "rows: what is stored was not smoothed, thinned or chosen after cleaning.",
+    proves="Cleaning the rows of the source again, with the settings asked for, gives exactly the stored bars and "
+    "refused rows: what is stored was not smoothed, thinned or chosen after cleaning.",
     misses="What cleaning itself does (the other checks of the bars).",
     needs=("raw",),
     reads_files=True,
@@ -79,9 +78,8 @@ def bars_are_those_that_cleaning_the_source_gives(context: AuditContext) -> Verd
 
 @check(
     "bars",
-    proves="Every stored bar is a row of the source file with the same numbers, and every row of the file that "
-    "is beyond "
-    "doubt is stored, by a second reader that shares no code with market/.",
+    proves="Every stored bar is a row of the source file with the same numbers, and every row of the file that is "
+    "beyond doubt is stored, by a second reader that shares no code with market/.",
     misses="Rows whose sanity can be disputed; simulated markets, which have no file.",
     needs=("source file",),
     reads_files=True,
@@ -126,9 +124,8 @@ def _whole_ticker(lost: pd.DataFrame, kept: pd.DataFrame) -> pd.Series:
 
 @check(
     "replay",
-    proves="When the source file ends at a date, reading and cleaning it gives the same bars up to that date: "
-    "the reader "
-    "itself looks at nothing later.",
+    proves="When the source file ends at a date, reading and cleaning it gives the same bars up to that date: the "
+    "reader itself looks at nothing later.",
     misses="Dates other than the sampled ones; simulated markets, which have no file.",
     needs=("source file",),
     reads_files=True,

@@ -153,9 +153,8 @@ def _unlabelled_into_train(context: AuditContext) -> AuditContext:
 
 @check(
     "split",
-    proves="No pattern, by id or by ticker and start date, lies in two members; no row is duplicated in any "
-    "table; every "
-    "train and validation row has a known label.",
+    proves="No pattern, by id or by ticker and start date, lies in two members; no row is duplicated in any table; "
+    "every train and validation row has a known label.",
     misses="One company under two tickers; the duplicate check looks at that.",
     needs=("split",),
     corruptions=(_pattern_into_two, _unlabelled_into_train, _row_twice),

@@ -53,9 +53,8 @@ def _class_copy(context: AuditContext) -> AuditContext:
 
 @check(
     "signs",
-    proves="No single input channel at the snapshot bar ranks the next returns or K4 better than any honest "
-    "channel could, "
-    "and none is a copy of the class.",
+    proves="No single input channel at the snapshot bar ranks the next returns or K4 better than any honest channel "
+    "could, and none is a copy of the class.",
     misses="Weak leaks, and leaks spread over several channels or bars.",
     needs=("fitted",),
     corruptions=(_next_return, _class_copy),

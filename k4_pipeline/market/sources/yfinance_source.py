@@ -66,8 +66,8 @@ class YahooClient:
             import yfinance
         except ImportError as problem:
             raise BadInputError(
-                "source 'yfinance' needs the yfinance package, which is not installed; "
-                "install it with: pip install 'k4-pipeline[yfinance]'"
+                "source 'yfinance' needs the yfinance package, which is not installed; install it with: pip install "
+                "'k4-pipeline[yfinance]'"
             ) from problem
         self._yfinance = yfinance
         # Without this yfinance logs errors and returns an empty frame: a failure would look like "no bars".
