@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from k4_pipeline.config import CleaningConfig
-from k4_pipeline.leakage.engine.audit import AuditContext, check
+from k4_pipeline.leakage.engine.audit import AuditContext, check, verdict_of
 from k4_pipeline.leakage.engine.compare import Comparison, shown
 from k4_pipeline.leakage.oracles.reader import as_sent
 from k4_pipeline.market import cleaning
@@ -58,7 +58,6 @@ def _filled(context: AuditContext) -> AuditContext:
 )
 def every_bar_is_a_row_as_sent(context: AuditContext) -> Verdict:
     """Look every kept bar up among the raw rows, by ticker and written date."""
-    name = "every_bar_is_a_row_as_sent"
     raw, full, out = context.full.raw, context.full, Comparison()
     assert raw is not None
     sent = pd.DataFrame(
@@ -126,9 +125,7 @@ def every_bar_is_a_row_as_sent(context: AuditContext) -> Verdict:
                 for r in kept[late].head(5).itertuples()
             ),
         )
-    return Verdict.of(
-        name, out.cases, out.findings, rows_sent=len(sent), unreadable=unreadable, differing=out.differing
-    )
+    return verdict_of(out, rows_sent=len(sent), unreadable=unreadable)
 
 
 def _is_sane_contradiction(there: pd.DataFrame, key: tuple[str, str], config: CleaningConfig) -> bool:

@@ -17,7 +17,7 @@ import torch
 from k4_pipeline.config import K4, KEYS, N_CLASSES
 from k4_pipeline.evaluation import calibration
 from k4_pipeline.leakage.checks.refits import fitted_again, permitted_only, world_of_as_of
-from k4_pipeline.leakage.engine.audit import AuditContext, check
+from k4_pipeline.leakage.engine.audit import AuditContext, check, verdict_of
 from k4_pipeline.leakage.engine.compare import Comparison, shown
 from k4_pipeline.leakage.engine.fingerprints import weights_fingerprint
 from k4_pipeline.leakage.oracles.metrics import average_precision, k4_recall_in_top
@@ -112,13 +112,7 @@ def everything_fitted_comes_from_the_permitted_rows_alone(context: AuditContext)
     again = fitted_again(context, "world", lambda: world_of_as_of(context))
     out = compare_fitted(context.full.need_fitted(), again, when="fitted again on the permitted rows alone")
     rows = int(again.record["train"]["rows"] + again.record["validation"]["rows"])
-    return Verdict.of(
-        "everything_fitted_comes_from_the_permitted_rows_alone",
-        out.cases,
-        out.findings,
-        rows=rows,
-        differing=out.differing,
-    )
+    return verdict_of(out, rows=rows)
 
 
 @check(
@@ -131,7 +125,6 @@ def everything_fitted_comes_from_the_permitted_rows_alone(context: AuditContext)
 )
 def the_scaler_comes_from_train_rows_alone(context: AuditContext) -> Verdict:
     """Refit the scaler where nothing else exists."""
-    name = "the_scaler_comes_from_train_rows_alone"
     full = context.full
     rows, table = production.members(full, "train")
     index = full.index.take(rows)
@@ -155,7 +148,7 @@ def the_scaler_comes_from_train_rows_alone(context: AuditContext) -> Verdict:
     if stored.hash() != again.hash():
         different = sorted(k for k in stored.meta if stored.meta[k] != again.meta.get(k))
         out.add(1, 1, [f"scaler: its record differs from the train rows in {', '.join(different) or 'its values'}"])
-    return Verdict.of(name, out.cases, out.findings, rows=len(rows), differing=out.differing)
+    return verdict_of(out, rows=len(rows))
 
 
 def monitor_order(name: str) -> tuple[str, ...]:
@@ -179,7 +172,6 @@ def monitor_order(name: str) -> tuple[str, ...]:
 )
 def the_best_epoch_was_chosen_on_validation_rows(context: AuditContext) -> Verdict:
     """Choose the epoch of every network again, and measure it again."""
-    name = "the_best_epoch_was_chosen_on_validation_rows"
     full, fitted, out, epochs = context.full, context.full.need_fitted(), Comparison(), 0
     for i, member in enumerate(fitted.members):
         history = member.get("history", [])
@@ -204,7 +196,7 @@ def the_best_epoch_was_chosen_on_validation_rows(context: AuditContext) -> Verdi
         out.add(len(history), int(wrong), [f"model: epoch {chosen} was kept, the history says {best}"] * wrong)
         if 1 <= chosen <= len(history):
             out.merge(_measured_again(full, fitted, i, history[chosen - 1], chosen))
-    return Verdict.of(name, out.cases, out.findings, epochs=epochs, differing=out.differing)
+    return verdict_of(out, epochs=epochs)
 
 
 def _measured_again(full: PipelineRun, fitted: Fitted, i: int, kept: dict[str, Any], epoch: int) -> Comparison:
@@ -242,7 +234,6 @@ def _measured_again(full: PipelineRun, fitted: Fitted, i: int, kept: dict[str, A
 )
 def the_calibrator_comes_from_validation_rows_alone(context: AuditContext) -> Verdict:
     """Score the validation rows and fit again."""
-    name = "the_calibrator_comes_from_validation_rows_alone"
     full, fitted, out = context.full, context.full.need_fitted(), Comparison()
     reduced = dataclasses.replace(permitted_only(full), fitted=fitted)
     rows, table = production.members(reduced, "validation")
@@ -263,7 +254,7 @@ def the_calibrator_comes_from_validation_rows_alone(context: AuditContext) -> Ve
     for key in ("rows", "keys_hash", "class_counts", "first_snapshot", "last_snapshot"):
         a, b = fitted.calibrator.meta.get(key), again.meta[key]
         out.add(1, int(a != b), [f"calibrator: it records {key} {a}, the validation rows have {b}"] * (a != b))
-    return Verdict.of(name, out.cases, out.findings, rows=len(y), differing=out.differing)
+    return verdict_of(out, rows=len(y))
 
 
 def _train_end(full: PipelineRun) -> pd.Timestamp:
@@ -331,4 +322,4 @@ def what_was_seen_is_what_was_permitted(context: AuditContext) -> Verdict:
     expect("scaler: rows", fitted.scaler.meta.get("rows"), len(train))
     expect("scaler: keys", fitted.scaler.meta.get("keys_hash"), keys_hash(train))
     expect("model: as_of", fitted.as_of, str(full.as_of))
-    return Verdict.of("what_was_seen_is_what_was_permitted", out.cases, out.findings, differing=out.differing)
+    return verdict_of(out)

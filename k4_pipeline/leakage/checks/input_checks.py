@@ -7,7 +7,7 @@ import pandas as pd
 
 from k4_pipeline.config import KEYS
 from k4_pipeline.features.spec import FEATURE_NAMES
-from k4_pipeline.leakage.engine.audit import AuditContext, check
+from k4_pipeline.leakage.engine.audit import AuditContext, check, verdict_of
 from k4_pipeline.leakage.engine.compare import Comparison, key_text, shown
 from k4_pipeline.leakage.engine.corruptions import corrupt_snapshot
 from k4_pipeline.leakage.oracles.inputs import InputOracle
@@ -48,7 +48,6 @@ def _other_mean_volume(context: AuditContext) -> AuditContext:
 )
 def model_inputs_equal_an_independent_computation(context: AuditContext) -> Verdict:
     """Assemble sampled rows as production does and as the oracle does."""
-    name = "model_inputs_equal_an_independent_computation"
     full, out = context.full, Comparison()
     count = context.sample.input_rows
     n = len(full.sequences)
@@ -81,7 +80,7 @@ def model_inputs_equal_an_independent_computation(context: AuditContext) -> Verd
         # Close to a clip or a division by almost nothing the two roundings may part further: the input decides.
         _collect(out, "canonical sequence", row, near, x[i], x_i)
         _collect(out, "model inputs", row, np.abs(z[i] - z_i) <= INPUT_ATOL * np.maximum(1.0, np.abs(z_i)), z[i], z_i)
-    return Verdict.of(name, out.cases, out.findings, rows=len(chosen), of_rows=n, differing=out.differing)
+    return verdict_of(out, rows=len(chosen), of_rows=n)
 
 
 def _collect(out: Comparison, table: str, row: pd.Series, near: np.ndarray, got: np.ndarray, want: np.ndarray) -> None:
@@ -118,7 +117,6 @@ def _earlier_activation(context: AuditContext) -> AuditContext:
 )
 def every_snapshot_follows_from_its_qualifying_bars(context: AuditContext) -> Verdict:
     """Recompute geometry and age from the bars start..activation."""
-    name = "every_snapshot_follows_from_its_qualifying_bars"
     full, config, bars = context.full, context.config.patterns, context.full.bars
     made = full.snapshots
     rows = {
@@ -155,4 +153,4 @@ def every_snapshot_follows_from_its_qualifying_bars(context: AuditContext) -> Ve
         report(there & (made["bars_active"].to_numpy() != end - activation), "bars_active is not the age in bars")
         short = activation - first + 1 < config.min_history_bars
         report(there & short, "too little history up to its activation bar (was it counted over the whole ticker?)")
-    return Verdict.of(name, out.cases, out.findings, snapshots=len(made), differing=out.differing)
+    return verdict_of(out, snapshots=len(made))

@@ -14,7 +14,7 @@ from k4_pipeline.features.proof_tools import ProofResult
 from k4_pipeline.features.spec import FEATURE_NAMES
 from k4_pipeline.leakage.checks.replay_at_cutoffs import LABELS, compare_paths
 from k4_pipeline.leakage.checks.replay_per_bar import CHANNELS, scoped
-from k4_pipeline.leakage.engine.audit import AuditContext, check
+from k4_pipeline.leakage.engine.audit import AuditContext, check, verdict_of
 from k4_pipeline.leakage.engine.compare import Comparison, compare_arrays, compare_tables
 from k4_pipeline.leakage.engine.corruptions import corrupt_label, corrupt_panel, corrupt_snapshot, drop_snapshot
 from k4_pipeline.market.bars import PRICE_COLUMNS, Bars, to_dates
@@ -65,7 +65,6 @@ def _other_membership(context: AuditContext) -> AuditContext:
 )
 def nothing_depends_on_other_tickers(context: AuditContext) -> Verdict:
     """Run the path on halves of the universe and on one with another ticker in front."""
-    name = "nothing_depends_on_other_tickers"
     full, out, rng = context.full, Comparison(), context.rng(11)
     names = [str(t) for t in full.bars.tickers]
     last_days = full.bars.date[full.bars.offsets[1:] - 1]
@@ -91,7 +90,7 @@ def nothing_depends_on_other_tickers(context: AuditContext) -> Verdict:
             )
         )
         runs += 1
-    return Verdict.of(name, out.cases, out.findings, runs=runs, tickers=len(halves[0]), differing=out.differing)
+    return verdict_of(out, runs=runs, tickers=len(halves[0]))
 
 
 def own_context(path: PipelineRun) -> PipelineRun:
@@ -148,13 +147,12 @@ def _level_as_width(context: AuditContext) -> AuditContext:
 )
 def the_unit_of_prices_does_not_matter(context: AuditContext) -> Verdict:
     """Rescale every ticker by its own power of two, for the whole history and before a date."""
-    name = "the_unit_of_prices_does_not_matter"
     full, out, rng = scoped(context.full, context.sample_tickers(12)), Comparison(), context.rng(12)
     factors = 2.0 ** rng.choice([-5, -3, -1, 1, 2, 4], size=full.bars.n_tickers)
     out.merge(_compare_rescaled(full, factors, None))
     inner = context.cut_days(2, 12)
     out.merge(_compare_rescaled(full, factors, int(inner[-1])))
-    return Verdict.of(name, out.cases, out.findings, tickers=full.bars.n_tickers, differing=out.differing)
+    return verdict_of(out, tickers=full.bars.n_tickers)
 
 
 def _compare_rescaled(full: PipelineRun, factors: np.ndarray, before_day: int | None) -> Comparison:

@@ -7,7 +7,7 @@ import pandas as pd
 
 from k4_pipeline.config import KEYS
 from k4_pipeline.leakage.checks.replay_at_cutoffs import LABELS
-from k4_pipeline.leakage.engine.audit import AuditContext, check, day_text
+from k4_pipeline.leakage.engine.audit import AuditContext, check, day_text, verdict_of
 from k4_pipeline.leakage.engine.compare import Comparison, compare_tables, key_text, shown
 from k4_pipeline.leakage.engine.corruptions import corrupt_label
 from k4_pipeline.leakage.oracles.labels import oracle_labels
@@ -40,7 +40,6 @@ def _one_bar_more(context: AuditContext) -> AuditContext:
 )
 def labels_are_those_of_an_independent_race(context: AuditContext) -> Verdict:
     """Race the sampled snapshots again in plain Python."""
-    name = "labels_are_those_of_an_independent_race"
     full, config = context.full, context.config
     rows = full.labeled
     count = context.sample.label_rows
@@ -87,7 +86,7 @@ def labels_are_those_of_an_independent_race(context: AuditContext) -> Verdict:
             for _, r in rows[early].head(5).iterrows()
         ),
     )
-    return Verdict.of(name, out.cases, out.findings, rows=len(rows), of_rows=len(full.labeled), differing=out.differing)
+    return verdict_of(out, rows=len(rows), of_rows=len(full.labeled))
 
 
 @check(
@@ -99,7 +98,6 @@ def labels_are_those_of_an_independent_race(context: AuditContext) -> Verdict:
 )
 def every_label_is_known_on_its_date_and_not_before(context: AuditContext) -> Verdict:
     """Label the snapshots again on bars cut at sampled label ends and at the sessions before them."""
-    name = "every_label_is_known_on_its_date_and_not_before"
     full, out = context.full, Comparison()
     ends = np.unique(to_days(full.labeled["label_end_date"].dropna()))
     count = min(len(ends), max(4, context.sample.cut_dates))
@@ -127,4 +125,4 @@ def every_label_is_known_on_its_date_and_not_before(context: AuditContext) -> Ve
                 cause="the label uses bars after its label_end_date, or is said to be known too early or too late",
             )
         )
-    return Verdict.of(name, out.cases, out.findings, cut_dates=len(days), differing=out.differing)
+    return verdict_of(out, cut_dates=len(days))

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 
 from k4_pipeline.config import CLASS_VALUES, KEYS, N_CLASSES
-from k4_pipeline.leakage.engine.audit import AuditContext, check
+from k4_pipeline.leakage.engine.audit import AuditContext, check, verdict_of
 from k4_pipeline.leakage.engine.compare import Comparison, compare_tables, key_text, shown
 from k4_pipeline.leakage.oracles.inputs import InputOracle
 from k4_pipeline.leakage.oracles.signals import signal_of
@@ -181,9 +181,7 @@ def predictions_do_not_depend_on_their_batch(context: AuditContext) -> Verdict:
             cause="the row's score depends on its batch",
         )
     )
-    return Verdict.of(
-        "predictions_do_not_depend_on_their_batch", out.cases, out.findings, rows=len(some), differing=out.differing
-    )
+    return verdict_of(out, rows=len(some))
 
 
 @check(
@@ -204,7 +202,6 @@ def predictions_do_not_depend_on_their_batch(context: AuditContext) -> Verdict:
 )
 def predictions_follow_from_the_stored_model(context: AuditContext) -> Verdict:
     """Score sampled rows by hand."""
-    name = "predictions_follow_from_the_stored_model"
     full, fitted, out = context.full, context.full.need_fitted(), Comparison()
     assert full.predictions is not None
     made = full.predictions
@@ -276,4 +273,4 @@ def predictions_follow_from_the_stored_model(context: AuditContext) -> Verdict:
             for i in np.flatnonzero(wrong)[:5]
         ),
     )
-    return Verdict.of(name, out.cases, out.findings, rows=len(some), of_rows=len(made), differing=out.differing)
+    return verdict_of(out, rows=len(some), of_rows=len(made))

@@ -14,7 +14,7 @@ import pandas as pd
 from k4_pipeline.config import KEYS
 from k4_pipeline.features.context import CONTEXT_NAMES
 from k4_pipeline.features.spec import FEATURE_NAMES, MARKET_NAMES
-from k4_pipeline.leakage.engine.audit import AuditContext, check, day_text
+from k4_pipeline.leakage.engine.audit import AuditContext, check, day_text, verdict_of
 from k4_pipeline.leakage.engine.compare import (
     Columns,
     Comparison,
@@ -268,7 +268,6 @@ def rebuilt_at(context: AuditContext, day: int) -> PipelineRun:
 )
 def everything_is_reproduced_from_bars_cut_at_a_date(context: AuditContext) -> Verdict:
     """Cut the raw bars of the whole universe at sampled dates and run the path again."""
-    name = "everything_is_reproduced_from_bars_cut_at_a_date"
     out = Comparison()
     runs = 0
     for day in context.cut_days(context.sample.cut_dates, 1):
@@ -278,9 +277,7 @@ def everything_is_reproduced_from_bars_cut_at_a_date(context: AuditContext) -> V
         runs += 1
         if out.full:
             break
-    return Verdict.of(
-        name, out.cases, out.findings, cut_dates=runs, of_sessions=len(context.sessions), differing=out.differing
-    )
+    return verdict_of(out, cut_dates=runs, of_sessions=len(context.sessions))
 
 
 @check(
@@ -292,7 +289,6 @@ def everything_is_reproduced_from_bars_cut_at_a_date(context: AuditContext) -> V
 )
 def predictions_are_reproduced_from_bars_cut_at_a_date(context: AuditContext) -> Verdict:
     """Score the sequences of cut bars with the stored model."""
-    name = "predictions_are_reproduced_from_bars_cut_at_a_date"
     out = Comparison()
     dates = np.unique(to_days(context.full.predictions["snapshot_date"]))  # type: ignore[index]
     inner = dates[dates < context.sessions[-1]]
@@ -300,7 +296,7 @@ def predictions_are_reproduced_from_bars_cut_at_a_date(context: AuditContext) ->
     for day in days:
         again = rebuilt_at(context, int(day))
         out.merge(compare_predictions(context.full, again, int(day), when=f"bars cut at {day_text(day)}"))
-    return Verdict.of(name, out.cases, out.findings, cut_dates=len(days), differing=out.differing)
+    return verdict_of(out, cut_dates=len(days))
 
 
 @check(
@@ -311,7 +307,6 @@ def predictions_are_reproduced_from_bars_cut_at_a_date(context: AuditContext) ->
 )
 def nothing_changes_when_later_bars_are_corrupted(context: AuditContext) -> Verdict:
     """Corrupt all bars after sampled dates, each way, and run the path again."""
-    name = "nothing_changes_when_later_bars_are_corrupted"
     out, rng = Comparison(), context.rng(2)
     days = context.cut_days(context.sample.corrupted_dates, 2)
     runs = 0
@@ -326,9 +321,7 @@ def nothing_changes_when_later_bars_are_corrupted(context: AuditContext) -> Verd
             size = context.sample.tensor_rows
             out.merge(compare_paths(context.full, again, int(day), when=when, rows_after=True, tensor_rows=size))
             runs += 1
-    return Verdict.of(
-        name, out.cases, out.findings, runs=runs, dates=[day_text(d) for d in days], differing=out.differing
-    )
+    return verdict_of(out, runs=runs, dates=[day_text(d) for d in days])
 
 
 @check(
@@ -340,7 +333,6 @@ def nothing_changes_when_later_bars_are_corrupted(context: AuditContext) -> Verd
 )
 def membership_is_reproduced_from_bars_cut_before_as_of(context: AuditContext) -> Verdict:
     """Split again at T on bars that end before T."""
-    name = "membership_is_reproduced_from_bars_cut_before_as_of"
     day = context.as_of_day - 1
     again = production.split_at(rebuilt_at(context, day), context.as_of_day)
     fitted = ["train", "validation"]
@@ -356,7 +348,7 @@ def membership_is_reproduced_from_bars_cut_before_as_of(context: AuditContext) -
         when=f"bars cut at {day_text(day)}",
         cause="membership, purge or weights depend on rows or labels of as_of and later",
     )
-    return Verdict.of(name, out.cases, out.findings, differing=out.differing)
+    return verdict_of(out)
 
 
 def _move_to_train(context: AuditContext) -> AuditContext:

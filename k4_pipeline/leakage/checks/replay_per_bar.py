@@ -17,7 +17,7 @@ from k4_pipeline.config import KEYS
 from k4_pipeline.features import compute
 from k4_pipeline.features.proof_tools import ChannelSet, Piece, computed_pieces
 from k4_pipeline.features.spec import FEATURE_NAMES, MARKET_FEATURES, MARKET_NAMES
-from k4_pipeline.leakage.engine.audit import AuditContext, check
+from k4_pipeline.leakage.engine.audit import AuditContext, check, verdict_of
 from k4_pipeline.leakage.engine.compare import (
     ROW_NUMBERS,
     Columns,
@@ -69,7 +69,6 @@ def _corrupt_one_late_cell(context: AuditContext) -> AuditContext:
 )
 def every_bar_is_reproduced_as_the_last_one(context: AuditContext) -> Verdict:
     """Cut at every single bar; a leak in one cell of one day has nowhere to hide."""
-    name = "every_bar_is_reproduced_as_the_last_one"
     full, out = context.full, Comparison()
     tickers = context.sample_tickers(3)
     pieces: list[Piece] = []
@@ -104,15 +103,7 @@ def every_bar_is_reproduced_as_the_last_one(context: AuditContext) -> Verdict:
                 key_columns=("ticker", "date"),
             )
         )
-    return Verdict.of(
-        name,
-        out.cases,
-        out.findings,
-        tickers=len(tickers),
-        of_tickers=full.bars.n_tickers,
-        cuts=len(pieces),
-        differing=out.differing,
-    )
+    return verdict_of(out, tickers=len(tickers), of_tickers=full.bars.n_tickers, cuts=len(pieces))
 
 
 def cut_each(bars: Bars, stops: np.ndarray) -> Bars:
@@ -190,7 +181,6 @@ def scoped(full: PipelineRun, tickers: list[str]) -> PipelineRun:
 )
 def every_snapshot_is_reproduced_as_the_last_bar(context: AuditContext) -> Verdict:
     """Cut every ticker at each of its snapshots in turn and build snapshots, sequences and inputs again."""
-    name = "every_snapshot_is_reproduced_as_the_last_bar"
     scope = scoped(context.full, context.sample_tickers(3))
     snapshot_day = to_days(scope.snapshots["snapshot_date"])
     code_of = {t: i for i, t in enumerate(scope.bars.tickers)}
@@ -236,15 +226,12 @@ def every_snapshot_is_reproduced_as_the_last_bar(context: AuditContext) -> Verdi
                 made_tensors.append(model_inputs.assemble_inputs(panel, index, ends, scope.fitted.scaler)[0])
             tensors.append((np.flatnonzero(now), made_tensors))
     out.merge(_compare_last_tensors(scope, tensors, when))
-    return Verdict.of(
-        name,
-        out.cases,
-        out.findings,
+    return verdict_of(
+        out,
         tickers=scope.bars.n_tickers,
         of_tickers=context.full.bars.n_tickers,
         snapshots=len(scope.snapshots),
         runs=runs,
-        differing=out.differing,
     )
 
 

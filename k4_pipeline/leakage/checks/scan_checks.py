@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from k4_pipeline.config import KEYS, PatternConfig
-from k4_pipeline.leakage.engine.audit import AuditContext, check
+from k4_pipeline.leakage.engine.audit import AuditContext, check, verdict_of
 from k4_pipeline.leakage.engine.compare import compare_tables
 from k4_pipeline.leakage.engine.corruptions import drop_snapshot
 from k4_pipeline.leakage.oracles.scan import is_sampled, scan
@@ -63,12 +63,4 @@ def snapshots_are_those_of_an_independent_scan(context: AuditContext) -> Verdict
         cause="a snapshot was kept, dropped or moved for another reason than the rules",
     )
     out.add(len(again), 0)
-    return Verdict.of(
-        "snapshots_are_those_of_an_independent_scan",
-        out.cases,
-        out.findings,
-        tickers=len(tickers),
-        of_tickers=full.bars.n_tickers,
-        snapshots=len(again),
-        differing=out.differing,
-    )
+    return verdict_of(out, tickers=len(tickers), of_tickers=full.bars.n_tickers, snapshots=len(again))

@@ -9,7 +9,7 @@ import pandas as pd
 
 from k4_pipeline.config import EXCLUDED, KEYS
 from k4_pipeline.leakage.checks.duplicates import near_duplicates
-from k4_pipeline.leakage.engine.audit import AuditContext, check
+from k4_pipeline.leakage.engine.audit import AuditContext, check, verdict_of
 from k4_pipeline.leakage.engine.compare import Comparison, compare_tables, key_text, shown
 from k4_pipeline.leakage.oracles.labels import oracle_labels
 from k4_pipeline.leakage.oracles.membership import ORDER, months_before, oracle_membership
@@ -65,7 +65,7 @@ def membership_follows_from_dates_alone(context: AuditContext) -> Verdict:
     if not context.config.split.weight_by_uniqueness:
         odd = weight != 1.0
         out.add(len(weight), int(odd.sum()), [f"dataset_split: {int(odd.sum())} weights are not 1"] * bool(odd.any()))
-    return Verdict.of("membership_follows_from_dates_alone", out.cases, out.findings, differing=out.differing)
+    return verdict_of(out)
 
 
 @check(
@@ -196,7 +196,7 @@ def nothing_lies_in_two_members(context: AuditContext) -> Verdict:
             for _, r in fitted[unknown].head(5).iterrows()
         ),
     )
-    return Verdict.of("nothing_lies_in_two_members", out.cases, out.findings, differing=out.differing)
+    return verdict_of(out)
 
 
 def _copied_ticker(context: AuditContext) -> AuditContext:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from k4_pipeline.leakage.checks.refits import fitted_again
-from k4_pipeline.leakage.engine.audit import AuditContext, check
+from k4_pipeline.leakage.engine.audit import AuditContext, check, verdict_of
 from k4_pipeline.leakage.engine.compare import Comparison
 from k4_pipeline.leakage.engine.fingerprints import weights_fingerprint
 from k4_pipeline.pipeline.stages import Fitted, PipelineRun
@@ -83,11 +83,8 @@ def validation_rows_move_no_weight(context: AuditContext) -> Verdict:
     full = context.full
     again = fitted_again(context, "validation_corrupted", lambda: corrupted_validation(full, context.rng(13)))
     out = compare_training(full.need_fitted(), again)
-    return Verdict.of(
-        "validation_rows_move_no_weight",
-        out.cases,
-        out.findings,
+    return verdict_of(
+        out,
         epochs=min(len(full.need_fitted().history), len(again.history)),
         validation_rows_left=int(again.record["validation"]["rows"]),
-        differing=out.differing,
     )
