@@ -52,7 +52,7 @@ def run(device: str = "auto", *, batch: int | None = None, rows: int = 0) -> dic
         settings = TrainConfig(
             epochs=EPOCHS,
             batch_size=batch,
-            device=where.type,
+            device="cuda" if where.type == "cuda" else "cpu",
             precision="bf16" if where.type == "cuda" else "fp32",
             compile=where.type == "cuda",
             patience=EPOCHS,

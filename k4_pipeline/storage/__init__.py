@@ -1,6 +1,6 @@
 """The one door for everything this package stores: `from k4_pipeline.storage import ...`.
 
-`atomic` holds the file-system primitives, `storage_parquet` the tables, `artifacts` the versioned results of the graph.
+`atomic` holds the file-system primitives, `parquet` the tables, `artifacts` the versioned results of the graph.
 """
 
 from k4_pipeline.storage.artifacts import (

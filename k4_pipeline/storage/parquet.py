@@ -4,6 +4,8 @@ Without page checksums most single-bit flips in a Parquet file become silently w
 the footer, where a flip renames a column or turns values into missing ones; so the footer's sha256 is put into the gap
 between the last page and the footer, which every reader of the format skips. Every table this package stores goes
 through `write_parquet` or `parquet_writer`, and every read of one through `read_parquet`.
+
+pandas and pyarrow are imported when a table is touched: a command that looks at no table starts without them.
 """
 
 from __future__ import annotations
@@ -14,14 +16,15 @@ import json
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
-
-import pandas as pd
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from k4_pipeline.errors import K4Error, StaleArtifactError
 from k4_pipeline.storage.atomic import atomic_path
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
 _METADATA_KEY = b"k4_pipeline"
 _OPTIONS: dict[str, Any] = {"write_page_checksum": True, "compression": "zstd", "compression_level": 1}
@@ -72,6 +75,9 @@ def write_parquet(frame: pd.DataFrame | pa.Table, path: Path | str, metadata: di
 
     The index is dropped: tables here have a RangeIndex. Equal tables give equal bytes (no time stamp is stored).
     """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     table = frame if isinstance(frame, pa.Table) else pa.Table.from_pandas(frame, preserve_index=False)
     table = table.replace_schema_metadata(_with_metadata(table.schema, metadata).metadata)
     with atomic_path(path) as temporary:
@@ -85,6 +91,8 @@ def parquet_writer(
     path: Path | str, schema: pa.Schema, metadata: dict[str, Any] | None = None
 ) -> Iterator[pq.ParquetWriter]:
     """A `pyarrow.parquet.ParquetWriter` for tables too large for memory; the file appears when the block ends well."""
+    import pyarrow.parquet as pq
+
     with atomic_path(path) as temporary:
         with pq.ParquetWriter(temporary, _with_metadata(schema, metadata), **_OPTIONS) as writer:
             yield writer
@@ -95,6 +103,9 @@ def read_parquet(
     path: Path | str, columns: Sequence[str] | None = None, *, error: type[K4Error] = StaleArtifactError
 ) -> pd.DataFrame:
     """Read a stored table, page checksums verified; raises `error` (default `StaleArtifactError`) naming the file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     path = Path(path)
     try:
         _check_seal(path)
@@ -112,6 +123,9 @@ def read_parquet(
 
 def read_parquet_metadata(path: Path | str) -> dict[str, Any]:
     """The `metadata` given to `write_parquet`; empty when there was none."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     path = Path(path)
     try:
         _check_seal(path)

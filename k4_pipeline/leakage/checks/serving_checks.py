@@ -118,6 +118,7 @@ def signals_are_those_of_the_champion_one_by_one(context: AuditContext) -> Verdi
     odd = table["champion_as_of"] != record["as_of"]
     out.add(len(table), int(odd.sum()), [f"signals name champion {table['champion_as_of'].iloc[0]}"] * bool(odd.any()))
     refs = context.extra["refs"]
+    of_bars: np.ndarray | None
     if nights:
         found = open_patterns(bars, context.config)
         bars, open_now, of_bars = found.bars, found.snapshots, found.context
