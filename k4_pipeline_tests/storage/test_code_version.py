@@ -20,7 +20,7 @@ def copied(tmp_path, monkeypatch):
     monkeypatch.setattr(code_version, "ROOT", folder)
 
     def forget():
-        for cached in (code_version.modules_of, code_version._source, code_version.installed):
+        for cached in (code_version.modules_of, code_version._source, code_version._file_of, code_version.installed):
             cached.cache_clear()
 
     forget()
