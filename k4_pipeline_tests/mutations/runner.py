@@ -19,6 +19,7 @@ from typing import Any
 
 from k4_pipeline.errors import ConfigError
 from k4_pipeline.leakage.engine.audit import AuditSample
+from k4_pipeline.verdict import Verdict
 from k4_pipeline_tests.mutations.all_mutations import load_mutations
 from k4_pipeline_tests.mutations.registry import Mutation
 from k4_pipeline_tests.mutations.universe import KINDS, available_kinds, make_universe
@@ -108,6 +109,26 @@ def in_order(expected: list[str], names: list[str]) -> list[str]:
     return list(dict.fromkeys([*quick, *slow]))
 
 
+def run_audit(raw: Any, config: Any, as_of: str, *, checks: Any = None, stop: bool = False, **of_path: Any) -> Any:
+    """Run the path on `raw`, then every check (or `checks`) on what came out; `of_path` as for `audit.make_context`.
+
+    A path that raises is a failed audit, with the error in the report: no check can vouch for it.
+    """
+    from k4_pipeline.leakage.engine import audit
+
+    begin = time.perf_counter()
+    try:
+        context = audit.make_context(raw, config, as_of, **of_path)
+    except Exception as error:
+        text = f"the path could not be run: {type(error).__name__}: {error}"
+        failed = Verdict("the_path_runs", False, 0, (text,))
+        return audit.AuditReport([failed], {"the_path_runs": time.perf_counter() - begin}, error=text)
+    path_seconds = time.perf_counter() - begin
+    report = audit.run_checks(context, checks, stop_at_failure=stop)
+    report.seconds = {"path": path_seconds, **report.seconds}
+    return report
+
+
 def run_task(task: Task) -> Outcome:
     """Patch, run the path and the audit on it, and report. Never raises for what the pipeline does."""
     from k4_pipeline.leakage.engine import audit
@@ -125,7 +146,7 @@ def run_task(task: Task) -> Outcome:
     outcome = Outcome(task, [], {})
     with planted():
         for model, names in _rounds(leak, task, checks):
-            report = audit.run_audit(
+            report = run_audit(
                 universe.raw,
                 universe.config,
                 universe.as_of,
@@ -133,7 +154,7 @@ def run_task(task: Task) -> Outcome:
                 model=model,
                 today=universe.today,
                 checks=names,
-                stop_at_failure=task.quick,
+                stop=task.quick,
             )
             for name, spent in report.seconds.items():
                 outcome.seconds[name] = outcome.seconds.get(name, 0.0) + spent

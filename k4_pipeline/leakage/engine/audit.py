@@ -311,35 +311,6 @@ def run_checks(
     return report
 
 
-def run_audit(
-    raw: RawBars | Bars,
-    config: PipelineConfig,
-    as_of: DayLike,
-    *,
-    sample: AuditSample | None = None,
-    model: Fitted | str | None = "train",
-    today: dt.date | None = None,
-    checks: Iterable[str] | None = None,
-    stop_at_failure: bool = False,
-    progress: Progress | None = None,
-) -> AuditReport:
-    """Run the path on `raw`, then every check (or `checks`) on what came out.
-
-    A path that raises is a failed audit, with the error in the report: no check can vouch for it.
-    """
-    begin = time.perf_counter()
-    try:
-        context = make_context(raw, config, as_of, sample=sample, model=model, today=today)
-    except Exception as error:
-        text = f"the path could not be run: {type(error).__name__}: {error}"
-        failed = Verdict("the_path_runs", False, 0, (text,))
-        return AuditReport([failed], {"the_path_runs": time.perf_counter() - begin}, error=text)
-    path_seconds = time.perf_counter() - begin
-    report = run_checks(context, checks, stop_at_failure=stop_at_failure, progress=progress)
-    report.seconds = {"path": path_seconds, **report.seconds}
-    return report
-
-
 def make_context(
     raw: RawBars | Bars,
     config: PipelineConfig,

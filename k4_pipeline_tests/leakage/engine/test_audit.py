@@ -18,13 +18,13 @@ from k4_pipeline.leakage.engine.audit import (
     AuditReport,
     AuditSample,
     load_checks,
-    run_audit,
     run_checks,
 )
 from k4_pipeline.leakage.engine.small import SMALL_AS_OF, small_config
 from k4_pipeline.market.bars import to_dates
 from k4_pipeline.market.sources import read_bars
 from k4_pipeline.verdict import Verdict
+from k4_pipeline_tests.mutations.runner import run_audit
 from k4_pipeline_tests.small_universe import make
 
 # Those that can be asked of a path in memory; the others are asked, and can fail, in k4_pipeline_tests/cli.
