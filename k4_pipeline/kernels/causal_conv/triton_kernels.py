@@ -75,7 +75,7 @@ def conv_forward(
             chunks = tl.cdiv(length, T)
             for chunk in range(chunks):
                 now = ahead
-                following = tl.minimum(chunk + 1, chunks - 1) * T  # the last chunk fetches itself again, for nobody
+                following = tl.minimum(chunk + 1, chunks - 1) * T  # the last chunk fetches itself again, unused
                 ahead = _load_bars(x_row, x_bar, following, 1, first, length, d, inside, T, FULL)
                 y_at = y_row + chunk * T * channels
                 for i in tl.static_range(T):

@@ -270,7 +270,7 @@ def scan_backward(
                         sum_c += tl.load(so_far + TILE + i * N + n, mask=real & before, other=0.0)
                         _store_sums(so_far + TILE + i * N + n, dbc_at + N + i * bars.dbc + n, sum_c, real, more)
 
-                before_it = tl.maximum(first - T, 0)  # the first chunk fetches itself again, for nobody
+                before_it = tl.maximum(first - T, 0)  # the first chunk fetches itself again, unused
                 ahead = row * length + before_it
                 result_at = dbc_at + tile_bar * bars.dbc + tile_state
                 if SUMS == "bf16":

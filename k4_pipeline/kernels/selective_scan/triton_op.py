@@ -343,7 +343,7 @@ def _(dy, u, dt, A, B, C, D, z, dt_bias, saved, dt_softplus):  # type: ignore[no
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     *tensors, softplus, _ = inputs
     ctx.save_for_backward(*tensors, output[1])
-    ctx.set_materialize_grads(False)  # else autograd fills a gradient of the saved states with zeros, for nobody
+    ctx.set_materialize_grads(False)  # else autograd fills a gradient of the saved states with zeros that are not used
     ctx.softplus = softplus
 
 

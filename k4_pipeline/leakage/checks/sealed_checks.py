@@ -172,7 +172,7 @@ def _dead_corrupted(context: AuditContext) -> AuditContext:
     corruptions=(_dead_corrupted, corrupt_snapshot, corrupt_label),
 )
 def the_dead_look_as_they_did_alive(context: AuditContext) -> Verdict:
-    """Cut at the end of each dead ticker, and after it, the dead and a few of the living."""
+    """Cut at the last day of each ticker that ended, and after it: those tickers and a few that go on."""
     names, ends = _dead(context)
     living = [t for t in context.sample_tickers(18) if t not in set(names)][:2]
     full, out = context.full, Comparison()

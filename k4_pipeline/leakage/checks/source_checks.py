@@ -135,7 +135,7 @@ def bars_are_reproduced_from_the_source_cut_at_a_date(context: AuditContext) -> 
     """Cut the file itself, read it, clean it, compare."""
     full, config, out = context.full, context.config, Comparison()
     last = full.bars.date[full.bars.offsets[1:] - 1]
-    gone = np.unique(last[last < full.bars.last_day])  # eves of what a reader could know of the dead
+    gone = np.unique(last[last < full.bars.last_day])  # the last days of tickers that ended earlier
     days = {*context.cut_days(1, 21).tolist(), *gone[len(gone) // 2 : len(gone) // 2 + 1].tolist()}
     for day in sorted(days):
         with tempfile.TemporaryDirectory(prefix="k4-audit-") as folder:
