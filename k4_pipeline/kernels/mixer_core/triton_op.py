@@ -121,8 +121,18 @@ def _differentiate(ctx: Any, dy: Any, *_: Any) -> tuple[Any, ...]:
 _forward.register_autograd(_differentiate, setup_context=_keep)
 
 
-def mixer_core(xz: Tensor, first_valid: Tensor, *parameters: Tensor) -> Tensor:
-    """See `mixer_core_triton`; parameters in the order given there."""
-    tensors = (xz, *parameters)
-    save = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in tensors)
+def mixer_core(
+    xz: Tensor,
+    first_valid: Tensor,
+    conv_weight: Tensor,
+    conv_bias: Tensor,
+    x_proj: Tensor,
+    dt_proj: Tensor,
+    A: Tensor,
+    D: Tensor,
+    dt_bias: Tensor,
+) -> Tensor:
+    """`mixer_core_naive` as one operator on CUDA (or in Triton's interpreter); parameters in float32."""
+    parameters = (conv_weight, conv_bias, x_proj, dt_proj, A, D, dt_bias)
+    save = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (xz, *parameters))
     return _forward(xz, first_valid, *parameters, save)[0]
