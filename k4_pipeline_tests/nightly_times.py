@@ -61,7 +61,7 @@ def a_model(folder: Path) -> Path:
         source=SourceConfig(source="table", path=str(file)),
         training=dataclasses.replace(config.training, epochs=1),
         recipe=dataclasses.replace(config.recipe, pretrain_epochs=1, min_train_k4=0),
-        windows=dataclasses.replace(config.windows, max_rows=5000, max_sequence_rows=5000),
+        windows=dataclasses.replace(config.windows, max_rows=5000),
     )
     serve_a_model(home, config, "2016-01-01")
     return home

@@ -29,10 +29,10 @@ _RECIPE: dict[str, Any] = {
     "calibration": "level",
 }
 _KINDS: dict[str, Any] = {
-    "default": ("network", "network_without_context", "tabm", "extra_trees"),
+    "default": ("network_without_context", "tabm", "extra_trees"),
     "fast": ("tabm", "no_sequence", "extra_trees", "logit"),
 }
-_MODEL: dict[str, Any] = {"preset": "compact", "dropout": 0.1, "head_dropout": 0.4}
+_MODEL: dict[str, Any] = {"preset": "compact", "dropout": 0.1, "head_dropout": 0.4, "bars": 20}
 # Fields of TrainConfig that say where and how fast it runs, not what is learned.
 _KEPT = ("seed", "device", "precision", "compile")
 

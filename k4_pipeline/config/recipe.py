@@ -26,10 +26,9 @@ class WindowConfig:
     box_bars: int = 10  # bars whose high and low make the box
     min_history_bars: int = 260  # bars before a window
     sample_probability: float = 0.16  # of each bar of a box after its first one
-    density: float = 0.25  # share of the windows that is kept
+    density: float = 1.0  # share of the windows that is kept
     seed: int = 1  # of the sampling
-    max_rows: int = 300_000  # of one fit, for networks and trees without a sequence
-    max_sequence_rows: int = 100_000  # of one fit, for the networks that read a sequence
+    max_rows: int = 200_000  # of one fit
 
 
 @dataclass(frozen=True)
@@ -40,6 +39,8 @@ class RecipeConfig:
     seeds: int = 1  # of each network; they are averaged
     context: bool = False  # the context of the last bar is fed to the heads, beside the sequence
     pretrain_epochs: int = 0  # on the training windows, before the snapshots; 0: none
+    # Networks of sequences see few windows more often: as many epochs as fit into so many steps, at most twice as many.
+    pretrain_steps: int = 200
     pretrain_learning_rate: float = 1e-3  # of the first phase
     pretrain_batch_size: int = 512  # of the first phase
     market_context: bool = True  # whether models read the means over the date among the context features
@@ -55,7 +56,7 @@ class RecipeConfig:
     logit_c: float = 0.01  # inverse strength of the penalty
     forest_trees: int = 150  # trees of a forest
     forest_min_leaf_rows: int = 40  # smallest leaf
-    forest_window_frac: float = 0.3  # share of the training windows that extremely randomised trees learn from
+    forest_window_frac: float = 0.1  # share of the training windows that extremely randomised trees learn from
     forest_window_weight: float = 4.0  # of those windows together, in units of the snapshots together
     boosting_leaves: int = 8  # leaves of a boosted tree
     boosting_rounds: int = 120  # trees

@@ -26,7 +26,7 @@ from k4_pipeline.models.ensemble import (
 )
 from k4_pipeline.models.forest import ExtraTrees
 from k4_pipeline.models.tabular import GradientBoosting, Logit
-from k4_pipeline.pipeline.sources import Rows
+from k4_pipeline.pipeline.sources import LAST_BAR_KINDS, Rows
 from k4_pipeline.progress import Progress
 from k4_pipeline.training import loop
 from k4_pipeline.training.resume import Resume
@@ -96,7 +96,7 @@ def fit_network(
     if windows is not None and recipe.pretrain_epochs and len(windows):
         found = loop.train(
             model,
-            _pretraining(one, recipe),
+            _pretraining(one, recipe, len(windows), repeat=kind not in LAST_BAR_KINDS),
             config.loss,
             windows.source(kind, device, panel),
             None,
@@ -126,10 +126,11 @@ def fit_network(
     return Member(kind, Corrected(result.model, weights).to(device), record)
 
 
-def _pretraining(config: TrainConfig, recipe: RecipeConfig) -> TrainConfig:
+def _pretraining(config: TrainConfig, recipe: RecipeConfig, rows: int, *, repeat: bool) -> TrainConfig:
+    often = recipe.pretrain_steps // -(-rows // recipe.pretrain_batch_size) if repeat else 0
     return dataclasses.replace(
         config,
-        epochs=recipe.pretrain_epochs,
+        epochs=max(recipe.pretrain_epochs, min(often, 2 * recipe.pretrain_epochs)),
         batch_size=recipe.pretrain_batch_size,
         learning_rate=recipe.pretrain_learning_rate,
         ema_decay=0.0,

@@ -27,7 +27,7 @@ from k4_pipeline.models.ensemble import TABULAR_KINDS, Ensemble, TextModel
 from k4_pipeline.patterns import sampling
 from k4_pipeline.pipeline import ensemble
 from k4_pipeline.pipeline.members import member_of, rows_of, seen
-from k4_pipeline.pipeline.sources import LAST_BAR_KINDS, Rows
+from k4_pipeline.pipeline.sources import Rows
 from k4_pipeline.pipeline.tables import Stored
 from k4_pipeline.progress import Progress
 from k4_pipeline.sequences import dataset, scaler
@@ -123,34 +123,28 @@ def calibration_rows(table: pd.DataFrame, frac: float) -> np.ndarray:
 
 def _windows(
     tables: Stored, fitted_scaler: scaler.Scaler, config: PipelineConfig, day: int, bounds: SplitBoundaries
-) -> tuple[dict[bool, Rows], pd.DataFrame | None]:
-    """The windows known before `day` for networks without (False) and with (True) a sequence, and the rows of both."""
+) -> tuple[Rows | None, pd.DataFrame | None]:
+    """The windows known before `day`, at most `windows.max_rows` of them, and their rows of the table."""
     if not config.recipe.pretrain_epochs:
-        return {}, None
+        return None, None
     if tables.windows is None:
         raise ConfigError("recipe.pretrain_epochs needs the training windows; materialize training_windows")
-    table, limits = tables.windows, config.windows
+    table = tables.windows
     known = np.flatnonzero(walk_forward.known_before(table, day, bounds))
-    index = SequenceIndex.from_frame(table, tables.index.close)
-    y = table["outcome_class"].to_numpy(dtype=np.int64, na_value=-1)
     tickers = table["ticker"].to_numpy(dtype=object)[known]
     days = to_days(table["snapshot_date"].to_numpy())[known]
-    out, most = {}, np.zeros(0, dtype=np.int64)
-    for sequence, limit in ((False, limits.max_rows), (True, limits.max_sequence_rows)):
-        rows = sampling.thinned(limits.seed, tickers, days, known, limit)
-        most = rows if len(rows) > len(most) else most
-        context = tables.context if config.recipe.context else None
-        out[sequence] = Rows(
-            tables.panel,
-            index,
-            rows,
-            fitted_scaler,
-            y[rows],
-            None,
-            context,
-            () if config.recipe.market_context else MARKET_MEANS,
-        )
-    return out, table.iloc[most]
+    rows = sampling.thinned(config.windows.seed, tickers, days, known, config.windows.max_rows)
+    found = Rows(
+        tables.panel,
+        SequenceIndex.from_frame(table, tables.index.close),
+        rows,
+        fitted_scaler,
+        table["outcome_class"].to_numpy(dtype=np.int64, na_value=-1)[rows],
+        None,
+        tables.context if config.recipe.context else None,
+        () if config.recipe.market_context else MARKET_MEANS,
+    )
+    return found, table.iloc[rows]
 
 
 def _refit_table(tables: Stored, config: PipelineConfig, bounds: SplitBoundaries) -> pd.DataFrame:
@@ -190,7 +184,9 @@ def fit(
     panel = panel_on(device, tables.panel)
     handed = {"train": train_table, "validation": validation_table}
     bounds = SplitBoundaries.of(tables.as_of, config.split) if recipe.pretrain_epochs or recipe.refit else None
-    windows, taken = ({}, None) if bounds is None else _windows(tables, fitted_scaler, config, bounds.train_end, bounds)
+    windows, taken = (
+        (None, None) if bounds is None else _windows(tables, fitted_scaler, config, bounds.train_end, bounds)
+    )
     if taken is not None:
         handed["windows"] = taken
 
@@ -198,18 +194,17 @@ def fit(
     for kind, seed in plan:
         turn = next(turns)
         if kind in TABULAR_KINDS:
-            first.append(ensemble.fit_tabular(kind, seed, config, train_set, windows.get(False)))
+            first.append(ensemble.fit_tabular(kind, seed, config, train_set, windows))
             if turn is not None:
                 turn(1, 1)
         else:
-            phase = windows.get(kind not in LAST_BAR_KINDS)
             first.append(
                 ensemble.fit_network(
                     kind,
                     seed,
                     config,
                     train_set,
-                    phase,
+                    windows,
                     stop_set,
                     panel=panel,
                     progress=turn,
@@ -234,19 +229,18 @@ def fit(
                 again = TextModel(member.kind, member.module.fitted().to_json())
                 if member.kind not in ONCE:
                     seed = int(member.record["seed"])
-                    again = ensemble.fit_tabular(member.kind, seed, config, again_set, windows.get(False)).module  # type: ignore[assignment]
+                    again = ensemble.fit_tabular(member.kind, seed, config, again_set, windows).module  # type: ignore[assignment]
                 final.append(again)
                 if turn is not None:
                     turn(1, 1)
                 continue
-            phase, epochs = windows.get(member.kind not in LAST_BAR_KINDS), int(member.record["best_epoch"])
-            seed = int(member.record["seed"])
+            epochs, seed = int(member.record["best_epoch"]), int(member.record["seed"])
             made = ensemble.fit_network(
                 member.kind,
                 seed,
                 config,
                 again_set,
-                phase,
+                windows,
                 None,
                 epochs=epochs,
                 panel=panel,

@@ -15,7 +15,7 @@ from k4_pipeline.leakage.engine import audit
 from k4_pipeline.leakage.engine.small import SMALL_AS_OF, small_config
 from k4_pipeline.market.sources import read_bars
 from k4_pipeline.models.ensemble import Ensemble
-from k4_pipeline.pipeline import fit as candidate, stages
+from k4_pipeline.pipeline import ensemble, fit as candidate, stages
 from k4_pipeline.pipeline.members import member_of
 from k4_pipeline.storage.keys import keys_hash
 from k4_pipeline.training.checkpoint import load_checkpoint, save_checkpoint
@@ -183,3 +183,13 @@ def test_without_stopping_all_epochs_are_run_and_all_validation_rows_calibrate(a
 def test_too_few_k4_rows_are_said_in_one_line(audited, made):
     assert candidate.too_few_k4(made.class_counts, audited.config) == ""
     assert "saw 3 K4 rows" in candidate.too_few_k4([100, 50, 20, 9, 3, 40], audited.config)
+
+
+@pytest.mark.parametrize(
+    ("rows", "repeat", "epochs"), [(300, True, 4), (33_000, True, 3), (90_000, True, 2), (300, False, 2)]
+)
+def test_few_windows_are_seen_more_often_by_networks_of_sequences_but_never_more_than_twice_as_often(
+    rows, repeat, epochs
+):
+    made = model_preset("default")
+    assert ensemble._pretraining(made["training"], made["recipe"], rows, repeat=repeat).epochs == epochs
