@@ -69,7 +69,6 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "head_dropout": 0.4,
         "bars": 20,
         "backend": "auto",
-        "bars": 50,
         "shuffled": False,
     },
     "windows": {
