@@ -29,12 +29,20 @@ def list_(json_: bool = JsonOption, home: Path | None = HomeOption) -> None:
     if json_:
         print_json(moves)
         return
-    table = plain_table("at (UTC)", "market", "as of", "model", "K4 AUC", "EV r", "why")
+    table, console = plain_table("at (UTC)", "market", "as of", "model", "K4 AUC", "EV r"), out_console()
     for move in moves:
         auc, ev = (_number(move, name) for name in ("k4_auc", "ev_correlation_pearson"))
         at, market = move["at"][:16].replace("T", " "), str(move.get("market", 1))
-        table.add_row(at, market, move["as_of"], move["model"][:12], auc, ev, move["why"])
-    out_console().print(table if moves else "no champion yet; `k4 run` makes one")
+        table.add_row(at, market, move["as_of"], move["model"][:12], auc, ev)
+    console.print(table if moves else "no champion yet; `k4 run` makes one")
+    for move in moves:
+        why = f"{move['at'][:16].replace('T', ' ')}: {_in_words(move['why'])}"
+        console.print(why, highlight=False, markup=False)
+
+
+def _in_words(text: str) -> str:
+    """Names of checks as words, which a narrow terminal can break."""
+    return text.replace("_", " ")
 
 
 @app.command()
@@ -54,7 +62,7 @@ def show(json_: bool = JsonOption, home: Path | None = HomeOption) -> None:
     table = Table.grid(padding=(0, 2))
     for name, value in found.items():
         shown = ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
-        table.add_row(name.replace("_", " "), Text(shown or "none"))
+        table.add_row(_in_words(name), Text(_in_words(shown) or "none"))
     out_console().print(table if found else "no champion yet; `k4 run` makes one")
 
 
