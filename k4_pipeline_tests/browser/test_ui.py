@@ -19,7 +19,7 @@ from k4_pipeline.config import PipelineConfig
 from k4_pipeline.defs.graph import ASSET_ORDER
 from k4_pipeline.defs.remedies import ANSWERS
 from k4_pipeline.defs.verdicts import stored_verdicts
-from k4_pipeline.options import apply_options
+from k4_pipeline.options import apply_assignments, apply_options
 from k4_pipeline.settings import Settings, save_settings
 from k4_pipeline.storage import ArtifactStore
 
@@ -57,8 +57,10 @@ def _free_port() -> int:
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory) -> Settings:
     """A tiny simulated market, stored where the UI finds it."""
-    options = {"tickers": 40, "bars": 1500, "model_preset": "fast", "preset": "tiny", "epochs": 2}
-    settings = Settings(tmp_path_factory.mktemp("ui") / "home", apply_options(PipelineConfig(), options))
+    options = {"tickers": 30, "bars": 1500, "model_preset": "original", "preset": "micro", "epochs": 1}
+    light = ["controls.max_rows=400", "controls.epochs=1", "proof.demo_epochs=1", "proof.demo_rows=400"]
+    config = apply_assignments(apply_options(PipelineConfig(), options), light)
+    settings = Settings(tmp_path_factory.mktemp("ui") / "home", config)
     save_settings(settings)
     return settings
 
@@ -114,8 +116,7 @@ def materialized(page, url) -> str:
     """The page of runs, after "Materialize all" for one partition was launched in the browser and has succeeded."""
     page.goto(f"{url}/asset-groups")
     page.get_by_role("button", name="Materialize all").first.click()
-    page.get_by_text("Show all partitions").click()
-    field = page.get_by_placeholder("ex: 2000-01-01")
+    field = page.get_by_placeholder("ex: ")
     field.fill(AS_OF)
     field.press("Enter")
     page.get_by_role("button", name="Launch 1 run").click()
