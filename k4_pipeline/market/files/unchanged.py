@@ -32,6 +32,8 @@ _COLUMNS = {
     "ticker": pa.int32(), "first": pa.int32(), "fault": pa.uint8(), **dict.fromkeys(_VALUES, pa.float64()), **_DAYS,
 }  # fmt: skip
 
+_DAMAGED = (OSError, pa.ArrowException, ValueError, LookupError, TypeError, OverflowError, MemoryError)
+
 
 @cache
 def _code() -> str:
@@ -64,12 +66,12 @@ class Unchanged:
         self.path = None if folder is None else folder / f"{_key(root, how)}.arrow"
         self._keeps = keep and self.path is not None
         if self.path is not None and self.path.is_file():
-            with contextlib.suppress(OSError, pa.ArrowException, ValueError, LookupError, TypeError, OverflowError):
+            with contextlib.suppress(*_DAMAGED):
                 # Damaged: everything is read. Not memory-mapped: pages of a map count as memory of this process.
                 self._file = self._reading.enter_context(pa.OSFile(str(self.path)))
                 reader = pa.ipc.open_file(self._file)
                 index = reader.get_batch_with_custom_metadata(reader.num_record_batches - 1).custom_metadata
-                if index[b"code"].decode() == _code():
+                if index[b"code"].decode() == _code() and index[b"sha256"].decode() == _sha256(index[b"files"]):
                     self._known = json.loads(index[b"files"])
 
     def __enter__(self) -> Unchanged:
@@ -87,10 +89,16 @@ class Unchanged:
         known = self._known.get(entry.label)
         if known is None or not _same(known, entry):
             return None
+        try:
+            with self._lock:
+                batch = self._read(known["batch"], _names(known["days"]))
+            column = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in batch.schema.names}
+            if _sha256(*(column[name] for name in _names(known["days"]))) != known["sha256"]:
+                return None  # damaged: the file is read again
+        except _DAMAGED:
+            return None
         with self._lock:
-            batch = self._read(known["batch"], ("ticker", "first", "fault", *_VALUES, *known["days"]))
             self._used.add(entry.label)
-        column = {name: batch.column(name).to_numpy(zero_copy_only=False) for name in batch.schema.names}
         days = Days(column["first"].copy(), **{name: column[name] for name in known["days"]})
         if known["swapped"]:
             days.swapped = column["fault"] < 0  # its rows carry their fault already
@@ -127,8 +135,11 @@ class Unchanged:
         }  # fmt: skip
         columns = {"ticker": file.ticker, "first": file.days.first, "fault": file.fault, **file.values}
         columns |= {name: getattr(file.days, name) for name in about["days"]}
+        batch = _batch(columns, len(file))
+        kept = (batch.column(name).to_numpy(zero_copy_only=False) for name in _names(about["days"]))
+        about["sha256"] = _sha256(*kept)
         with self._lock:
-            self._write(entry.label, _batch(columns, len(file)), about)
+            self._write(entry.label, batch, about)
 
     def _write(self, label: str, batch: pa.RecordBatch, about: dict[str, Any]) -> None:
         if not self._keeps:
@@ -146,10 +157,12 @@ class Unchanged:
     def _finish(self) -> None:
         """Behind the files just read those that did not change, then an empty batch that says where each lies."""
         for label in sorted(self._used):
-            self._write(label, self._read(self._known[label]["batch"], tuple(_COLUMNS)), self._known[label])
+            with contextlib.suppress(*_DAMAGED):
+                self._write(label, self._read(self._known[label]["batch"], tuple(_COLUMNS)), self._known[label])
         try:
             if self._out is not None:
-                index = {"files": json.dumps(self._fresh), "code": _code()}
+                files = json.dumps(self._fresh).encode()
+                index = {"files": files, "code": _code(), "sha256": _sha256(files)}
                 self._out.write_batch(_batch({}, 0), custom_metadata=index)
             self._writing.close()
         except OSError as problem:
@@ -160,6 +173,18 @@ class Unchanged:
         self._keeps, self._out = False, None
         with contextlib.suppress(OSError):
             self._writing.__exit__(type(problem), problem, problem.__traceback__)
+
+
+def _names(days: list[str]) -> tuple[str, ...]:
+    """The columns in use of a file with these readings of its dates."""
+    return ("ticker", "first", "fault", *_VALUES, *days)
+
+
+def _sha256(*parts: bytes | np.ndarray) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part if isinstance(part, bytes) else np.ascontiguousarray(part).data)
+    return digest.hexdigest()
 
 
 def _batch(columns: dict[str, np.ndarray], n: int) -> pa.RecordBatch:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -147,3 +148,16 @@ def test_a_reading_that_fails_leaves_what_was_known(bars):
         read(bars, progress=stopped)
     assert [p.name for p in (bars.parent / "kept").iterdir() if p.name.startswith(".")] == []
     assert read(bars).files_unchanged == 3
+
+
+def test_no_flipped_bit_of_what_is_kept_is_taken_for_a_bar(bars):
+    rng = np.random.default_rng(0)
+    fresh = folder.read_folder(bars).frame
+    read(bars)
+    (store,) = (bars.parent / "kept").iterdir()
+    whole = store.read_bytes()
+    for at in rng.integers(0, len(whole), 120):
+        damaged = bytearray(whole)
+        damaged[at] ^= 1 << int(rng.integers(8))
+        store.write_bytes(damaged)
+        pd.testing.assert_frame_equal(read(bars, keep=False).frame, fresh)
