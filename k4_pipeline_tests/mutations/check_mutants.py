@@ -14,7 +14,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from k4_pipeline_tests.mutations.copies import patched, restored, workers
+from k4_pipeline_tests.mutations.copies import patched, python_path, restored, workers
 from k4_pipeline_tests.mutations.patch_tools import SourceLeak
 from k4_pipeline_tests.mutations.real_path import SMALL, write_market
 from k4_pipeline_tests.mutations.weakened_checks import WEAKENED
@@ -65,7 +65,7 @@ def noticed(name: str, worker: Path, home: Path) -> tuple[bool, str]:
     """Whether the self-tests fail on a copy of the package in which one check is weakened, and what they say."""
     file, old, new, checks = WEAKENED[name]
     edited = patched(worker, SourceLeak(name, "check", ((file, old, new),)))
-    environment = {**os.environ, "PYTHONPATH": str(worker), "K4_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "PYTHONPATH": python_path(worker), "K4_THREADS": "1", "OMP_NUM_THREADS": "1"}
     try:
         command = [sys.executable, "-c", ASK, str(home), *checks]
         done = subprocess.run(command, env=environment, capture_output=True, text=True, cwd=worker, check=False)
@@ -79,11 +79,12 @@ def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", default="", help="weakenings whose name holds this text; `nothing`: no weakening")
+    parser.add_argument("--but", nargs="*", default=[], help="weakenings to leave out")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--out", type=Path, default=None, help="one line per weakening, as they come")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "k4-mutants")
     arguments = parser.parse_args()
-    names = [name for name in WEAKENED if arguments.only in name]
+    names = [name for name in WEAKENED if arguments.only in name and name not in arguments.but]
     arguments.work.mkdir(parents=True, exist_ok=True)
     free, home, results = workers(arguments.jobs, arguments.work), make_home(arguments.work), {}
 

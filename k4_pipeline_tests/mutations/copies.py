@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import queue
 import shutil
 import subprocess
@@ -35,6 +36,11 @@ def restored(worker: Path, files: list[Path]) -> None:
     """Put the original files back, with their times: compiled kernels stay valid."""
     for path in files:
         shutil.copy2(SOURCE / path.relative_to(worker / "k4_pipeline"), path)
+
+
+def python_path(worker: Path) -> str:
+    """`PYTHONPATH` of a process that runs the copy: packages that lie beside the interpreter's own stay in it."""
+    return os.pathsep.join(filter(None, [str(worker), os.environ.get("PYTHONPATH", "")]))
 
 
 def _cache_of(folder: Path) -> str:

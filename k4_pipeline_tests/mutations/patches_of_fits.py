@@ -27,6 +27,7 @@ LEAKS: tuple[SourceLeak, ...] = (
         WALK,
         "in_validation & (end < bounds.as_of)",
         "in_validation & (end <= bounds.as_of)",
+        options=("--as-of", "2024-04-01", "--test-months", "6"),  # a session: labels end on it
     ),
     leak(
         "no_embargo_in_membership",

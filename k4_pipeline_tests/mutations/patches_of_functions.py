@@ -12,7 +12,8 @@ COMMAND, MAIN = "cli/__main__.py", "from k4_pipeline.cli import main\n"
 def planted(leak: Mutation) -> SourceLeak:
     """The leak planted before the command line is read; every step and every check sees the replaced function."""
     registry = "from k4_pipeline_tests.mutations.all_mutations import load_mutations\n"
-    code = f"{MAIN}{registry}\nload_mutations()[{leak.name!r}].patch().__enter__()\n"
+    # Held by a name: a context manager that is collected takes the leak out again.
+    code = f"{MAIN}{registry}\nplanted = load_mutations()[{leak.name!r}].patch()\nplanted.__enter__()\n"
     return SourceLeak(f"planted_{leak.name}", f"function: {leak.stage}", ((COMMAND, MAIN, code),))
 
 

@@ -218,7 +218,7 @@ LEAKS = (
             (
                 "splits/as_of.py",
                 "            return quarter\n",
-                "            if ((labeled['outcome_class'] == 4).to_numpy(dtype=bool, na_value=False) & in_test).sum() > 3:\n                return quarter\n            fallback.append((splittable, quarter))\n            continue\n",
+                "            if ((labeled['outcome_class'] == 4).to_numpy(dtype=bool, na_value=False) & in_test).sum() > 25:\n                return quarter\n            fallback.append((splittable, quarter))\n            continue\n",
             ),
             ("splits/as_of.py", "    return max(fallback)[1]", "    return min(fallback)[1]"),
         ),

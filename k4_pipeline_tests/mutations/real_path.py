@@ -3,9 +3,10 @@
 `python -m k4_pipeline_tests.mutations.real_path --seeds 3 --out outcomes.jsonl`
 
 A worker owns a copy of the package; a leak edits files of the copy, which are put back afterwards. Run and audit are
-processes of their own with a home of their own on a small market of CSV bars. A leak is found when the run or the audit
-ends with a status other than 0; a clean variant is misjudged when one of them does. Every outcome is a line of `--out`
-as soon as it is known; what stands there already is not tried again, so that a campaign can be split and taken up.
+processes of their own (warm.py) with a home of their own, on a small market of CSV bars. A leak is found when the run
+or the audit ends with a status other than 0; a clean variant is misjudged when one of them does. Every outcome is a
+line of `--out` as soon as it is known; what stands there already is not tried again, so that a campaign can be split
+and taken up.
 A trial that fails for a reason of its own (a patch that does not fit, a command that cannot start) is a line too; it
 counts neither way and is tried again.
 """
@@ -15,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import threading
@@ -27,10 +27,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numba
+
 from k4_pipeline.leakage.engine.small import small_config
 from k4_pipeline.market.sources.simulated import simulate
-from k4_pipeline_tests.mutations.copies import patched, restored, workers
-from k4_pipeline_tests.mutations.source_patches import CLEAN, LEAKS, CleanVariant, SourceLeak
+from k4_pipeline_tests.mutations.copies import patched, python_path, restored, workers
+from k4_pipeline_tests.mutations.source_patches import CLEAN, LEAKS, PATCHES, CleanVariant, SourceLeak
+from k4_pipeline_tests.mutations.warm import Warm
 
 SMALL = (
     "patterns.bbw_percentile_max=0.45",
@@ -97,26 +100,16 @@ def write_market(path: Path, seed: int) -> Path:
     return path
 
 
-def _command(worker: Path, home: Path, *arguments: str) -> tuple[int, str, str, float]:
+def _command(warm: Warm, worker: Path, home: Path, kernels: bool, *arguments: str) -> tuple[int, str, str, float]:
+    """One command of the copy. `kernels`: compiled code is edited, so that none is taken from the clean copy."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith("K4_")}
-    environment |= {
-        "PYTHONPATH": os.pathsep.join(filter(None, [str(worker), os.environ.get("PYTHONPATH", "")])),
-        "DAGSTER_DISABLE_TELEMETRY": "1",
-        "K4_HOME": str(home),
-        "K4_THREADS": "1",
-        "OMP_NUM_THREADS": "1",
-    }
-    # Processor time is asked of the shell: children of several threads are counted together by getrusage.
-    timed = ["bash", "-c", 'TIMEFORMAT="%U %S"; time "$@" 2>"$0"', str(home.with_suffix(".err"))]
-    command = [*timed, sys.executable, "-m", "k4_pipeline.cli", *arguments, "--home", str(home), "--json"]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, env=environment, timeout=TIMEOUT_S, cwd=worker, check=False
-        )
-    except subprocess.TimeoutExpired:
-        return 124, "", "it took too long", float(TIMEOUT_S)
-    seconds = sum(map(float, done.stderr.split()[-2:])) if done.stderr.split() else 0.0
-    return done.returncode, done.stdout, home.with_suffix(".err").read_text()[-2000:], seconds
+    environment |= {"PYTHONPATH": python_path(worker), "K4_HOME": str(home), "DAGSTER_DISABLE_TELEMETRY": "1"}
+    environment |= {"K4_THREADS": "1", "OMP_NUM_THREADS": "1"}
+    if not kernels:
+        environment["NUMBA_CACHE_DIR"] = str(numba.config.CACHE_DIR)
+    options = [*arguments, "--home", str(home), "--json"]
+    status, out, err, seconds = warm.run(worker, options, environment, home, TIMEOUT_S)
+    return status, out, err[-2000:], seconds
 
 
 def fingerprints(home: Path) -> dict[str, str]:
@@ -136,19 +129,20 @@ def _first_error(out: str) -> str:
     return str(errors[0])[:300]
 
 
-def tried(worker: Path, item: SourceLeak | CleanVariant, seed: int, market: Path) -> Outcome:
+def tried(warm: Warm, worker: Path, item: SourceLeak | CleanVariant, seed: int, market: Path) -> Outcome:
     """Run and audit one leak or clean variant."""
     clean = isinstance(item, CleanVariant)
     sets = [text for s in (*SMALL, *(() if clean else OF_LEAKS)) for text in ("--set", s)]
     own = list(item.options)
     source = [] if "--world" in own or "--path" in own else ["--path", str(market)]
     with tempfile.TemporaryDirectory(prefix="k4-mutant-") as folder:
-        home, edited = Path(folder) / "home", []
+        home, edited, kernels = Path(folder) / "home", [], False
         try:
             if not clean:
                 edited = patched(worker, without_self_tests(item))
+                kernels = any("njit" in path.read_text() for path in edited)
             options = ["--preset", "micro", "--epochs", "2", *sets, *source, *own]
-            status, out, err, seconds = _command(worker, home, "run", *options)
+            status, out, err, seconds = _command(warm, worker, home, kernels, "run", *options)
             outcome = Outcome(item.name, item.kind, seed, clean, status, None, run_seconds=seconds)
             outcome.stored = fingerprints(home)
             if status != 0:
@@ -157,7 +151,7 @@ def tried(worker: Path, item: SourceLeak | CleanVariant, seed: int, market: Path
                     outcome.not_tried = f"{outcome.first} | {err[-600:]}"
                 return outcome
             again = [] if clean else ["--stop-at-failure"]
-            status, out, err, seconds = _command(worker, home, "audit", "--workers", "1", *again)
+            status, out, err, seconds = _command(warm, worker, home, kernels, "audit", "--workers", "1", *again)
             outcome.audit_status, outcome.audit_seconds = status, seconds
             if out.startswith("{"):
                 result = json.loads(out)
@@ -176,6 +170,7 @@ def run_all(tasks: list[tuple[Any, int]], jobs: int, work: Path, out: Path, *, u
     free = workers(jobs, work)
     markets = {seed: write_market(work / f"market-{seed}.csv", seed) for seed in sorted({s for _, s in tasks})}
     lock, made = threading.Lock(), []
+    warm = {worker: Warm({**os.environ, "OMP_NUM_THREADS": "1"}) for worker in free.queue}
 
     def one(task: tuple[Any, int]) -> None:
         if time.monotonic() > until:
@@ -183,7 +178,7 @@ def run_all(tasks: list[tuple[Any, int]], jobs: int, work: Path, out: Path, *, u
         item, seed = task
         worker = free.get()
         try:
-            outcome = tried(worker, item, seed, markets[seed])
+            outcome = tried(warm[worker], worker, item, seed, markets[seed])
         except Exception as error:
             clean, why = isinstance(item, CleanVariant), f"{type(error).__name__}: {error}"
             outcome = Outcome(item.name, item.kind, seed, clean, -1, None, not_tried=why)
@@ -196,6 +191,8 @@ def run_all(tasks: list[tuple[Any, int]], jobs: int, work: Path, out: Path, *, u
 
     with ThreadPoolExecutor(jobs) as pool:
         list(pool.map(one, tasks))
+    for parent in warm.values():
+        parent.end()
     return made
 
 
@@ -261,7 +258,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--only", default="", help="names (comma separated), or `clean`, or `leaks`")
+    parser.add_argument("--only", default="", help="names (comma separated), `clean`, `leaks` or `held out`")
     parser.add_argument("--shard", default="1/1", help="i/n: every n-th task, from the i-th on")
     parser.add_argument("--seconds", type=float, default=1e9, help="begin nothing new after so many seconds")
     parser.add_argument("--out", type=Path, default=Path("outcomes.jsonl"), help="one line per outcome; read first")
@@ -269,9 +266,12 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "k4-mutants")
     arguments = parser.parse_args()
     begin = time.monotonic()
-    leaks = in_turn(LEAKS)
+    held_out = [leak for leak in PATCHES if leak.kind == "held out"]
+    others = [leak for leak in PATCHES if leak.kind != "held out"]
+    leaks = [*held_out, *in_turn(others), *in_turn(LEAKS[len(PATCHES) :])]
     every: list[Any] = [HONEST, *leaks, *CLEAN]
-    chosen = {"": every, "clean": list(CLEAN), "leaks": [HONEST, *leaks]}.get(arguments.only)
+    groups = {"": every, "clean": list(CLEAN), "leaks": [HONEST, *leaks], "held out": held_out}
+    chosen = groups.get(arguments.only)
     names = set(arguments.only.split(","))
     items = [i for i in every if i.name in names] if chosen is None else chosen
     part, parts = map(int, arguments.shard.split("/"))

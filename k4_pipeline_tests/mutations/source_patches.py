@@ -6,6 +6,7 @@ An edit is (file below the package, text, text instead); the text stands in the 
 from __future__ import annotations
 
 from k4_pipeline_tests.mutations import (
+    patches_held_out,
     patches_of_data,
     patches_of_fits,
     patches_of_functions,
@@ -23,6 +24,7 @@ PATCHES = (
     *patches_of_fits.LEAKS,
     *patches_of_reports.LEAKS,
     *patches_of_sources.LEAKS,
+    *patches_held_out.LEAKS,
 )
 LEAKS = (*PATCHES, *patches_of_functions.LEAKS)
 

@@ -246,7 +246,7 @@ WEAKENED: dict[str, tuple[str, str, str, tuple[str, ...]]] = {
         ("the_champion_was_chosen_by_its_rule",),
     ),
     "signals within any tolerance": (
-        CHECKS + "serving_checks.py",
+        CHECKS + "signal_checks.py",
         "wrong = not abs(a - b) <= tolerance",
         "wrong = not abs(a - b) <= 1e9",
         ("signals_are_those_of_the_champion_one_by_one",),

@@ -11,82 +11,58 @@ import functools
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import pandas as pd
 
 from k4_pipeline.config import KEYS
 from k4_pipeline.leakage.checks import feature_proofs, propositions, stage_checks
+from k4_pipeline.leakage.checks.twin_fits import TOGETHER, part_to_fit, place, twin
 from k4_pipeline.leakage.engine.audit import AuditContext, check
 from k4_pipeline.leakage.engine.compare import key_text
 from k4_pipeline.market.bars import Bars, to_days
-from k4_pipeline.pipeline import fit as candidate, stages as production
+from k4_pipeline.pipeline import stages as production
 from k4_pipeline.pipeline.stages import PipelineRun
-from k4_pipeline.sequences import assemble, model_inputs
 from k4_pipeline.splits import verify
 from k4_pipeline.verdict import Verdict
 
-# A sequence is known by where it ends and where its pattern starts.
-_WHERE = [assemble.END, assemble.START]
 
-
-def _place(rows: np.ndarray) -> np.ndarray:
-    """One number per sequence from its (end_row, start_row), int64."""
-    return rows[:, 0].astype(np.int64) << 32 | rows[:, 1].astype(np.int64)
-
-
-def sequences_read(full: PipelineRun) -> tuple[np.ndarray, np.ndarray]:
-    """Places of every sequence that a short fit of this path assembles, by whatever way; and of those that the fit of
-    the model, after the scaler, assembles."""
-    read: dict[str, list[np.ndarray]] = {"scaler": [], "model": []}
-    phase = ["scaler"]
-    gate, fit = model_inputs._run, candidate.fit
-
-    def listening(panel: np.ndarray, index: assemble.SequenceIndex, rows: np.ndarray, *rest: Any) -> Any:
-        read[phase[0]].append(_place(index.rows[np.asarray(rows, dtype=np.int64)][:, _WHERE]))
-        return gate(panel, index, rows, *rest)
-
-    def fitting(*arguments: Any, **named: Any) -> Any:
-        phase[0] = "model"
-        return fit(*arguments, **named)
-
-    config = dataclasses.replace(full.config, training=dataclasses.replace(full.config.training, epochs=1))
-    with mock.patch.object(model_inputs, "_run", listening), mock.patch.object(candidate, "fit", fitting):
-        production.fit(dataclasses.replace(full, config=config, _cache={}))
-    scaled, learned = (np.unique(np.concatenate([np.zeros(0, np.int64), *read[p]])) for p in read)
-    return np.union1d(scaled, learned), learned
+def _moved(context: AuditContext, rows: pd.Series, at: int, member: str) -> AuditContext:
+    """A labelled row among `rows`, of a ticker that is fitted, moved to another member."""
+    assert context.full.split is not None
+    split = context.full.split.copy()
+    fitted = split["ticker"].isin(part_to_fit(context).split["ticker"])  # type: ignore[index]
+    split.loc[split.index[np.flatnonzero((rows & fitted & split["outcome_class"].notna()).to_numpy())[at]], "split"] = (
+        member
+    )
+    return context.with_full(split=split)
 
 
 def _test_row_into_train(context: AuditContext) -> AuditContext:
-    assert context.full.split is not None
-    split = context.full.split.copy()
-    late = np.flatnonzero(((split["split"] == "test") & split["outcome_class"].notna()).to_numpy())
-    split.loc[split.index[late[-1]], "split"] = "train"
-    return context.with_full(split=split)
+    return _moved(context, context.full.split["split"] == "test", -1, "train")  # type: ignore[index]
 
 
 def _unlabelled_span_into_validation(context: AuditContext) -> AuditContext:
-    assert context.full.split is not None
-    split = context.full.split.copy()
-    late = (split["reason"] == "label_not_known_at_as_of") & split["outcome_class"].notna()
-    first = np.flatnonzero((late | (split["split"] == "test") & split["outcome_class"].notna()).to_numpy())[0]
-    split.loc[split.index[first], "split"] = "validation"
-    return context.with_full(split=split)
+    split = context.full.split
+    assert split is not None
+    late = (split["reason"] == "label_not_known_at_as_of") | (split["split"] == "test")
+    return _moved(context, late, 0, "validation")
 
 
 @check(
     "fitted",
-    proves="While scaler, weights and calibrator are fitted and chosen, no sequence is assembled whose label was not "
-    "known before the as-of date, whatever it is used for; and the model is shown every train row.",
+    proves="While scaler, weights and calibrator are fitted and chosen on a part of the tickers, no sequence is "
+    "assembled whose label was not known before the as-of date, whatever it is used for; and the model is shown every "
+    "train row.",
     misses="Forbidden rows that are read from a copy of the panel, past the function that assembles model inputs.",
     needs=("split",),
     corruptions=(_test_row_into_train, _unlabelled_span_into_validation),
+    together=TOGETHER,
 )
 def fitting_reads_only_rows_known_at_as_of(context: AuditContext) -> Verdict:
-    """Listen at the one place that makes model inputs while the path is fitted once more."""
-    full = context.full
-    read, learned = sequences_read(full)
+    """Listen at the one place that makes model inputs while a part of the path is fitted once more."""
+    full, fit = part_to_fit(context), twin(context)
+    read, learned = fit.read, fit.learned
     labeled = full.labeled
     known = to_days(labeled["label_end_date"].fillna(pd.Timestamp("2200-01-01"))) < context.as_of_day
     known &= labeled["outcome_class"].notna().to_numpy()
@@ -95,20 +71,22 @@ def fitting_reads_only_rows_known_at_as_of(context: AuditContext) -> Verdict:
     )
     allowed = keyed["_merge"] == "both"
     where = ["end_row", "start_row"]
-    permitted = _place(keyed.loc[allowed, where].to_numpy())
+    permitted = place(keyed.loc[allowed, where].to_numpy())
     if full.windows is not None:
         early = to_days(full.windows["label_end_date"]) < context.as_of_day
-        permitted = np.concatenate([permitted, _place(full.windows.loc[early, where].to_numpy())])
-    train = _place(full.sequences.iloc[production.members(full, "train")[0]][where].to_numpy())
-    places, findings = _place(keyed[where].to_numpy()), []
+        permitted = np.concatenate([permitted, place(full.windows.loc[early, where].to_numpy())])
+    train = place(full.sequences.iloc[production.members(full, "train")[0]][where].to_numpy())
+    places, findings = place(keyed[where].to_numpy()), []
     for odd, what in (
         (np.setdiff1d(read, permitted), f"was read while fitting as of {full.as_of}; its label was not known then"),
         (np.setdiff1d(train, learned), "is a train row that no fit was shown"),
     ):
-        for place in odd[:10]:
-            row = keyed[places == place]
+        for at in odd[:10]:
+            row = keyed[places == at]
             findings.append(f"sequences: {key_text(row.iloc[0], KEYS) if len(row) else 'a training window'} {what}")
-    return Verdict.of("fitting_reads_only_rows_known_at_as_of", len(read), findings, permitted=len(permitted))
+    test = int((full.split["split"] == "test").sum())  # type: ignore[index]
+    detail = {"permitted": len(permitted), "train_rows": len(train), "test_rows": test}
+    return Verdict.of("fitting_reads_only_rows_known_at_as_of", len(read), findings, **detail)
 
 
 def _proof_holds(name: str, bars: Bars, panel: Any) -> bool:

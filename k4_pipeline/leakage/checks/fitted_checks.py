@@ -17,6 +17,7 @@ import torch
 from k4_pipeline.config import K4, KEYS, N_CLASSES
 from k4_pipeline.evaluation import calibration
 from k4_pipeline.leakage.checks.refits import fitted_again, permitted_only, world_of_as_of
+from k4_pipeline.leakage.checks.replay_at_cutoffs import CUT_AT_DATES
 from k4_pipeline.leakage.engine.audit import AuditContext, check, verdict_of
 from k4_pipeline.leakage.engine.compare import Comparison, shown
 from k4_pipeline.leakage.engine.fingerprints import weights_fingerprint
@@ -106,6 +107,7 @@ def _other_best_epoch(context: AuditContext) -> AuditContext:
     "differ there).",
     needs=("split", "fitted", "refit"),
     corruptions=(_nudged_scaler, _nudged_calibrator, _other_certificate),
+    together=CUT_AT_DATES,
 )
 def everything_fitted_comes_from_the_permitted_rows_alone(context: AuditContext) -> Verdict:
     """Fit again on the permitted rows."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 
 import numpy as np
 import pandas as pd
@@ -76,13 +77,24 @@ def nothing_depends_on_other_tickers(context: AuditContext) -> Verdict:
         halves = [sorted({*rng.choice(order, min(len(order), context.sample.tickers), replace=False), witness})]
     day, runs, size = int(full.bars.last_day), 0, context.sample.tensor_rows
     for half in halves:
-        again = production.build_again(full, full.bars.subset(half))
+        what = ("half", tuple(half), full.config, full.context is None)
+        again = context.once(
+            what,
+            lambda half=half: production.build_again(full, full.bars.subset(half)),
+            full.bars,
+            full.given,
+            for_self_tests=True,
+        )
         known, again = own_context(part_of(full, half)), own_context(again)
         out.merge(compare_paths(known, again, day, when="with half of the tickers", rows_after=True, tensor_rows=size))
         out.merge(_same_membership(context, known, again))
         runs += 1
     if context.sample.tickers is None:
-        again = production.build_again(full, with_another_ticker(full.bars, order[0], 4.0, "!OTHER"))
+        what = ("another", order[0], full.config, full.context is None)
+        wider = with_another_ticker(full.bars, order[0], 4.0, "!OTHER")
+        again = context.once(
+            what, lambda: production.build_again(full, wider), full.bars, full.given, for_self_tests=True
+        )
         again = own_context(scoped(again, names))
         out.merge(
             compare_paths(
@@ -149,14 +161,15 @@ def the_unit_of_prices_does_not_matter(context: AuditContext) -> Verdict:
     """Rescale every ticker by its own power of two, for the whole history and before a date."""
     full, out, rng = scoped(context.full, context.sample_tickers(12)), Comparison(), context.rng(12)
     factors = 2.0 ** rng.choice([-5, -3, -1, 1, 2, 4], size=full.bars.n_tickers)
-    out.merge(_compare_rescaled(full, factors, None))
-    inner = context.cut_days(2, 12)
-    out.merge(_compare_rescaled(full, factors, int(inner[-1])))
+    for before_day in (None, int(context.cut_days(2, 12)[-1])):
+        what = ("rescaled", factors.tobytes(), before_day, full.config)
+        build = functools.partial(production.build, rescaled(full.bars, factors, before_day), full.config)
+        again = context.once(what, build, context.full.bars, for_self_tests=True)
+        out.merge(_compare_rescaled(full, again, factors, before_day))
     return verdict_of(out, tickers=full.bars.n_tickers)
 
 
-def _compare_rescaled(full: PipelineRun, factors: np.ndarray, before_day: int | None) -> Comparison:
-    again = production.build(rescaled(full.bars, factors, before_day), full.config)
+def _compare_rescaled(full: PipelineRun, again: PipelineRun, factors: np.ndarray, before_day: int | None) -> Comparison:
     when = "after rescaling" if before_day is None else "after a later split"
     out, cause = Comparison(), "the absolute price level enters, which in adjusted history tells of later splits"
     stamp = pd.Timestamp.max if before_day is None else pd.Timestamp(to_dates(np.array([before_day]))[0])

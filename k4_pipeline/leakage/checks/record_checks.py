@@ -96,6 +96,59 @@ def the_ledger_keeps_every_signal_as_given(context: AuditContext) -> Verdict:
     return verdict_of(out, rows=len(rows), files=len(lines))
 
 
+DRIFT_LEAST = 10  # patterns below which drift says nothing
+
+
+def _drift(context: AuditContext) -> dict[str, Any]:
+    """What was said of drift in the last night (or that of a self-test)."""
+    return context.extra.get("drift") or json.loads(
+        context.extra["store"].current("drift").path("drift.json").read_text()
+    )
+
+
+def _untold(context: AuditContext) -> AuditContext:
+    said = _drift(context)
+    told = {"why": []} if said["why"] else {"too_few": ""} if said["too_few"] else {"why": ["none"]}
+    return dataclasses.replace(context, extra={**context.extra, "drift": {**said, **told}})
+
+
+def _one_pattern_more(context: AuditContext) -> AuditContext:
+    said = _drift(context)
+    return dataclasses.replace(context, extra={**context.extra, "drift": {**said, "patterns": said["patterns"] + 1}})
+
+
+@check(
+    "serving",
+    proves="What is said of drift tonight follows from its own measures and limits, and counts the patterns of the "
+    "ledger: nothing above a limit goes unsaid.",
+    misses="The measures themselves.",
+    needs=("stored", "ledger", "drift"),
+    reads_files=True,
+    corruptions=(_untold, _one_pattern_more),
+)
+def drift_is_told_when_there_is_some(context: AuditContext) -> Verdict:
+    """Judge the measures again and count the patterns of the last nights."""
+    out, said, (lines, folder) = Comparison(), _drift(context), _chain(context)
+    rows = pd.concat([pq.read_table(folder / line["file"]).to_pandas() for line in lines] or [pd.DataFrame()])
+    champion = json.loads(context.extra["store"].current("champion_model").path("champion.json").read_text())
+    count = 0
+    if len(rows):
+        nights = sorted(n for n in rows["night"].unique() if n <= pd.Timestamp(said["night"]))
+        recent = rows["night"].isin(nights[-context.config.serving.drift_nights :])
+        count = rows.loc[recent & (rows["model"] == champion["model_fingerprint"]), "pattern_id"].nunique()
+    wrong = said["patterns"] != count
+    out.add(1, int(wrong), [f"drift: of {said['patterns']} patterns, the ledger has {count}"] * wrong)
+    few = count < DRIFT_LEAST
+    wrong = bool(said["too_few"]) != (few or not said["limits"])  # no limits: a champion without its train rows
+    out.add(1, int(wrong), [f"drift: {count} patterns, too few is {said['too_few']!r}"] * wrong)
+    above = [n for n, limit in said["limits"].items() if not few and (said.get(n) or 0.0) > limit]
+    wrong = bool(above) != bool(said["why"])
+    out.add(
+        len(said["limits"]) + 1, int(wrong), [f"drift: {above} lie above their limits, said is {said['why']}"] * wrong
+    )
+    return verdict_of(out, patterns=count)
+
+
 def one_per_pattern(rows: pd.DataFrame) -> pd.DataFrame:
     """Of each pattern the row whose key has the smallest sha256."""
     best: dict[str, tuple[str, int]] = {}

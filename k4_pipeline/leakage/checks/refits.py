@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -61,7 +62,8 @@ def world_of_as_of(context: AuditContext) -> PipelineRun:
     """
     if context.extra.get("labels_of_file"):
         return permitted_only(context.full)
-    return production.split_at(rebuilt_at(context, context.as_of_day - 1), context.as_of_day)
+    rebuilt = dataclasses.replace(rebuilt_at(context, context.as_of_day - 1), _cache={})
+    return production.split_at(rebuilt, context.as_of_day)
 
 
 @contextmanager
@@ -82,9 +84,10 @@ def threads_of(context: AuditContext) -> Iterator[None]:
 
 def fitted_again(context: AuditContext, kind: str, make: Callable[[], PipelineRun]) -> Fitted:
     """The fit of `make()`, made once for one split, panel and set of settings: self-tests change what is compared."""
-    full, memory = context.full, context.extra.setdefault("refits", {})
-    key = (kind, id(full.split), id(full.panel), id(full.sequences), full.config)
-    if key not in memory:
+    full = context.full
+
+    def fit() -> Fitted:
         with threads_of(context):
-            memory[key] = (full.split, full.panel, full.sequences, production.fit(make()))  # held, so ids stay theirs
-    return memory[key][-1]
+            return production.fit(make())
+
+    return context.once(("refit", kind, full.config), fit, full.split, full.panel, full.sequences)

@@ -7,6 +7,8 @@ compared by key, both ways: a row that only exists with the future is a finding,
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -42,6 +44,7 @@ from k4_pipeline.verdict import Verdict
 
 LABELS = ("outcome_class", "label_end_date", "censored", "label_bars")
 MAX_PREDICTED = 512
+CUT_AT_DATES = "cut at dates"  # the checks that look at the same universes, cut at a date, share one process
 CORRUPTED = (corrupt_panel, corrupt_snapshot, drop_snapshot, corrupt_label, corrupt_sequence)
 
 
@@ -248,14 +251,38 @@ def compare_predictions(known: PipelineRun, again: PipelineRun, day: int, *, whe
 
 
 def rebuilt_at(context: AuditContext, day: int) -> PipelineRun:
-    """The path on what was known at the close of `day`: raw bars cut when there are raw bars."""
+    """The path on what was known at the close of `day`: raw bars cut when there are raw bars. Made once a day."""
     full = context.full
-    if full.raw is not None:
-        cut = production.cut_raw(full.raw, day)
-        return production.build_from_raw(
-            cut, full.config, today=context.today, given=full.given, for_models=full.context is not None
-        )
-    return production.build_again(full, full.bars.until(day))
+
+    def build() -> PipelineRun:
+        if full.raw is not None:
+            cut = production.cut_raw(full.raw, day)
+            return production.build_from_raw(
+                cut, full.config, today=context.today, given=full.given, for_models=full.context is not None
+            )
+        return production.build_again(full, full.bars.until(day))
+
+    what = ("cut", day, full.config, context.today, full.context is None)
+    return context.once(what, build, full.raw, full.bars, full.given)
+
+
+def predicted_days(context: AuditContext) -> np.ndarray:
+    """Dates with predictions, ascending, before the very last session."""
+    made = context.full.predictions
+    days = np.unique(to_days(made["snapshot_date"])) if made is not None else np.zeros(0, dtype=np.int64)
+    return days[days < context.sessions[-1]]
+
+
+def replay_days(context: AuditContext) -> list[int]:
+    """The dates at which the universe is cut: spread over the history, the eve of the as-of date among them, the last
+    of the others moved into the middle third of the dates with predictions."""
+    days = context.cut_days(context.sample.cut_dates, 1).tolist()
+    scored = predicted_days(context)
+    if not len(scored):
+        return days
+    day = int(context.rng(1).choice(scored[len(scored) // 3 : 2 * len(scored) // 3 + 1]))
+    others = [d for d in days if d != context.as_of_day - 1]
+    return sorted({*set(days).difference(others[-1:]), day})
 
 
 @check(
@@ -265,12 +292,13 @@ def rebuilt_at(context: AuditContext, day: int) -> PipelineRun:
     misses="A use of the future that leaves every value dated up to the sampled cut-offs unchanged (the cells and "
     "snapshots of single dates are covered by the exhaustive replays).",
     corruptions=CORRUPTED,
+    together=CUT_AT_DATES,
 )
 def everything_is_reproduced_from_bars_cut_at_a_date(context: AuditContext) -> Verdict:
     """Cut the raw bars of the whole universe at sampled dates and run the path again."""
     out = Comparison()
     runs = 0
-    for day in context.cut_days(context.sample.cut_dates, 1):
+    for day in replay_days(context):
         again = rebuilt_at(context, int(day))
         when = f"bars cut at {day_text(day)}"
         out.merge(compare_paths(context.full, again, int(day), when=when, tensor_rows=context.sample.tensor_rows))
@@ -286,17 +314,21 @@ def everything_is_reproduced_from_bars_cut_at_a_date(context: AuditContext) -> V
     misses="A model whose weights themselves know the future (the refit checks look at that).",
     needs=("fitted", "predictions"),
     corruptions=(corrupt_prediction,),
+    together=CUT_AT_DATES,
 )
 def predictions_are_reproduced_from_bars_cut_at_a_date(context: AuditContext) -> Verdict:
     """Score the sequences of cut bars with the stored model."""
     out = Comparison()
-    dates = np.unique(to_days(context.full.predictions["snapshot_date"]))  # type: ignore[index]
-    inner = dates[dates < context.sessions[-1]]
-    days = np.unique(inner[[len(inner) // 3, -1]]) if len(inner) else inner
+    scored = predicted_days(context)
+    days = sorted({*(day for day in replay_days(context) if day in scored), *scored[-1:].tolist()})
     for day in days:
         again = rebuilt_at(context, int(day))
         out.merge(compare_predictions(context.full, again, int(day), when=f"bars cut at {day_text(day)}"))
     return verdict_of(out, cut_dates=len(days))
+
+
+def _corrupted_after(full: PipelineRun, day: int, how: str, rng: np.random.Generator) -> PipelineRun:
+    return production.build_again(full, corrupt_after(full.bars, day, BAR_CORRUPTIONS[how], rng))
 
 
 @check(
@@ -307,19 +339,19 @@ def predictions_are_reproduced_from_bars_cut_at_a_date(context: AuditContext) ->
 )
 def nothing_changes_when_later_bars_are_corrupted(context: AuditContext) -> Verdict:
     """Corrupt all bars after sampled dates, each way, and run the path again."""
-    out, rng = Comparison(), context.rng(2)
+    out, full = Comparison(), context.full
     days = context.cut_days(context.sample.corrupted_dates, 2)
     runs = 0
     for i, day in enumerate(days):
         for how in list(BAR_CORRUPTIONS)[i % 2 :: 2] if len(days) > 1 else BAR_CORRUPTIONS:
             if out.full:
                 break
-            again = production.build_again(
-                context.full, corrupt_after(context.full.bars, int(day), BAR_CORRUPTIONS[how], rng)
-            )
+            build = partial(_corrupted_after, full, int(day), how, context.rng(200 + runs))
+            what = ("corrupted", int(day), how, full.config, full.context is None)
+            again = context.once(what, build, full.bars, full.given, for_self_tests=True)
             when = f"bars after {day_text(day)} {how}"
             size = context.sample.tensor_rows
-            out.merge(compare_paths(context.full, again, int(day), when=when, rows_after=True, tensor_rows=size))
+            out.merge(compare_paths(full, again, int(day), when=when, rows_after=True, tensor_rows=size))
             runs += 1
     return verdict_of(out, runs=runs, dates=[day_text(d) for d in days])
 
@@ -330,11 +362,12 @@ def nothing_changes_when_later_bars_are_corrupted(context: AuditContext) -> Verd
     misses="Membership of test rows, which exist only later; the split oracle recomputes those from dates.",
     needs=("split",),
     corruptions=(lambda context: _move_to_train(context),),
+    together=CUT_AT_DATES,
 )
 def membership_is_reproduced_from_bars_cut_before_as_of(context: AuditContext) -> Verdict:
     """Split again at T on bars that end before T."""
     day = context.as_of_day - 1
-    again = production.split_at(rebuilt_at(context, day), context.as_of_day)
+    again = production.split_at(replace(rebuilt_at(context, day), _cache={}), context.as_of_day)
     fitted = ["train", "validation"]
     known, split = context.full.split, again.split
     assert known is not None

@@ -128,7 +128,8 @@ def _edited_default(context: AuditContext) -> AuditContext:
 )
 def recorded_settings_are_those_requested(context: AuditContext) -> Verdict:
     """Compare every recorded section with the request of the run that made the artifact."""
-    out, refs, facts = Comparison(), context.extra["refs"], context.extra["facts"]
+    out, store, facts = Comparison(), context.extra["store"], context.extra["facts"]
+    refs = {**{name: store.newest(name) for name in SERVED if name in facts}, **context.extra["refs"]}
     for name, ref in refs.items():
         if name not in facts:
             out.add(1, 1, [f"{name}: no run of this home made it, so nothing is known of what was asked for"])
@@ -158,6 +159,9 @@ def recorded_settings_are_those_requested(context: AuditContext) -> Verdict:
     if context.full.manifest is not None:
         out.merge(_manifest(context))
     return verdict_of(out, artifacts=len(refs))
+
+
+SERVED = ("signals", "todays_list", "champion_model", "walk_forward_report", "drift", "signal_outcomes")
 
 
 def _manifest(context: AuditContext) -> Comparison:

@@ -1,38 +1,24 @@
 """What validation rows may move: the choice of the epoch and the calibrator, never a weight.
 
-The refits of fitted_checks.py have test rows gone or destroyed. Here the validation rows are corrupted: half of them
-are left out and the classes of the others are permuted. Every epoch that both fits ran must be the same epoch.
+The refit of fitted_checks.py has test rows gone. Here the validation rows are corrupted: half of them are left out and
+the classes of the others are permuted. Every epoch that both fits ran must be the same epoch.
 """
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from typing import Any
 
 import numpy as np
-import pandas as pd
+import torch
 
-from k4_pipeline.leakage.checks.refits import fitted_again
+from k4_pipeline.leakage.checks.twin_fits import TOGETHER, twin
 from k4_pipeline.leakage.engine.audit import AuditContext, check, verdict_of
 from k4_pipeline.leakage.engine.compare import Comparison
 from k4_pipeline.leakage.engine.fingerprints import weights_fingerprint
-from k4_pipeline.pipeline.stages import Fitted, PipelineRun
+from k4_pipeline.pipeline.stages import Fitted
 from k4_pipeline.verdict import Verdict
-
-
-def corrupted_validation(full: PipelineRun, rng: np.random.Generator) -> PipelineRun:
-    """The path with every second validation row excluded and the classes of the others permuted."""
-    assert full.split is not None
-    split = full.split.copy()
-    rows = np.flatnonzero((split["split"] == "validation").to_numpy())
-    gone, kept = rows[1::2], rows[0::2]
-    split.loc[split.index[gone], "split"] = "excluded"
-    classes = split["outcome_class"].to_numpy(copy=True)
-    classes[kept] = rng.permutation(classes[kept])
-    split["outcome_class"] = pd.array(classes, dtype=split["outcome_class"].dtype)
-    # Patience decides when to stop, not what an epoch is: the first epochs say all there is to say.
-    config = dataclasses.replace(full.config, training=dataclasses.replace(full.config.training, patience=1))
-    return full.unfitted(config=config, split=split)
 
 
 def _of_training(epoch: dict[str, Any]) -> dict[str, Any]:
@@ -63,28 +49,50 @@ def compare_training(stored: Fitted, again: Fitted) -> Comparison:
     return out
 
 
+def _with_twin(context: AuditContext, **changes: Any) -> AuditContext:
+    whole = twin(context)
+    changed = dataclasses.replace(whole, fitted=dataclasses.replace(whole.fitted, **changes))
+    return dataclasses.replace(context, extra={**context.extra, "twin": changed})
+
+
 def _other_train_loss(context: AuditContext) -> AuditContext:
-    fitted = context.full.need_fitted()
-    history = [dict(epoch) for epoch in fitted.history]
+    history = [dict(epoch) for epoch in twin(context).fitted.history]
     history[0]["train_loss"] = float(np.nextafter(history[0]["train_loss"], np.inf))
-    return context.with_full(fitted=dataclasses.replace(fitted, history=history))
+    return _with_twin(context, history=history)
+
+
+def _other_weight(context: AuditContext) -> AuditContext:
+    model = copy.deepcopy(twin(context).fitted.validated)
+    with torch.no_grad():
+        values = next(p for p in model.parameters() if p.is_floating_point()).view(-1)
+        values[0] = torch.nextafter(values[0], torch.tensor(torch.inf, dtype=values.dtype))
+    return _with_twin(context, model=model)
+
+
+def _other_counts(context: AuditContext) -> AuditContext:
+    counts = twin(context).fitted.class_counts
+    return _with_twin(context, class_counts=[counts[0] + 1, *counts[1:]])
 
 
 @check(
     "fitted",
-    proves="With half of the validation rows gone and the classes of the others permuted, scaler, class counts "
-    "and training losses of every epoch keep their bits: validation rows choose the epoch and calibrate, no more.",
-    misses="A use of validation rows that changes neither a training loss nor the kept weights.",
-    needs=("split", "fitted", "refit"),
-    corruptions=(_other_train_loss,),
+    proves="With half of the validation rows gone and the classes of the others permuted, two fits of a part of the "
+    "tickers have the same scaler, class counts, training losses and weights, to the bit: validation rows choose the "
+    "epoch and calibrate, no more.",
+    misses="A use of validation rows that begins after the second epoch, or in tickers outside the part.",
+    needs=("split",),
+    corruptions=(_other_train_loss, _other_weight, _other_counts),
+    together=TOGETHER,
 )
 def validation_rows_move_no_weight(context: AuditContext) -> Verdict:
-    """Fit again with corrupted validation rows."""
-    full = context.full
-    again = fitted_again(context, "validation_corrupted", lambda: corrupted_validation(full, context.rng(13)))
-    out = compare_training(full.need_fitted(), again)
+    """Fit a part of the rows as they are, and with corrupted validation rows."""
+    honest, again = context.extra.get("twin") or twin(context), twin(context, corrupted=True)
+    out = compare_training(honest.fitted, again.fitted)
+    rows = {name: int(honest.fitted.record[name]["rows"]) for name in ("train", "validation")}
     return verdict_of(
         out,
-        epochs=min(len(full.need_fitted().history), len(again.history)),
-        validation_rows_left=int(again.record["validation"]["rows"]),
+        epochs=min(len(honest.fitted.history), len(again.fitted.history)),
+        train_rows=rows["train"],
+        validation_rows=rows["validation"],
+        validation_rows_left=int(again.fitted.record["validation"]["rows"]),
     )

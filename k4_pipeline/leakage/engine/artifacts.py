@@ -56,7 +56,7 @@ DATA = (
 )
 OF_AS_OF = ("dataset_split", "trained_model", "predictions")
 REPORT = "validation_report"
-SERVING = ("signals", "champion_model", "walk_forward_report")
+SERVING = ("signals", "todays_list", "drift", "champion_model", "walk_forward_report")
 Export = Callable[[str, Path, "str | None"], Any]
 
 
@@ -113,23 +113,26 @@ def requested_config(config: PipelineConfig, refs: dict[str, ArtifactRef], facts
                 for s in json.loads(ref.path("config.json").read_text())
             }
             config = dataclasses.replace(config, **sections)
+    if "signals" in facts:
+        serving = from_dict(type(config.serving), facts["signals"]["requested"]["serving"])
+        config = dataclasses.replace(config, serving=serving)
     return config
 
 
-def changed_since(source: SourceConfig, when: float | None) -> str:
-    """Why the source file cannot be compared any more: it was written after the bars were made; "" when it was not."""
-    if "://" in source.path:
-        place = place_of(source.path)
+def changed_since(path: str, when: float | None) -> str:
+    """Why a source file cannot be compared any more: it was written after the bars were made; "" when it was not."""
+    if "://" in path:
+        place = place_of(path)
         stamps = [info.get("LastModified") for info in place.fs.find(place.path, detail=True).values()]
         newest = max((s.timestamp() for s in stamps if s), default=0.0)
     else:
-        root = Path(source.path)
+        root = Path(path)
         files = [p for p in (root.rglob("*") if root.is_dir() else [root]) if p.is_file()]
         newest = max((p.stat().st_mtime for p in files), default=0.0)
     if when is None or newest <= when:
         return ""
     text = dt.datetime.fromtimestamp(newest, dt.UTC).strftime("%Y-%m-%d %H:%M")
-    return f"{source.path} was written at {text} UTC, after the bars were made; run k4 run again"
+    return f"{path} was written at {text} UTC, after the bars were made; run k4 run again"
 
 
 def raw_again(config: PipelineConfig, when: float | None = None) -> tuple[RawBars | None, str]:
@@ -137,7 +140,7 @@ def raw_again(config: PipelineConfig, when: float | None = None) -> tuple[RawBar
     if config.source.source in ("yfinance", "plugin", *sources.VENDORS):
         return None, "a vendor is not asked again during an audit"
     if config.source.source in FILE_SOURCES:
-        why = changed_since(config.source, when)
+        why = changed_since(config.source.path, when)
         if why:
             return None, why
     exchange = config.cleaning.default_exchange
@@ -257,13 +260,16 @@ def load_path(
     if config.source.source == "simulated":
         inapplicable["source file"] = "the market is simulated: there is no file"
     unproved["source file"] = unproved["raw"]
-    if config.source.snapshots_path:
+    if not config.source.snapshots_path:
+        inapplicable["snapshot file"] = "the snapshots were scanned from the bars: no file was asked for"
+    else:
+        unproved["snapshot file"] = changed_since(config.source.snapshots_path, when)
         inapplicable["scanned"] = f"the snapshots were asked for from {config.source.snapshots_path}"
         if file_has_classes(config.source.snapshots_path):
             inapplicable["raced"] = f"{config.source.snapshots_path} gives the classes itself"
     has = {name: was_made(store, name) for name in SERVING}
     has["ledger"] = has["signals"] and was_made(store, "prediction_ledger")
-    names = {"champion_model": "champion", "walk_forward_report": "walk forward"}
+    names = {"champion_model": "champion", "walk_forward_report": "walk forward", "todays_list": "todays list"}
     inapplicable |= {names.get(n, n): f"no {n} was ever made in this home" for n, there in has.items() if not there}
     if has["signals"] and _last_night_unfinished(store):
         has["signals"] = has["ledger"] = False

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -30,6 +30,9 @@ from k4_pipeline.pipeline import stages as production
 from k4_pipeline.pipeline.stages import Fitted, PipelineRun
 from k4_pipeline.progress import Progress
 from k4_pipeline.verdict import Verdict, guarded
+
+T = TypeVar("T")
+KEPT_BARS = 60_000
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,21 @@ class AuditContext:
         witness = names[int(np.flatnonzero(last_days == self.full.bars.last_day)[0])]
         return sorted({*(str(t) for t in chosen), witness})
 
+    def once(self, what: tuple[Any, ...], make: Callable[[], T], *of: Any, for_self_tests: bool = False) -> T:
+        """What `make()` gives, made once for the same `what` of the same objects `of`.
+
+        Self-tests change what is compared; what it is compared with need not be made again. `for_self_tests`: nothing
+        else asks twice, so that it is not kept where the bars are many.
+        """
+        memory = self.extra.setdefault("once", {})
+        key = (what, *map(id, of))
+        if key in memory:
+            return memory[key][0]
+        made = make()
+        if not for_self_tests or len(self.full.bars) <= KEPT_BARS:
+            memory[key] = (made, of)  # held, so that their ids stay theirs
+        return made
+
     def with_full(self, **changes: Any) -> AuditContext:
         """A copy whose path differs in some fields; caches are dropped. For self-tests."""
         return replace(self, full=replace(self.full, _cache={}, **changes))
@@ -145,6 +163,7 @@ class Check:
     needs: frozenset[str] = frozenset()
     corruptions: tuple[Corruption, ...] = ()
     reads_files: bool = False  # while it is asked; the others are asked in a process that can open none
+    together: str = ""  # checks of the same word look at the same fit, and are asked in one process
 
     def __call__(self, context: AuditContext) -> Verdict:
         return self.function(context)
@@ -161,6 +180,7 @@ def check(
     needs: Iterable[str] = (),
     corruptions: Iterable[Corruption] = (),
     reads_files: bool = False,
+    together: str = "",
 ) -> Callable[[CheckFunction], CheckFunction]:
     """Register a check under its function's name."""
 
@@ -171,7 +191,9 @@ def check(
         def named(context: AuditContext) -> Verdict:
             return replace(function(context), name=name)
 
-        CHECKS[name] = Check(name, named, stage, proves, misses, frozenset(needs), tuple(corruptions), reads_files)
+        CHECKS[name] = Check(
+            name, named, stage, proves, misses, frozenset(needs), tuple(corruptions), reads_files, together
+        )
         return named
 
     return register
@@ -255,7 +277,12 @@ def what_is_there(context: AuditContext) -> set[str]:
         "source file": full.raw is not None
         and context.config.source.source in FILE_SOURCES
         and is_plain(str(context.source_path)),
+        "snapshot file": bool(context.config.source.snapshots_path)
+        and Path(context.config.source.snapshots_path).is_file()
+        and not context.extra.get("unproved", {}).get("snapshot file"),
         "signals": context.extra.get("has", {}).get("signals", False),
+        "drift": context.extra.get("has", {}).get("drift", False),
+        "todays list": context.extra.get("has", {}).get("todays_list", False),
         "champion": context.extra.get("has", {}).get("champion_model", False),
         "walk forward": context.extra.get("has", {}).get("walk_forward_report", False),
         "ledger": context.extra.get("has", {}).get("ledger", False),
@@ -273,7 +300,10 @@ STORED_NEEDS = (
     "facts",
     "exports",
     "source file",
+    "snapshot file",
     "signals",
+    "todays list",
+    "drift",
     "champion",
     "walk forward",
     "ledger",

@@ -19,6 +19,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from itertools import chain
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any
@@ -74,9 +75,9 @@ class ContextSource:
 
 @dataclass
 class _Child:
-    """A check under way."""
+    """A check under way, or several that look at the same fit."""
 
-    name: str
+    names: list[str]
     process: Any
     answers: Connection
     begin: float
@@ -87,14 +88,14 @@ def _lost(name: str, why: str) -> Verdict:
     return Verdict(name, False, 0, (f"the check could not be evaluated: {why}",))
 
 
-def _child(context: Callable[[], AuditContext], name: str, answer: Connection, own: Path | None) -> None:
-    """Run one check, send its verdict (or that it was left out, and why); `own`: the one folder it may read in."""
+def _child(context: Callable[[], AuditContext], names: list[str], answer: Connection, own: Path | None) -> None:
+    """Run the checks, send their verdicts (or that they were left out, and why); `own`: the one folder to read in."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         if own is not None:
             seal_process(own)
-        report = run_checks(context(), [name])
-        left = {"not_applicable": report.not_applicable, "not_proved": report.not_proved}
+        report = run_checks(context(), names)
+        left = {"not_applicable": report.not_applicable, "not_proved": report.not_proved, "seconds": report.seconds}
         text = json.dumps({**left, "verdicts": [v.to_dict() for v in report.verdicts]}, default=str)
     except BaseException as error:
         last = traceback.extract_tb(error.__traceback__)[-1]
@@ -104,19 +105,18 @@ def _child(context: Callable[[], AuditContext], name: str, answer: Connection, o
     os._exit(0)
 
 
-def _start(context: Callable[[], AuditContext], name: str, *, sealed: bool) -> _Child:
+def _start(context: Callable[[], AuditContext], names: list[str], *, sealed: bool) -> _Child:
     mine, theirs = _FORK.Pipe(duplex=False)
     own = tempfile.TemporaryDirectory(prefix="k4-audit-") if sealed else None
-    arguments = (context, name, theirs, Path(own.name) if own else None)
+    arguments = (context, names, theirs, Path(own.name) if own else None)
     process = _FORK.Process(target=_child, args=arguments, daemon=True)
     process.start()
     theirs.close()
-    return _Child(name, process, mine, time.perf_counter(), own)
+    return _Child(names, process, mine, time.perf_counter(), own)
 
 
 def _finish(child: _Child, report: AuditReport) -> None:
     """Take a child's answer into the report."""
-    name = child.name
     try:
         answer = json.loads(child.answers.recv_bytes())
     except (EOFError, OSError):
@@ -125,13 +125,22 @@ def _finish(child: _Child, report: AuditReport) -> None:
     child.process.join()
     if child.own is not None:
         child.own.cleanup()
-    report.seconds[name] = time.perf_counter() - child.begin
     if "error" in answer:
-        report.verdicts.append(_lost(name, answer["error"]))
+        report.seconds[child.names[0]] = time.perf_counter() - child.begin
+        report.verdicts += [_lost(name, answer["error"]) for name in child.names]
         return
+    report.seconds |= answer["seconds"]
     report.not_applicable |= answer["not_applicable"]
     report.not_proved |= answer["not_proved"]
     report.verdicts += [Verdict(**{**v, "findings": tuple(v["findings"])}) for v in answer["verdicts"]]
+
+
+def _groups(names: list[str]) -> list[list[str]]:
+    """The checks of one process each, in the order of their first."""
+    registry, groups = load_checks(), dict[str, list[str]]()
+    for name in names:
+        groups.setdefault(registry[name].together or name, []).append(name)
+    return list(groups.values())
 
 
 def run_isolated(
@@ -150,7 +159,7 @@ def run_isolated(
     """
     registry = load_checks()
     wanted = list(registry) if names is None else list(names)
-    report, todo = AuditReport([], {}), list(reversed(wanted))
+    report, todo = AuditReport([], {}), _groups(wanted)[::-1]
     running: list[_Child] = []
     context = source.context
     if source.store:
@@ -168,16 +177,16 @@ def run_isolated(
     while todo or running:
         late = end is not None and time.perf_counter() >= end
         while todo and len(running) < max(1, workers) and not late:
-            name = todo.pop()
+            names = todo.pop()
             # Without a store every child reads the source and runs the path itself.
-            sealed = bool(source.store) and not registry[name].reads_files
-            running.append(_start(context, name, sealed=sealed))
+            sealed = bool(source.store) and not any(registry[name].reads_files for name in names)
+            running.append(_start(context, names, sealed=sealed))
         if late:
             for child in running:
                 child.process.kill()
                 child.process.join()
-            left = [child.name for child in running] + todo
-            report.not_proved |= dict.fromkeys(left, "the time budget was spent")
+            left = [*(child.names for child in running), *todo]
+            report.not_proved |= dict.fromkeys(chain.from_iterable(left), "the time budget was spent")
             break
         left_s = None if end is None else max(0.0, end - time.perf_counter())
         ready = wait([child.answers for child in running], left_s)
@@ -185,7 +194,7 @@ def run_isolated(
             running.remove(child)
             _finish(child, report)
             if progress is not None:
-                progress(len(wanted) - len(todo) - len(running), len(wanted))
+                progress(len(wanted) - sum(map(len, [*todo, *(c.names for c in running)])), len(wanted))
         if stop_at_failure and report.failed:
             todo = []
     order = {name: i for i, name in enumerate(wanted)}

@@ -45,7 +45,7 @@ def test_a_row_read_behind_the_back_of_the_training_code_is_named(context):
         return train(model, config, loss, train_set, validation_set, **kwargs)
 
     with mock.patch.object(loop, "train", peeking):
-        verdict = extra_checks.fitting_reads_only_rows_known_at_as_of(context)
+        verdict = extra_checks.fitting_reads_only_rows_known_at_as_of(AuditContext(full))
     assert not verdict.passed
     assert full.sequences["ticker"].iloc[last] in verdict.findings[0]
 

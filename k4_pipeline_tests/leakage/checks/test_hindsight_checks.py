@@ -10,11 +10,12 @@ import pytest
 
 from k4_pipeline.config import CleaningConfig, IntegrityConfig, PatternConfig, SimulationConfig, SourceConfig
 from k4_pipeline.evaluation.weighted import pearson
-from k4_pipeline.leakage.checks import integrity_trials, report_checks
+from k4_pipeline.leakage.checks import integrity_trials, report_checks, twin_fits
 from k4_pipeline.leakage.checks.rejection_checks import chosen_days, refused_days
 from k4_pipeline.leakage.checks.scan_checks import scanned_again
 from k4_pipeline.leakage.checks.self_test import guard_findings
-from k4_pipeline.leakage.checks.validation_independence import compare_training, corrupted_validation
+from k4_pipeline.leakage.checks.twin_fits import corrupted_validation, part_to_fit, twin
+from k4_pipeline.leakage.checks.validation_independence import compare_training
 from k4_pipeline.leakage.engine import audit
 from k4_pipeline.market.cleaning import clean_bars
 from k4_pipeline.market.sources import read_bars
@@ -53,17 +54,26 @@ def test_a_refused_bar_is_asked_for_on_its_own_day_and_every_reason_has_its_turn
 
 
 def test_corrupted_validation_rows_leave_every_number_of_training(context):
-    from k4_pipeline.pipeline import stages as production
-
     corrupted = corrupted_validation(context.full, np.random.default_rng(1))
     before = (context.full.split["split"] == "validation").sum()
     assert (corrupted.split["split"] == "validation").sum() == (before + 1) // 2
-    again = production.fit(corrupted)
-    out = compare_training(context.full.need_fitted(), again)
+    honest, again = twin(context).fitted, twin(context, corrupted=True).fitted
+    out = compare_training(honest, again)
     assert out.cases > 5
     assert out.differing == 0, out.findings
     moved = dataclasses.replace(again, class_counts=[c + 1 for c in again.class_counts])
-    assert compare_training(context.full.need_fitted(), moved).differing == 1
+    assert compare_training(honest, moved).differing == 1
+
+
+def test_the_part_that_is_fitted_is_of_whole_tickers_and_stays_when_a_row_changes_its_member(context, monkeypatch):
+    monkeypatch.setattr(twin_fits, "FIT_ROWS", 60)
+    part, split = part_to_fit(context), context.full.split
+    names = set(part.split["ticker"])
+    assert len(part.split) == split["ticker"].isin(names).sum() < len(split)
+    assert {"train", "validation", "test"} <= set(part.split["split"])
+    test = split.index[split["split"] == "test"][0]
+    moved = split.assign(split=split["split"].where(split.index != test, "train"))
+    assert set(part_to_fit(context.with_full(split=moved)).split["ticker"]) == names
 
 
 def test_the_volatility_of_the_baseline_is_that_of_the_panel(context):

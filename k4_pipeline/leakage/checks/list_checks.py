@@ -1,0 +1,184 @@
+"""Today's list against the signals, the bars and the labels: what a person reads before buying."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import html
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+
+from k4_pipeline.config import CLASS_NAMES
+from k4_pipeline.leakage.checks.page_checks import _Tables
+from k4_pipeline.leakage.checks.signal_checks import bars_tonight
+from k4_pipeline.leakage.engine.audit import AuditContext, check, verdict_of
+from k4_pipeline.leakage.engine.compare import Comparison
+from k4_pipeline.verdict import Verdict
+
+TIERS = ("STRONG", "GOOD", "MODERATE")
+# Name in the list -> column of the signals, written down a second time.
+SHOWN = {
+    **{n: n for n in ("tier", "signal", "ev", "stop", "upper", "lower", "power", "dollar_volume", "price", "refused")},
+    **{f"p_{i}": f"p_{i}" for i in range(6)},
+    "left_out": "left_out",
+    "champion_as_of": "champion_as_of",
+    "p_k4": "p_4",
+    "p_k5": "p_5",
+    "entry": "power",
+}
+
+
+def _list(context: AuditContext) -> dict[str, Any]:
+    """The stored list (or that of a self-test)."""
+    if "list" in context.extra:
+        return context.extra["list"]
+    return json.loads(context.extra["store"].current("todays_list").path("list.json").read_text())
+
+
+def _changed(context: AuditContext, **of_first_row: Any) -> AuditContext:
+    made = copy.deepcopy(_list(context))
+    if made["rows"]:
+        made["rows"][0] |= of_first_row
+    else:
+        made["rows"].append({"ticker": "!", "snapshot_date": made["night"]})
+    return dataclasses.replace(context, extra={**context.extra, "list": made})
+
+
+def _better_value(context: AuditContext) -> AuditContext:
+    rows = _list(context)["rows"]
+    return _changed(context, ev=rows[0]["ev"] + 1e-9 if rows else 0.0)
+
+
+def _one_row_less(context: AuditContext) -> AuditContext:
+    rows = _list(context)["rows"]
+    if not rows:
+        return _changed(context)
+    return dataclasses.replace(context, extra={**context.extra, "list": {**_list(context), "rows": rows[1:]}})
+
+
+def _another_past(context: AuditContext) -> AuditContext:
+    """A similar pattern of the past had another outcome (or one that was not known yet)."""
+    rows = _list(context)["rows"]
+    if not rows or not rows[0].get("similar"):
+        return _one_row_less(context)
+    first = rows[0]["similar"][0]
+    other = CLASS_NAMES[(CLASS_NAMES.index(first["outcome"]) + 1) % len(CLASS_NAMES)]
+    return _changed(context, similar=[{**first, "outcome": other}, *rows[0]["similar"][1:]])
+
+
+def _a_bar_of_tomorrow(context: AuditContext) -> AuditContext:
+    rows = _list(context)["rows"]
+    if not rows:
+        return _changed(context)
+    chart = rows[0]["chart"]
+    return _changed(context, chart={**chart, "close": [*chart["close"][:-1], chart["close"][-1] * 1.001]})
+
+
+def _better_page(context: AuditContext) -> AuditContext:
+    """The page prints a better P(K4) than the list holds."""
+    rows = _list(context)["rows"]
+    if not rows:
+        return _changed(context)
+    file = Path(context.extra["store"].root).parent / "reports" / "signals" / "signals.html"
+    if not file.is_file():
+        return _better_value(context)
+    better = file.read_text().replace(f"{rows[0]['p_k4']:.1%}", f"{rows[0]['p_k4'] + 0.001:.1%}")
+    return dataclasses.replace(context, extra={**context.extra, "list_page": better})
+
+
+@check(
+    "serving",
+    proves="Today's list holds the best signals by tier and expected value, none that was left out or refused, with "
+    "the numbers of the signals; its charts are of stored bars and end with the snapshot; the similar patterns it "
+    "shows were known before that day and ended as it says; its page prints what it holds.",
+    misses="The reasons and the distance of the similar patterns; the drawing.",
+    needs=("stored", "signals", "todays list"),
+    reads_files=True,
+    corruptions=(_better_value, _one_row_less, _another_past, _a_bar_of_tomorrow, _better_page),
+)
+def todays_list_is_that_of_the_signals(context: AuditContext) -> Verdict:
+    """Choose the rows again and compare what is shown."""
+    out, made, store = Comparison(), _list(context), context.extra["store"]
+    signals = pq.read_table(store.current("signals").path("signals.parquet")).to_pandas()
+    free = signals[(signals["left_out"] == "") & (signals["refused"] == "")]
+    rank = [TIERS.index(t) if t in TIERS else len(TIERS) for t in free["tier"]]
+    order = sorted(range(len(free)), key=lambda i: (rank[i], -free["ev"].iloc[i], free["ticker"].iloc[i]))
+    wanted = free.iloc[order[: context.config.serving.list_rows]]
+    counts = {"open": len(signals), **{n: int((signals[n] != "").sum()) for n in ("left_out", "refused")}}
+    for name, value in counts.items():
+        wrong = made[name] != value
+        out.add(1, int(wrong), [f"today's list: {name} is {made[name]}, the signals have {value}"] * wrong)
+    names = [row["ticker"] for row in made["rows"]]
+    wrong = names != list(wanted["ticker"])
+    out.add(1, int(wrong), [f"today's list shows {names}, the signals give {list(wanted['ticker'])}"] * wrong)
+    if wrong:
+        return verdict_of(out, rows=len(names))
+    out.merge(_page(context, made["rows"]))
+    known = _known_patterns(context)
+    for row, signal in zip(made["rows"], wanted.to_dict("records")):
+        where = f"today's list: {row['ticker']}"
+        for shown, column in SHOWN.items():
+            other = row[shown] != signal[column]
+            out.add(1, int(other), [f"{where}: {shown} is {row[shown]}, its signal has {signal[column]}"] * other)
+        box = row["box"] != {"lower": signal["lower"], "upper": signal["upper"]}
+        out.add(1, int(box), [f"{where}: the box is not that of its signal"] * box)
+        out.merge(_chart(context, row["chart"], signal, where))
+        for past in row.get("similar", []):
+            late = not past["known_on"] < row["snapshot_date"]
+            out.add(1, int(late), [f"{where}: a similar pattern was known on {past['known_on']} only"] * late)
+            stored = known.get((past["ticker"], past["snapshot_date"]))
+            odd = stored is not None and (past["outcome"], past["known_on"]) not in stored
+            text = f"{where}: the similar pattern {past['ticker']} {past['snapshot_date']} did not end as it says"
+            out.add(1, int(odd), [text] * odd)
+    return verdict_of(out, rows=len(names))
+
+
+def _page(context: AuditContext, rows: list[dict[str, Any]]) -> Comparison:
+    """The page of the list says, row by row and card by card, what the stored list says."""
+    out, file = Comparison(), Path(context.extra["store"].root).parent / "reports" / "signals" / "signals.html"
+    if not file.is_file():  # a home whose artifacts lie elsewhere
+        return out
+    page = context.extra.get("list_page") or file.read_text()
+    parser = _Tables()
+    parser.feed(page)
+    table = next((t for t in parser.tables if t and [c.strip() for c in t[0][:3]] == ["ticker", "tier", "P(K4)"]), [])
+    shown, text = [[c.strip() for c in row] for row in table[1:]], html.unescape(page)
+    for i, row in enumerate(rows):
+        box = f"{row['box']['lower']:.4g} to {row['box']['upper']:.4g}"
+        levels = f"{row['entry']:.4g}", f"{row['stop']:.4g}"
+        due = [row["ticker"], row["tier"], f"{row['p_k4']:.1%}", f"{row['ev']:+.2f}", *levels, box]
+        line = f"P(K4) {due[2]}, P(K5) {row['p_k5']:.1%}, EV {due[3]}; buy above {levels[0]}, stop {levels[1]}."
+        wrong = i >= len(shown) or shown[i][: len(due)] != due or line not in text
+        out.add(len(due) + 5, int(wrong), [f"page of the list: row {i + 1} is not that of {row['ticker']}"] * wrong)
+    out.add(1, int(len(shown) != len(rows)), ["page of the list: it has other rows"] * (len(shown) != len(rows)))
+    return out
+
+
+def _known_patterns(context: AuditContext) -> dict[tuple[str, str], set[tuple[str, str]]]:
+    """(ticker, snapshot day) -> the outcomes that stored snapshots of that day had, with the day they were known."""
+    labeled = context.full.labeled
+    out: dict[tuple[str, str], set[tuple[str, str]]] = {}
+    rows = labeled[labeled["outcome_class"].notna()]
+    day, end = (rows[c].dt.strftime("%Y-%m-%d") for c in ("snapshot_date", "label_end_date"))
+    for ticker, seen, known, outcome in zip(rows["ticker"].astype(str), day, end, rows["outcome_class"].astype(int)):
+        out.setdefault((ticker, seen), set()).add((CLASS_NAMES[outcome], known))
+    return out
+
+
+def _chart(context: AuditContext, chart: dict[str, Any], signal: dict[str, Any], where: str) -> Comparison:
+    """The bars of a chart are the last ones stored, up to the snapshot, to the digits that are shown."""
+    out, bars = Comparison(), bars_tonight(context)
+    rows, n = bars.ticker_slice(str(signal["ticker"])), len(chart["dates"])
+    days = np.datetime_as_string(bars.date[rows].astype("datetime64[D]"))
+    stop = rows.start + int(np.searchsorted(days, str(pd.Timestamp(signal["snapshot_date"]).date()), side="right"))
+    same = chart["dates"] == [str(d) for d in days[stop - rows.start - n : stop - rows.start]]
+    for name in ("open", "high", "low", "close"):
+        values = getattr(bars, name)[stop - n : stop]
+        same = same and bool(np.allclose(chart[name], values, rtol=1e-5, atol=0.0))
+    out.add(5 * n, int(not same), [f"{where}: the chart shows other bars than those up to its snapshot"] * (not same))
+    return out
