@@ -57,7 +57,7 @@ def _free_port() -> int:
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory) -> Settings:
     """A tiny simulated market, stored where the UI finds it."""
-    options = {"tickers": 30, "bars": 1500, "model_preset": "original", "preset": "micro", "epochs": 1}
+    options = {"tickers": 40, "bars": 1500, "model_preset": "fast", "preset": "tiny", "epochs": 1}
     light = ["controls.max_rows=400", "controls.epochs=1", "proof.demo_epochs=1", "proof.demo_rows=400"]
     config = apply_assignments(apply_options(PipelineConfig(), options), light)
     settings = Settings(tmp_path_factory.mktemp("ui") / "home", config)
