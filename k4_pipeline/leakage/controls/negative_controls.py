@@ -250,7 +250,8 @@ def judge(name: str, path: PipelineRun, *, permuted: bool, seed: int = 0) -> Ver
                 "labels, train rows or later bars reach the test rows"
             )
         if noticed > settings.notice_at_most:
-            blind.append(f"the {reader} would be noticed from a mean AUC of {noticed:.3f} on only")
+            where = f"from a mean AUC of {noticed:.3f} on only" if noticed < 1 else "at no mean AUC"
+            blind.append(f"the {reader} would be noticed {where}")
     short = n < settings.min_rows or tickers < settings.min_tickers or len(blind) == len(scores)
     findings = alarms or (
         [
