@@ -13,10 +13,11 @@ import torch
 from k4_pipeline.config import CLASS_VALUES, KEYS, N_CLASSES
 from k4_pipeline.evaluation.calibration import Calibrator
 from k4_pipeline.features.context_table import read_context
-from k4_pipeline.features.panel import read_panel
+from k4_pipeline.features.panel import FeaturePanel, read_panel
 from k4_pipeline.leakage.engine.audit import AuditContext, check, verdict_of
 from k4_pipeline.leakage.engine.compare import Comparison, compare_tables
 from k4_pipeline.leakage.oracles.inputs import InputOracle
+from k4_pipeline.leakage.oracles.reader import as_sent
 from k4_pipeline.leakage.oracles.scan import scan
 from k4_pipeline.leakage.oracles.signals import signal_of
 from k4_pipeline.market.bars import Bars, to_dates, to_days
@@ -155,7 +156,8 @@ def signals_are_those_of_the_champion_one_by_one(context: AuditContext) -> Verdi
     refs, bars, of_bars = context.extra["refs"], whole, None
     if NIGHT_BARS in made.inputs:
         found = open_patterns(whole, context.config)
-        bars, panel, open_now, of_bars = found.bars, found.panel, found.snapshots, found.context
+        bars, open_now, of_bars = found.bars, found.snapshots, found.context
+        panel = FeaturePanel.from_bars(bars)
     else:
         panel = read_panel(refs["market_features"].dir)
         open_now = snapshots.active_snapshots(bars, context.config.patterns)
@@ -244,7 +246,8 @@ def _tier(score: float, thresholds: dict[str, float]) -> str:
 def _left_out(context: AuditContext, stored: pd.Series, where: str) -> Comparison:
     """Whether a signal is left out of the list by name, size or price; kinds of securities are told by the bars."""
     limits, said = context.config.serving, str(stored["left_out"])
-    due = str(stored["ticker"]).upper() in {t.upper() for t in limits.excluded_tickers}
+    names = {str(stored["ticker"]).upper(), as_sent(pd.Series([stored["ticker"]])).iloc[0].upper()}
+    due = bool(names & {t.upper() for t in limits.excluded_tickers})
     due |= bool(stored["dollar_volume"] < limits.min_dollar_volume or stored["price"] < limits.min_price)
     wrong = bool(said) != due and not (said.startswith("kind: ") and said[6:] in limits.excluded_kinds)
     return Comparison(1, int(wrong), [f"{where}: left out ({said!r}) against the limits of serving"] * wrong)
