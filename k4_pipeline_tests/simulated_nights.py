@@ -207,18 +207,26 @@ def campaign(seed: int, every: int = 1, seconds: float = math.inf) -> dict[str, 
             home = begin(folder, bars)
             certificate = home.json("champion_model", "certificate.json")
             out["certified"] = [t["tier"] for t in certificate["tiers"]]
+        _say(out)
         out["before"] = alarms(home, bars, home.days[1:41:every])
+        _say(out)
         kept = folder / "kept"
         shutil.copytree(home.settings.home, kept)
         left = began + seconds - time.monotonic()
         out["unchanged"] = alarms(home, bars, home.days[41::every], time.monotonic() + left / 2)
         played = [home.days[0], *home.days[1:41:every], *home.days[41::every][: out["unchanged"]["nights"]]]
         out["ledger"] = what_the_ledger_holds(home, bars, played)
+        _say(out)
         shutil.rmtree(home.settings.home)
         shutil.copytree(kept, home.settings.home)
         changed = calmed(bars, home.days[40])
         out["changed"] = alarms(home, changed, home.days[41::every], began + seconds)
     return {**out, "seconds": round(time.monotonic() - began)}
+
+
+def _say(known: dict[str, Any]) -> None:
+    """What is known of a seed so far, for a campaign that is cut short."""
+    print(json.dumps({"so_far": True, **known}), flush=True)
 
 
 def main() -> None:
