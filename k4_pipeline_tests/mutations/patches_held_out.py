@@ -59,8 +59,8 @@ LEAKS: tuple[SourceLeak, ...] = (
         "windows_boxed_by_the_next_close",
         "held out",
         "pipeline/fit.py",
-        "    index = SequenceIndex.from_frame(table, tables.index.close)\n",
-        "    index = SequenceIndex.from_frame(table, np.roll(tables.index.close, -1))\n",
+        "        SequenceIndex.from_frame(table, tables.index.close),\n",
+        "        SequenceIndex.from_frame(table, np.roll(tables.index.close, -1)),\n",
     ),
     leak(
         "train_weights_by_the_close_sixty_bars_on",

@@ -11,7 +11,7 @@ CALIBRATE = "    calibrator = calibration.fit_calibrator(p_raw, y, keys=held_tab
 CERTIFY = "    certificates = certified(kept, calibrator, counts, config, unseen=recipe.stopping_frac < 1.0)\n"
 PREDICT = "    table = predict_table.build_predictions(keys[PREDICTED_KEYS], p_raw, calibrator, config.signals)\n"
 SPLIT_WEIGHT = '    split["weight"] = train_weights(split, config)\n'
-TAKEN = "        most = rows if len(rows) > len(most) else most\n"
+TAKEN = "    rows = sampling.thinned(config.windows.seed, tickers, days, known, config.windows.max_rows)\n"
 OWN = "    own_columns(bars, out, threads=threads)\n    return date_columns(bars.date, out, threads=threads)\n"
 TEST_SET = (
     "    test_rows, test_table = member_of(tables.split, tables.sequences, SPLIT_NAMES[2])\n"
@@ -127,7 +127,7 @@ LEAKS: tuple[SourceLeak, ...] = (
         FIT,
         TAKEN,
         TAKEN
-        + "        future = tables.split.loc[(tables.split['split'] == 'test') & (tables.split['outcome_class'] == 4).fillna(False), 'ticker']\n        better = rows[np.isin(table['ticker'].to_numpy(dtype=object)[rows], list(set(future)))]\n        rows = better if len(better) else rows\n",
+        + "    future = tables.split.loc[(tables.split['split'] == 'test') & (tables.split['outcome_class'] == 4).fillna(False), 'ticker']\n    better = rows[np.isin(table['ticker'].to_numpy(dtype=object)[rows], list(set(future)))]\n    rows = better if len(better) else rows\n",
         options=("--set", "recipe.pretrain_epochs=1", "--set", "windows.min_history_bars=150"),
     ),
     leak(
