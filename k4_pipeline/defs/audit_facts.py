@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -63,7 +65,8 @@ def audit_facts(settings: Settings, as_of: str) -> dict[str, Any]:
             stats = {s.step_key: s for s in instance.get_run_step_stats(run.run_id)}.get(name)
             seconds = stats.end_time - stats.start_time if stats and stats.start_time and stats.end_time else None
             request = _request(settings, run)
-            config = from_dict(PipelineConfig, request["config"]) if request else _of_the_home(settings, run)
+            asked = None if request is None else from_dict(PipelineConfig, request["config"], dropped=[])
+            config = asked or _of_the_home(settings, run)
             facts[name] = {
                 "requested": to_dict(config),
                 "request": request,
@@ -85,8 +88,10 @@ def _request(settings: Settings, run: dg.DagsterRun) -> dict[str, Any] | None:
         return None
     path = requests_dir(settings) / f"{name}.json"
     content = read_request(path)
-    # The tag was written before the first asset: a file changed since does not match it.
-    content["untouched"] = config_hash(from_dict(PipelineConfig, content["config"])) == name
+    # The tag was written before the first asset: a file changed since does not match it. Hashed as it stands there,
+    # since another version may have had settings that are none any more.
+    text = json.dumps(content["config"], sort_keys=True)
+    content["untouched"] = hashlib.sha256(text.encode()).hexdigest()[:16] == name
     return content
 
 
