@@ -57,6 +57,10 @@ def _other_membership(context: AuditContext) -> AuditContext:
     return context.with_full(split=split)
 
 
+def _on_tickers(full: PipelineRun, tickers: list[str]) -> PipelineRun:
+    return production.build_again(full, full.bars.subset(tickers))
+
+
 @check(
     "isolation",
     proves="What is known of a ticker (features, snapshots, labels, sequences, inputs, membership) has the same bits "
@@ -80,7 +84,7 @@ def nothing_depends_on_other_tickers(context: AuditContext) -> Verdict:
         what = ("half", tuple(half), full.config, full.context is None)
         again = context.once(
             what,
-            lambda half=half: production.build_again(full, full.bars.subset(half)),
+            functools.partial(_on_tickers, full, half),
             full.bars,
             full.given,
             for_self_tests=True,

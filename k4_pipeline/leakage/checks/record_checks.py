@@ -108,7 +108,7 @@ def _drift(context: AuditContext) -> dict[str, Any]:
 
 def _untold(context: AuditContext) -> AuditContext:
     said = _drift(context)
-    told = {"why": []} if said["why"] else {"too_few": ""} if said["too_few"] else {"why": ["none"]}
+    told: dict[str, object] = {"why": []} if said["why"] else {"too_few": ""} if said["too_few"] else {"why": ["none"]}
     return dataclasses.replace(context, extra={**context.extra, "drift": {**said, **told}})
 
 
