@@ -19,6 +19,7 @@ import numba
 import numpy as np
 import pandas as pd
 import torch
+from numba.core import entrypoints
 
 import k4_pipeline
 from k4_pipeline._numba import cache_dir
@@ -96,6 +97,9 @@ def seal_process(own: Path) -> None:
 
 def _hooked() -> None:
     if not _Seal.hooked:
+        # numba looks for installed extensions when it first compiles or loads: in every folder packages are found in,
+        # a checkout among them.
+        entrypoints.init_all()
         sys.addaudithook(_hook)
         _Seal.hooked = True
 
