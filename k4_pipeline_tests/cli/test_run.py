@@ -41,6 +41,19 @@ pytestmark = pytest.mark.slow
 
 DOCS = Path(__file__).parents[2] / "docs"
 TINY = ["--tickers", "40", "--bars", "1500", "--preset", "tiny", "--epochs", "2"]
+# Every stage and member of the default recipe, each with little to do.
+LIGHT = {
+    "recipe.pretrain_epochs": 1,
+    "recipe.forest_trees": 20,
+    "windows.density": 0.05,
+    "controls.epochs": 1,
+    "controls.max_rows": 400,
+    "proof.demo_epochs": 1,
+    "proof.demo_rows": 400,
+    "integrity.bootstrap_draws": 200,
+    "trading.random_draws": 20,
+}
+TINY += [part for name, value in LIGHT.items() for part in ("--set", f"{name}={value}")]
 
 
 def k4(home: Path, *arguments: object, ok: bool = True) -> Result:
