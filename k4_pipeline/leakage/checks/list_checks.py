@@ -149,14 +149,20 @@ def _page(context: AuditContext, rows: list[dict[str, Any]]) -> Comparison:
     table = next((t for t in parser.tables if t and [c.strip() for c in t[0][:3]] == ["ticker", "tier", "P(K4)"]), [])
     shown, text = [[c.strip() for c in row] for row in table[1:]], html.unescape(page)
     for i, row in enumerate(rows):
-        box = f"{row['box']['lower']:.4g} to {row['box']['upper']:.4g}"
-        levels = f"{row['entry']:.4g}", f"{row['stop']:.4g}"
+        box = f"{_quoted(row['box']['lower'])} to {_quoted(row['box']['upper'])}"
+        levels = _quoted(row["entry"]), _quoted(row["stop"])
         due = [row["ticker"], row["tier"], f"{row['p_k4']:.1%}", f"{row['ev']:+.2f}", *levels, box]
-        line = f"P(K4) {due[2]}, P(K5) {row['p_k5']:.1%}, EV {due[3]}; buy above {levels[0]}, stop {levels[1]}."
+        what = f"do nothing; a close above {levels[0]} would be the breakout, the stop lies at {levels[1]}"
+        what = what if row["tier"] == "AVOID" else f"buy above {levels[0]}, stop {levels[1]}"
+        line = f"P(K4) {due[2]}, P(K5) {row['p_k5']:.1%}, EV {due[3]}; {what}."
         wrong = i >= len(shown) or shown[i][: len(due)] != due or line not in text
         out.add(len(due) + 5, int(wrong), [f"page of the list: row {i + 1} is not that of {row['ticker']}"] * wrong)
     out.add(1, int(len(shown) != len(rows)), ["page of the list: it has other rows"] * (len(shown) != len(rows)))
     return out
+
+
+def _quoted(price: float) -> str:
+    return f"{price:.2f}" if abs(price) >= 1 else f"{price:.4f}"
 
 
 def _known_patterns(context: AuditContext) -> dict[tuple[str, str], set[tuple[str, str]]]:
