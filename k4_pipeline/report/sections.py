@@ -222,7 +222,7 @@ def top_signal_cards(report: dict[str, Any]) -> list[dict[str, Any]]:
         outcome = row.get("outcome") or "not known yet"
         line = (
             f"{row['signal']}, P(K4) {number(row['p_4'], '{:.1%}')}, P(K5) {number(row['p_5'], '{:.1%}')}, "
-            f"EV {number(row['ev'], '{:+.2f}')}; buy above {number(row['chart']['power'], '{:.4g}')}, stop "
+            f"EV {number(row['ev'], '{:+.2f}')}; breakout above {number(row['chart']['power'], '{:.4g}')}, stop "
             f"{number(row['chart']['stop'], '{:.4g}')}. What followed: {outcome}."
         )
         reasons = "; ".join(r["in_words"] for r in row.get("reasons") or [])
