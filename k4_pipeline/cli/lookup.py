@@ -94,7 +94,8 @@ def _prediction(store: ArtifactStore, row: pd.Series) -> pd.Series | None:
 def _lines(found: dict[str, Any]) -> list[str]:
     chart = found["chart"]
     lines = [
-        f"Box {chart['lower']:.4g} to {chart['upper']:.4g}, breakout above {chart['power']:.4g}, stop {chart['stop']:.4g}."
+        f"Box {chart['lower']:.4g} to {chart['upper']:.4g}, breakout above {chart['power']:.4g}, "
+        f"stop {chart['stop']:.4g}."
     ]
     if "p_4" in found:
         lines.append(

@@ -9,6 +9,7 @@ in the part with probability 1 - (1 - s)^n; n stands in the details of the verdi
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
@@ -22,6 +23,7 @@ from k4_pipeline.pipeline import fit as candidate, stages as production
 from k4_pipeline.pipeline.sources import Rows
 from k4_pipeline.pipeline.stages import Fitted, PipelineRun
 from k4_pipeline.sequences import assemble, model_inputs
+from k4_pipeline.training.monitor import Monitor
 
 FIT_ROWS = 500  # train rows
 EPOCHS = 2
@@ -90,10 +92,13 @@ def corrupted_validation(full: PipelineRun, rng: np.random.Generator) -> Pipelin
 
 
 def heard(path: PipelineRun) -> Heard:
-    """Fit a path and note every sequence that is assembled meanwhile, by whatever way."""
+    """Fit a path and note every sequence that is assembled meanwhile, by whatever way.
+
+    The last epoch is kept, whatever validation says of it: the weights of two such fits can always be compared.
+    """
     read: dict[str, list[np.ndarray]] = {"scaler": [], "model": []}
     phase = ["scaler"]
-    gate, fit, handed = model_inputs._run, candidate.fit, []
+    gate, fit, handed, calls = model_inputs._run, candidate.fit, [], itertools.count()
 
     def listening(panel: np.ndarray, index: assemble.SequenceIndex, rows: np.ndarray, *rest: Any) -> Any:
         read[phase[0]].append(place(index.rows[np.asarray(rows, dtype=np.int64)][:, _WHERE]))
@@ -103,6 +108,9 @@ def heard(path: PipelineRun) -> Heard:
         phase[0] = "model"
         return fit(*arguments, **named)
 
+    def latest(*_: Any) -> tuple[float, ...]:
+        return (float(next(calls)),)
+
     def kept(*arguments: Any, **named: Any) -> Rows:
         handed.append(Rows(*arguments, **named))
         return handed[-1]
@@ -111,6 +119,7 @@ def heard(path: PipelineRun) -> Heard:
         mock.patch.object(model_inputs, "_run", listening),
         mock.patch.object(candidate, "fit", fitting),
         mock.patch.object(candidate, "Rows", kept),
+        mock.patch.object(Monitor, "key", latest),
     ):
         fitted = production.fit(path)
     scaled, learned = (np.unique(np.concatenate([np.zeros(0, np.int64), *read[p]])) for p in read)
