@@ -57,8 +57,11 @@ def _database(path: Path) -> tuple[str, pd.DataFrame]:
     """The name of the one table that holds bars, and the table."""
     import duckdb
 
-    with duckdb.connect(str(path), read_only=True) as base:
-        tables = {name: base.sql(f'select * from "{name}"').df() for (name,) in base.sql("show tables").fetchall()}
+    try:
+        with duckdb.connect(str(path), read_only=True) as base:
+            tables = {name: base.sql(f'select * from "{name}"').df() for (name,) in base.sql("show tables").fetchall()}
+    except duckdb.Error as problem:  # no OSError, also where the file may not be opened
+        raise ValueError(f"{path} cannot be read: {problem}") from problem
     fitting = {name: table for name, table in tables.items() if {"date", *VALUES} <= _columns(table).keys()}
     if len(fitting) != 1:
         raise ValueError(f"{path} has {len(fitting)} tables with the columns of bars")

@@ -72,3 +72,10 @@ def test_each_kind_of_source_is_read_and_cut_plainly(tmp_path, bars, kind):
     raw = read_bars(dataclasses.replace(source, path=str(cut)), SimulationConfig())
     kept = clean_bars(raw, CleaningConfig()).bars.to_frame()
     pd.testing.assert_frame_equal(kept, bars[bars["date"] <= day].reset_index(drop=True), check_dtype=False)
+
+
+def test_a_database_that_cannot_be_opened_is_no_plain_source(tmp_path):
+    (tmp_path / "t.duckdb").write_bytes(b"no database")
+    assert not is_plain(str(tmp_path / "t.duckdb"))
+    with pytest.raises(ValueError, match=r"t\.duckdb cannot be read"):
+        read_plainly(str(tmp_path / "t.duckdb"))
