@@ -1,6 +1,6 @@
 """What a setting is for, read from the comments beside the fields of the config classes: one text, many readers.
 
-The launchpad of the UI and docs/settings.md show these texts, so that they cannot say something else than the code.
+The launchpad of the UI and docs/reference.md show these texts, so that they cannot say something else than the code.
 """
 
 from __future__ import annotations

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import io
 import json
 import os
-import pty
 import re
 import shlex
-import struct
 import subprocess
 import sys
-import termios
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -35,6 +30,7 @@ from k4_pipeline.leakage.controls.negative_controls import CONTROLS
 from k4_pipeline.options import apply_options
 from k4_pipeline.settings import Settings, load_settings
 from k4_pipeline.storage import ArtifactStore
+from k4_pipeline_tests.cli.terminal import run_in_terminal
 from k4_pipeline_tests.docs.test_pages import commands_in_blocks
 
 pytestmark = pytest.mark.slow
@@ -69,33 +65,13 @@ def home(tmp_path_factory) -> Path:
     """A home folder in which one run succeeded, its progress drawn on a pseudo-terminal of 80 columns."""
     home = tmp_path_factory.mktemp("k4") / "home"
     environment = {name: value for name, value in os.environ.items() if not name.startswith("K4_")}
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
     command = [sys.executable, "-m", "k4_pipeline.cli", "run", *TINY, "--json"]
-    environment |= {"K4_HOME": str(home), "TERM": "xterm-256color"}
-    with (home.parent / "stdout").open("w+") as stdout:
-        began = time.monotonic()
-        process = subprocess.Popen(command, env=environment, stdout=stdout, stderr=theirs)
-        os.close(theirs)
-        drawn = list(_read_terminal(ours, began))
-        assert process.wait() == 0, "".join(text for _, text in drawn)[-3000:]
-        stdout.seek(0)
-        (home / "result.json").write_text(stdout.read())
+    stdout = home.parent / "stdout"
+    status, drawn = run_in_terminal(command, {**environment, "K4_HOME": str(home)}, stdout)
+    assert status == 0, "".join(text for _, text in drawn)[-3000:]
+    (home / "result.json").write_text(stdout.read_text())
     (home / "terminal.json").write_text(json.dumps(drawn))
     return home
-
-
-def _read_terminal(handle: int, began: float) -> Iterator[tuple[float, str]]:
-    """(seconds since the start, text) of what the process draws, until it closes the terminal."""
-    while True:
-        try:
-            data = os.read(handle, 65536)
-        except OSError:  # Linux: the other end is closed
-            data = b""
-        if not data:
-            os.close(handle)
-            return
-        yield time.monotonic() - began, data.decode(errors="replace")
 
 
 def test_progress_is_drawn_from_the_first_seconds_and_for_every_step(home):

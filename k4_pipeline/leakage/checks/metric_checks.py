@@ -1,4 +1,4 @@
-"""Every metric, interval of a mean and table of report.json against a second implementation of docs/metrics.md."""
+"""Every metric, interval of a mean and table of report.json against a second implementation of its definition."""
 
 from __future__ import annotations
 

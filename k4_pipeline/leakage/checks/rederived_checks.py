@@ -31,6 +31,7 @@ from k4_pipeline.leakage.engine.corruptions import (
     corrupt_window,
     drop_snapshot,
 )
+from k4_pipeline.leakage.oracles.report import class_rows
 from k4_pipeline.patterns import snapshots
 from k4_pipeline.pipeline import baselines, stages as production, training_windows
 from k4_pipeline.pipeline.fit import PREDICTED_KEYS
@@ -182,7 +183,7 @@ def report_again(context: AuditContext, stored: dict[str, Any], beside: pd.DataF
     data["rejected_rows"] = len(full.rejects) if full.rejects is not None else 0
     return {
         "as_of": full.as_of,
-        "classes": validation.class_table(full.split),
+        "classes": class_rows(full.split),
         "metrics": metrics,
         "integrity": [test.to_dict() for test in tests],
         "unlabelled_test_rows": len(full.predictions) - len(scored),

@@ -1,15 +1,17 @@
-"""Every metric of the report a second time, from docs/metrics.md, row by row in plain numpy: no code of evaluation/.
+"""Every metric of the report a second time, from its definition, row by row in plain numpy: no code of evaluation/.
 
 Rows have equal weights. Ties count as in the report: half a win, the end of the block, a fair share at a budget.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import scipy.stats
 
-from k4_pipeline.config import CLASS_VALUES, K4, N_CLASSES, SIGNAL_NAMES
+from k4_pipeline.config import CLASS_NAMES, CLASS_VALUES, K4, N_CLASSES, SIGNAL_NAMES, SPLIT_NAMES
 from k4_pipeline.leakage.oracles.metrics import auc, average_precision
 
 VALUES = np.array(CLASS_VALUES)
@@ -174,3 +176,26 @@ def curve(score: np.ndarray, hit: np.ndarray, budgets: list[float]) -> list[floa
 def parts(order_by: np.ndarray, bins: int = 10) -> list[np.ndarray]:
     """Rows in parts of equal count, from low to high."""
     return [p for p in np.array_split(np.argsort(order_by, kind="stable"), min(bins, len(order_by))) if len(p)]
+
+
+def class_rows(split: pd.DataFrame) -> list[dict[str, Any]]:
+    """`classes` of the report: number, dates, K4 and class shares of each member's rows, counted one by one."""
+    out = []
+    for name in SPLIT_NAMES:
+        days, classes = [], []
+        for member, day, outcome in zip(split["split"], split["snapshot_date"], split["outcome_class"]):
+            if member == name:
+                days.append(day)
+                classes += [] if pd.isna(outcome) else [int(outcome)]
+        out.append(
+            {
+                "split": name,
+                "rows": len(days),
+                "labelled": len(classes),
+                "first": str(min(days).date()) if days else "",
+                "last": str(max(days).date()) if days else "",
+                "k4": classes.count(K4),
+                "shares": {c: classes.count(k) / max(len(classes), 1) for k, c in enumerate(CLASS_NAMES)},
+            }
+        )
+    return out
