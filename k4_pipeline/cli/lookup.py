@@ -14,6 +14,7 @@ from k4_pipeline.errors import BadInputError
 from k4_pipeline.evaluation.charts import pattern_chart
 from k4_pipeline.pipeline.stored_bars import bars_of_tonight
 from k4_pipeline.progress import Progress
+from k4_pipeline.report.numbers import price
 from k4_pipeline.settings import Settings
 from k4_pipeline.storage import ArtifactStore, read_parquet
 
@@ -94,8 +95,8 @@ def _prediction(store: ArtifactStore, row: pd.Series) -> pd.Series | None:
 def _lines(found: dict[str, Any]) -> list[str]:
     chart = found["chart"]
     lines = [
-        f"Box {chart['lower']:.4g} to {chart['upper']:.4g}, breakout above {chart['power']:.4g}, "
-        f"stop {chart['stop']:.4g}."
+        f"Box {price(chart['lower'])} to {price(chart['upper'])}, breakout above {price(chart['power'])}, "
+        f"stop {price(chart['stop'])}."
     ]
     if "p_4" in found:
         lines.append(

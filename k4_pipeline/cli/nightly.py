@@ -96,7 +96,7 @@ def play(settings: Any, full: bool | None, *, quiet: bool) -> dict[str, Any]:
             played = play_night(settings)
         seconds |= played.seconds
         began = time.monotonic()
-        tell_dagster(settings, played)
+        tell_dagster(settings, played, full_follows=bool(played.full_needed) and full is not False)
         seconds["telling_dagster"] = round(time.monotonic() - began, 2)
         why, checks = played.full_needed, list(played.outcome.checks)
         result["skipped"] = played.skipped

@@ -154,7 +154,7 @@ def _today(result: dict[str, Any]) -> str:
     words = f"{len(good)} above AVOID" if good else "none above AVOID"
     return (
         f"{len(rows)} open patterns on {day}, {words}; first {best['ticker']} (EV {best['ev']:+.2f}, P(K4) "
-        f"{best['p_4']:.1%}, breakout above {best['power']:.4g}). `k4 signals` lists them"
+        f"{best['p_4']:.1%}, breakout above {price(best['power'])}). `k4 signals` lists them"
     )
 
 

@@ -8,6 +8,7 @@ evaluations stand on the pages of the assets as if a run had made them.
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
@@ -119,12 +120,15 @@ def said_already(store: ArtifactStore) -> str:
     return f"no bar after {made.meta['night']} is in the source, and its signals are there"
 
 
-def tell_dagster(settings: Settings, played: Played) -> None:
-    """Put what a night made on the pages of its assets, and what went wrong before the alerts."""
+def tell_dagster(settings: Settings, played: Played, *, full_follows: bool) -> None:
+    """Put what a night made on the pages of its assets, and what went wrong before the alerts.
+
+    A full run that follows tells of itself. Warns when the facts could not be kept for the alerts.
+    """
     from k4_pipeline.defs.alert_look import keep
 
-    if not played.full_needed:  # else the full run tells of itself
-        keep(settings, night_facts(played, time.time()))
+    if not full_follows and not keep(settings, night_facts(played, time.time())):
+        warnings.warn("another process holds the alerts: nobody is told of this night by them", stacklevel=2)
     with open_instance(settings) as instance:
         for event in played.events:
             instance.report_runless_asset_event(event)

@@ -20,6 +20,7 @@ from k4_pipeline.defs.confine import confine_home
 from k4_pipeline.defs.graph import PARTITIONED_ASSETS
 from k4_pipeline.defs.market_homes import SEPARATOR, homes_written
 from k4_pipeline.defs.resources import K4Resource
+from k4_pipeline.defs.run_facts import PARTITION_TAG
 from k4_pipeline.settings import home_dir
 from k4_pipeline.storage.remote_home import RemoteHome
 from k4_pipeline.storage.writer_lock import Owner, forget_life, is_dead, sharing, show_life, writing
@@ -70,7 +71,8 @@ def run_monitor(context: dg.SensorEvaluationContext, k4: K4Resource) -> dg.SkipR
 class OneWriterExecutor(MultiprocessExecutor):
     """Each step in a process of its own, while this run is the one writer of its home; else it waits in line.
 
-    Runs that write partitions alone (those of a backfill) share a home: none of them writes what another reads.
+    Runs that write one partition alone (those of a backfill) share a home, one for each partition: none of them writes
+    what another reads.
     """
 
     def execute(self, plan_context: Any, execution_plan: Any) -> Iterator[dg.DagsterEvent]:
@@ -83,11 +85,12 @@ class OneWriterExecutor(MultiprocessExecutor):
         owner = Owner.this_process(f"Dagster run of {run.job_name}", run.run_id)
         others: list[Owner] = []
         with contextlib.ExitStack() as held:
-            steps = execution_plan.step_keys_to_execute
+            steps, partition = execution_plan.step_keys_to_execute, run.tags.get(PARTITION_TAG, "")
             for place in homes_written(steps, home):
                 waiting = functools.partial(_say, plan_context, others=others)
-                if all(writes_partitions_alone(step) for step in steps) and RemoteHome.of(place) is None:
-                    held.enter_context(sharing(place, owner, waiting=waiting))
+                alone = bool(partition) and all(writes_partitions_alone(step) for step in steps)
+                if alone and RemoteHome.of(place) is None:
+                    held.enter_context(sharing(place, owner, partition, waiting=waiting))
                 else:
                     held.enter_context(writing(place, owner, wait=True, waiting=waiting))
             yield from super().execute(plan_context, execution_plan)

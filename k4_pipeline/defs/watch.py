@@ -18,6 +18,7 @@ from k4_pipeline.defs.schedules import ZONE, ZONES
 from k4_pipeline.defs.staging import load_json, load_table
 from k4_pipeline.errors import K4Error
 from k4_pipeline.evaluation.champion import DECISION
+from k4_pipeline.report.numbers import price
 from k4_pipeline.storage import ArtifactStore
 
 TICK_GRACE_S = 900.0
@@ -182,7 +183,7 @@ def signal_facts(store: ArtifactStore, cursor: Cursor, now: float) -> Iterator[F
             at=now,
             title=f"{row[level]} for {row['ticker']}, {day}",
             cause=f"expected value {row['ev']:.2f}, P(K4) {row['p_4']:.1%}, P(K5) {row['p_5']:.1%}; a close above "
-            f"{row['power']:.4g} is a breakout, the box is {row['lower']:.4g} to {row['upper']:.4g}",
+            f"{price(row['power'])} is a breakout, the box is {price(row['lower'])} to {price(row['upper'])}",
             effect=f"Scored by the champion of as_of {row['champion_as_of']}.",
             value=float(row["ev"]),
             path="/assets/signals",

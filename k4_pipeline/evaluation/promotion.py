@@ -136,7 +136,7 @@ def decide(current: Record | None, candidate: Record | None, comparison: Compari
         return Decision(False, "no as_of has a validation report whose inputs are current", judged=False)
     shortcoming = f"; these checks failed: {', '.join(candidate.failed)}" if candidate.failed else ""
     if current is None:
-        return Decision(True, f"nothing served before{shortcoming}")
+        return Decision(True, f"nothing served this market before{shortcoming}")
     if candidate.model_fingerprint in current.held_back:
         why = f"as_of {candidate.as_of} was rolled back; train it again to make it eligible"
         return Decision(False, why, judged=False)

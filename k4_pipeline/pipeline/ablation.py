@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from k4_pipeline.config import KEYS, PipelineConfig
+from k4_pipeline.config import KEYS, SEQUENCE_BARS, PipelineConfig
 from k4_pipeline.evaluation import metrics, validation
 from k4_pipeline.evaluation.scores import MODEL, PROBABILITIES, Rows, Scores
 from k4_pipeline.evaluation.walk_forward import flat
@@ -19,10 +19,10 @@ from k4_pipeline.pipeline import stages
 
 # Name -> changes of the section `model`.
 VARIANTS: dict[str, dict[str, Any]] = {
-    "bars_50": {},
+    "bars_50": {"bars": SEQUENCE_BARS},
     "bars_20": {"bars": 20},
     "bars_10": {"bars": 10},
-    "shuffled": {"shuffled": True},
+    "shuffled": {"bars": SEQUENCE_BARS, "shuffled": True},
     "no_sequence": {"architecture": "no_sequence"},
 }
 

@@ -13,6 +13,7 @@ from k4_pipeline.report.numbers import (
     difference,
     finite,
     number,
+    price,
     span,
     strongest,
     titled,
@@ -222,8 +223,8 @@ def top_signal_cards(report: dict[str, Any]) -> list[dict[str, Any]]:
         outcome = row.get("outcome") or "not known yet"
         line = (
             f"{row['signal']}, P(K4) {number(row['p_4'], '{:.1%}')}, P(K5) {number(row['p_5'], '{:.1%}')}, "
-            f"EV {number(row['ev'], '{:+.2f}')}; breakout above {number(row['chart']['power'], '{:.4g}')}, stop "
-            f"{number(row['chart']['stop'], '{:.4g}')}. What followed: {outcome}."
+            f"EV {number(row['ev'], '{:+.2f}')}; breakout above {price(row['chart']['power'])}, stop "
+            f"{price(row['chart']['stop'])}. What followed: {outcome}."
         )
         reasons = "; ".join(r["in_words"] for r in row.get("reasons") or [])
         figure = figures.candles(row["chart"], "")

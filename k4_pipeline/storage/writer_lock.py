@@ -79,35 +79,39 @@ def _sign(handle: IO[bytes], owner: Owner) -> None:
 
 
 @contextlib.contextmanager
-def sharing(home: Path, owner: Owner, *, waiting: Callable[[Owner], None] = lambda other: None) -> Iterator[None]:
-    """Be one of several runs (`owner.run_id`) that each write partitions of their own; a place in line behind whoever
-    writes alone or waits to."""
+def sharing(
+    home: Path, owner: Owner, partition: str, *, waiting: Callable[[Owner], None] = lambda other: None
+) -> Iterator[None]:
+    """Be one of several runs (`owner.run_id`) that each write a partition of their own; a place in line behind whoever
+    writes alone or waits to, and behind another run of the same `partition` (a file name)."""
     _lock_path(home).touch()
+    (home / "runs").mkdir(exist_ok=True)
     told: Owner | None = None
     while True:
         turn = try_lock(home / TURN_FILE)
         handle = None if turn is None else try_lock(_lock_path(home), shared=True)
+        mine = None if handle is None else try_lock(home / "runs" / f"{partition}.partition")
         if turn is not None:
             turn.close()
-        if handle is not None:
+        if handle is not None and mine is not None:
             break
+        if handle is not None:
+            handle.close()
         other = writer_of(home)
         if other is not None and other != told and other.pid:
             waiting(other)
             told = other
         time.sleep(POLL_S)
     path = home / "runs" / f"{owner.run_id}.writer"
-    path.parent.mkdir(exist_ok=True)
-    own = try_lock(path)
+    while (own := try_lock(path)) is None:  # whoever looks whether it is held holds it for a moment
+        time.sleep(POLL_S)
     try:
-        if own is not None:
-            _sign(own, owner)
+        _sign(own, owner)
         yield
     finally:
         path.unlink(missing_ok=True)
-        if own is not None:
-            own.close()
-        handle.close()
+        for held in (own, mine, handle):
+            held.close()
 
 
 @contextlib.contextmanager
@@ -174,7 +178,10 @@ def is_dead(home: Path, run_id: str) -> bool | None:
 
 
 def forget_life(home: Path, keep: set[str]) -> None:
-    """Remove the signs of life of runs that are not in `keep` and whose process is gone."""
+    """Remove the signs of life of runs whose process is gone, those in `keep` excepted, and what named them writers."""
     for path in (home / "runs").glob("*.lock"):
         if path.stem not in keep and is_dead(home, path.stem):
+            path.unlink(missing_ok=True)
+    for path in (home / "runs").glob("*.writer"):
+        if not _is_locked(path):
             path.unlink(missing_ok=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from k4_pipeline.config import KEYS
+from k4_pipeline.config import KEYS, PipelineConfig
 from k4_pipeline.pipeline import ablation
 
 
@@ -20,6 +20,11 @@ def test_variants_score_the_same_rows_and_are_compared_in_pairs(context):
     said = ablation.answer(result)
     assert "what lies before the last 10 bars" in said
     assert "no_sequence" not in said
+
+
+def test_no_two_variants_of_the_default_preset_are_the_same():
+    models = {ablation.variant_config(PipelineConfig(), name).model for name in ablation.VARIANTS}
+    assert len(models) == len(ablation.VARIANTS)
 
 
 def test_every_variant_is_one_network_of_the_recipe(context):

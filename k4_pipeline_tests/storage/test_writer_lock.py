@@ -98,12 +98,12 @@ def test_runs_of_partitions_share_a_home_and_who_waits_to_be_alone_is_next(tmp_p
             began.append("alone")
 
     def late() -> None:
-        with sharing(tmp_path, third):
+        with sharing(tmp_path, third, "2016-01-01"):
             began.append("shared")
 
     waiters = [threading.Thread(target=work) for work in (alone, late)]
-    with sharing(tmp_path, first):
-        with sharing(tmp_path, second):
+    with sharing(tmp_path, first, "2014-01-01"):
+        with sharing(tmp_path, second, "2015-01-01"):
             assert {w.run_id for w in writers_of(tmp_path)} == {"run0", "run1"}
             with pytest.raises(BusyError, match="a partition"), writing(tmp_path):
                 pass
@@ -119,6 +119,31 @@ def test_runs_of_partitions_share_a_home_and_who_waits_to_be_alone_is_next(tmp_p
         waiter.join(20)
     assert began == ["alone", "shared"]
     assert writers_of(tmp_path) == []
+
+
+def test_two_runs_of_one_partition_come_one_after_the_other(tmp_path):
+    first, second, waited = Owner.this_process("a", "run0"), Owner.this_process("b", "run1"), []
+    began = threading.Event()
+
+    def again() -> None:
+        with sharing(tmp_path, second, "2014-01-01", waiting=waited.append):
+            began.set()
+
+    waiter = threading.Thread(target=again)
+    with sharing(tmp_path, first, "2014-01-01"):
+        waiter.start()
+        assert not began.wait(1.2)
+    waiter.join(20)
+    assert began.is_set()
+    assert [other.run_id for other in waited] == ["run0"]
+
+
+def test_what_a_killed_run_signed_is_removed(tmp_path):
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "gone.writer").write_text("{}")
+    with sharing(tmp_path, Owner.this_process("a", "run0"), "2014-01-01"):
+        forget_life(tmp_path, keep=set())
+        assert [path.name for path in (tmp_path / "runs").glob("*.writer")] == ["run0.writer"]
 
 
 def try_lock_is_free(path: Path) -> bool:

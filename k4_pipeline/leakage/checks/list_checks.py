@@ -96,7 +96,8 @@ def _better_page(context: AuditContext) -> AuditContext:
     proves="Today's list holds the best signals by tier and expected value, none that was left out or refused, with "
     "the numbers of the signals; its charts are of stored bars and end with the snapshot; the similar patterns it "
     "shows were known before that day and ended as it says; its page prints what it holds.",
-    misses="The reasons and the distance of the similar patterns; the drawing.",
+    misses="The reasons and the distance of the similar patterns, and whether one that is no longer stored was ever "
+    "there; the drawing; a page that was removed.",
     needs=("stored", "signals", "todays list"),
     reads_files=True,
     corruptions=(_better_value, _one_row_less, _another_past, _a_bar_of_tomorrow, _better_page),

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
-from k4_pipeline.config import CLASS_VALUES, KEYS, N_CLASSES
+from k4_pipeline.config import CLASS_VALUES, KEYS, N_CLASSES, SIGNAL_NAMES
 from k4_pipeline.evaluation.calibration import Calibrator
 from k4_pipeline.features.context_table import read_context
 from k4_pipeline.features.panel import FeaturePanel, read_panel
@@ -58,37 +59,32 @@ def _one_signal_less(context: AuditContext) -> AuditContext:
     return _with_signals(context, table.iloc[1:].reset_index(drop=True) if len(table) else extra)
 
 
-def _nudged_signal(context: AuditContext) -> AuditContext:
-    table = _signals(context).copy()
+def _changed(context: AuditContext, column: str, change: Callable[[Any], Any]) -> AuditContext:
+    """The column changed in every row: which of them are sampled does not matter."""
+    table = _signals(context)
     if not len(table):
         return _one_signal_less(context)
-    table.loc[table.index[-1], "p_4"] += 1e-8
-    return _with_signals(context, table)
+    return _with_signals(context, table.assign(**{column: [change(value) for value in table[column]]}))
+
+
+def _nudged_signal(context: AuditContext) -> AuditContext:
+    return _changed(context, "p_4", lambda p: p + 1e-8)
 
 
 def _nearer_stop(context: AuditContext) -> AuditContext:
-    table = _signals(context).copy()
-    return (
-        _with_signals(context, table.assign(stop=table["stop"] * (1 + 1e-8)))
-        if len(table)
-        else _one_signal_less(context)
-    )
+    return _changed(context, "stop", lambda stop: stop * (1 + 1e-8))
 
 
 def _better_tier(context: AuditContext) -> AuditContext:
-    table = _signals(context).copy()
-    if not len(table):
-        return _one_signal_less(context)
-    table.loc[table.index[0], "tier"] = "GOOD" if table["tier"].iloc[0] != "GOOD" else "STRONG"
-    return _with_signals(context, table)
+    return _changed(context, "tier", lambda tier: "STRONG" if tier == "GOOD" else "GOOD")
 
 
 def _not_left_out(context: AuditContext) -> AuditContext:
-    table = _signals(context).copy()
-    if not len(table):
-        return _one_signal_less(context)
-    table.loc[table.index[0], "left_out"] = "" if table["left_out"].iloc[0] else "excluded by name"
-    return _with_signals(context, table)
+    return _changed(context, "left_out", lambda why: "" if why else "excluded by name")
+
+
+def _not_refused(context: AuditContext) -> AuditContext:
+    return _changed(context, "refused", lambda why: "" if why else "too far outside")
 
 
 def bars_tonight(context: AuditContext) -> Bars:
@@ -117,11 +113,11 @@ def open_by_scan(context: AuditContext) -> pd.DataFrame:
 
 @check(
     "serving",
-    proves="Today's signals are the patterns that an independent scan finds open on the last day, each scored "
-    "alone by the "
-    "model of the champion, again from inputs computed independently; calibration, expected value, "
-    "signal and order follow.",
-    misses="Whether the champion deserves to serve (the check of the champion).",
+    proves="Today's signals are the patterns that an independent scan finds open on the last day, each scored alone by "
+    "the model of the champion, again from inputs computed independently; calibration, expected value, signal, tier, "
+    "stop, size, order, and what is refused or left out follow.",
+    misses="Whether the champion deserves to serve (the check of the champion); the stored inputs that refusals are "
+    "judged by; kinds of securities.",
     needs=("stored", "signals"),
     reads_files=True,
     corruptions=(
@@ -130,7 +126,7 @@ def open_by_scan(context: AuditContext) -> pd.DataFrame:
         _nearer_stop,
         _better_tier,
         _not_left_out,
-        lambda context: _not_refused(context),
+        _not_refused,
     ),
 )
 def signals_are_those_of_the_champion_one_by_one(context: AuditContext) -> Verdict:
@@ -221,6 +217,9 @@ def signals_are_those_of_the_champion_one_by_one(context: AuditContext) -> Verdi
         out.merge(_left_out(context, stored, where))
         if reference is not None and context.config.serving.refuse_outside:
             out.merge(_refused(reference, inputs, stored, where))
+        else:
+            odd = bool(stored["refused"])
+            out.add(1, int(odd), [f"{where}: refused ({stored['refused']!r}) where nothing is to be refused"] * odd)
     return verdict_of(out, signals=len(table))
 
 
@@ -240,7 +239,7 @@ def _levels_and_size(context: AuditContext, stored: pd.Series) -> list[tuple[str
 
 
 def _tier(score: float, thresholds: dict[str, float]) -> str:
-    return next((t for t in ("STRONG", "GOOD", "MODERATE") if t in thresholds and score >= thresholds[t]), "AVOID")
+    return next((t for t in SIGNAL_NAMES[:-1] if t in thresholds and score >= thresholds[t]), "AVOID")
 
 
 def _left_out(context: AuditContext, stored: pd.Series, where: str) -> Comparison:
@@ -262,11 +261,3 @@ def _refused(reference: Reference, inputs: pd.DataFrame, stored: pd.Series, wher
     wrong = due != bool(stored["refused"])
     text = f"{where}: refused is {stored['refused']!r}, {count} of its {len(row)} inputs lie outside the train rows"
     return Comparison(1, int(wrong), [text] * wrong)
-
-
-def _not_refused(context: AuditContext) -> AuditContext:
-    table = _signals(context).copy()
-    if not len(table):
-        return _one_signal_less(context)
-    table.loc[table.index[-1], "refused"] = "" if table["refused"].iloc[-1] else "too far outside"
-    return _with_signals(context, table)

@@ -255,7 +255,7 @@ def load_path(
     unproved = {"facts": "no run of this home made these artifacts, so what was asked for is not on record"}
     full.raw, unproved["raw"] = raw_again(config, when)
     here = cut = source_here(config.source)
-    if full.raw is None and is_plain(here) and night_bars_of(store, refs["daily_bars"]) is not None:
+    if full.raw is None and here and is_plain(here) and night_bars_of(store, refs["daily_bars"]) is not None:
         full.raw, unproved["raw"], cut = raw_before_the_nights(full, config, when, here)
     if config.source.source == "simulated":
         inapplicable["source file"] = "the market is simulated: there is no file"
