@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar
 import typer
 
 from k4_pipeline import __version__
+from k4_pipeline.cli.ending import leave
 from k4_pipeline.cli.lazy import LazyGroup
 
 
@@ -78,4 +79,8 @@ def k4(
 
 def main() -> None:
     """Entry point of the console script."""
-    app()
+    try:
+        app()
+    except SystemExit as end:
+        leave(end)
+        raise

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import json
 import os
 import select
 import sys
+import threading
 from collections.abc import Iterator
 
 import typer
@@ -47,3 +49,16 @@ def ending(*, as_json: bool) -> Iterator[None]:
         for stream in (1, 2):  # what is still in their buffers goes nowhere
             os.dup2(nowhere, stream)
         raise typer.Exit(NOBODY_READS) from None
+
+
+def leave(end: SystemExit) -> None:
+    """End this process as Python does at `end`, but for the modules, which are not taken apart: after torch, numba and
+    Dagster that takes 0.8 s. Comes back where the exit status is none of a number."""
+    if not isinstance(end.code, int | None):
+        return
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    with contextlib.suppress(OSError):
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(end.code or 0)

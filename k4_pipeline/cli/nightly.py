@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -89,7 +90,7 @@ def play(settings: Any, full: bool | None, *, quiet: bool) -> dict[str, Any]:
     else:
         from k4_pipeline.pipeline.second_process import second_process
 
-        with second_process():
+        with second_process(lambda: _open_dagster_once(settings)):
             from k4_pipeline.defs.night import play_night, tell_dagster
 
             seconds = {"imports": round(time.monotonic() - began, 2)}
@@ -121,6 +122,14 @@ def play(settings: Any, full: bool | None, *, quiet: bool) -> dict[str, Any]:
             result["new_bars"] = result["new_bars"] if first["new_bars"] is None else first["new_bars"]
             result["new_signals"] += first["new_signals"]
     return result
+
+
+def _open_dagster_once(settings: Any) -> None:
+    """What telling Dagster imports, half a second; what fails here fails again there."""
+    from k4_pipeline.defs.instance import open_instance
+
+    with contextlib.suppress(Exception), open_instance(settings):
+        pass
 
 
 def _made(store: Any, asset: str) -> bool:

@@ -17,15 +17,18 @@ from typing import Any
 from k4_pipeline.progress import Progress
 
 _other: Connection | None = None
+_meanwhile: Callable[[], None] | None = None
 
 
 @contextlib.contextmanager
-def second_process() -> Iterator[None]:
-    """Start it, and end it; with one core there is none."""
-    global _other
+def second_process(meanwhile: Callable[[], None] | None = None) -> Iterator[None]:
+    """Start it, and end it; with one core there is none. `meanwhile`: what this process needs later, done before the
+    first call, when the other one is still busy with its imports."""
+    global _other, _meanwhile
     if (os.cpu_count() or 1) < 2:
         yield
         return
+    _meanwhile = meanwhile
     spawn = multiprocessing.get_context("spawn")
     _other, theirs = spawn.Pipe()
     process = spawn.Process(target=_serve, args=(theirs,), daemon=True)
@@ -35,7 +38,7 @@ def second_process() -> Iterator[None]:
         yield
     finally:
         _other.close()
-        _other = None
+        _other = _meanwhile = None
         process.terminate()  # it holds nothing but its memory
         process.join()
 
@@ -45,8 +48,12 @@ def apart(function: Callable[..., Any], *args: Any, progress: Progress | None = 
 
     `function` is one of a module. What it raises is raised here.
     """
+    global _meanwhile
     if _other is None:
         return function(*args, progress=progress, **kwargs)
+    if _meanwhile is not None:
+        meanwhile, _meanwhile = _meanwhile, None
+        meanwhile()
     try:
         _other.send((function, args, kwargs))
         result = _other.recv()
