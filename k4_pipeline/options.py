@@ -52,10 +52,10 @@ OPTIONS: dict[str, Option] = {
 _PRESETS: dict[str, Any] = {"labels": LabelConfig, "patterns": PatternConfig}
 
 
-def place_named(text: str, below: Path | None = None) -> str:
+def place_named(text: str, below: Path | None = None, *, source: str | None = None) -> str:
     """The absolute path of a file or folder, told from the working folder or from `below`; the address of a store
-    (`s3://bucket/prefix`) as it stands: a `Path` would drop one of its slashes."""
-    if "://" in text:
+    (`s3://bucket/prefix`) as it stands: a `Path` would drop one of its slashes. Of `source` plugin it is a name."""
+    if "://" in text or source == "plugin":
         return text
     path = ((below or Path()) / Path(text).expanduser()).absolute()
     return str(path.resolve() if ".." in path.parts else path)
@@ -82,8 +82,8 @@ def apply_options(config: PipelineConfig, options: Mapping[str, Any]) -> Pipelin
             section = _PRESETS[option.preset].preset(str(value))
             config = dataclasses.replace(config, **{option.preset: section})
             continue
-        if option.is_path and value and not (name == "path" and config.source.source == "plugin"):  # that is a name
-            value = place_named(str(value))
+        if option.is_path and value:
+            value = place_named(str(value), source=config.source.source if name == "path" else None)
         config = set_field(config, option.field, value)
     return config
 

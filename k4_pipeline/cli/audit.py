@@ -89,6 +89,13 @@ def audit(
     from k4_pipeline.storage import ArtifactStore, atomic_write_text
 
     settings = settings_for(home)
+    ignored: set[str] = set()
+
+    def facts(as_of: str) -> dict[str, Any]:
+        found = audit_facts(settings, as_of)
+        ignored.update(text for fact in found.values() for text in fact["ignored"])
+        return found
+
     with TerminalProgress(err_console(), quiet=json_) as progress:
         result = audit_run.run(
             config=settings.config,
@@ -102,7 +109,7 @@ def audit(
             budget_s=budget,
             stop_at_failure=stop_at_failure,
             progress=progress.of("checks"),
-            facts=lambda as_of: audit_facts(settings, as_of),
+            facts=facts,
             export=lambda name, out, as_of: export_asset(settings, name, out, as_of),
         )
     if not small and result["verdicts"]:
@@ -113,6 +120,7 @@ def audit(
         page = settings.reports_dir / result["as_of"] / "report.html"
         if page.is_file():
             atomic_write_text(page, with_proofs(page.read_text(), result["in_words"]))
+    result["ignored_settings"] = sorted(ignored)
     if json_:
         print_json(result)
     else:
@@ -138,5 +146,7 @@ def _show(result: dict[str, Any]) -> None:
     ends = {"passed": "no leak found", "failed": f"{failed} checks fail"}
     open_ = f"not proved: no check fails, but {len(result['not_proved'])} could not be asked"
     console.print(ends.get(result["status"], open_))
+    for text in result["ignored_settings"]:
+        console.print(f"of the settings that were asked for: {text}", markup=False, highlight=False)
     if "in_words" in result:
         console.print(result["in_words"], markup=False, highlight=False)

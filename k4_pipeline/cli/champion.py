@@ -134,11 +134,17 @@ def rollback(
 @app.command()
 @explained
 def rebuild(json_: bool = JsonOption, home: Path | None = HomeOption) -> None:
-    """Restore the champion from its archive, when its files were damaged or lost."""
+    """Restore the champion from its archive, when its files were damaged or lost.
+
+    Archived champions that cannot be read are set aside, in the folder `damaged` of the home.
+    """
     settings = settings_for(home)
     with writing(settings.home):
-        record = domain.rebuild(ArtifactStore(settings.artifacts_dir))
+        record, aside = domain.rebuild(ArtifactStore(settings.artifacts_dir))
     if json_:
-        print_json({"as_of": record.as_of, "model": record.model_fingerprint})
-    else:
-        out_console().print(f"the champion of as of {record.as_of} serves (model {record.model_fingerprint[:12]})")
+        set_aside = [str(path) for path in aside]
+        print_json({"as_of": record.as_of, "model": record.model_fingerprint, "set_aside": set_aside})
+        return
+    out_console().print(f"the champion of as of {record.as_of} serves (model {record.model_fingerprint[:12]})")
+    for path in aside:
+        typer.echo(f"an archived champion could not be read and lies in {path} now")

@@ -161,7 +161,7 @@ def places_given(source: str | None, given: list[str]) -> tuple[str | None, list
     kind = source_named(source, given[0] if given else None)
     for path in given:
         _require_path(kind, path)
-    return kind, given if kind == "plugin" else [place_named(path) for path in given]
+    return kind, [place_named(path, source=kind) for path in given]
 
 
 def _require_path(source: str | None, given: str) -> None:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from k4_pipeline.cli.common import out_console, print_json
-from k4_pipeline.config import SIGNAL_NAMES
+from k4_pipeline.config import BUYS
 from k4_pipeline.report import summary
 from k4_pipeline.report.numbers import METRICS, baselines, finite, number, price, titled
 from k4_pipeline.settings import Settings
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from k4_pipeline.defs.run import RunOutcome
 
 SIGNAL_COLUMNS = ("signal", "tier", "ticker", "snapshot_date", "ev", "p_4", "p_5", "power", "stop", "lower")
-BUYS = SIGNAL_NAMES[:-1]
 
 
 def collect_result(settings: Settings, as_of: str | None, outcome: RunOutcome, log: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar, get_type_hints
 
 from k4_pipeline.config.constants import (
+    BUYS as BUYS,
     CLASS_NAMES as CLASS_NAMES,
     CLASS_VALUES as CLASS_VALUES,
     CLASS_WEIGHTS as CLASS_WEIGHTS,
@@ -140,5 +141,9 @@ _hints: Callable[[Any], dict[str, Any]] = functools.cache(get_type_hints)
 
 def config_hash(config: Any) -> str:
     """16 hex digits that change when any value of the config changes."""
-    text = json.dumps(to_dict(config), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hash_of_stored(to_dict(config))
+
+
+def hash_of_stored(config: dict[str, Any]) -> str:
+    """`config_hash` of a config as it stands in JSON, whichever version wrote it."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:16]

@@ -14,6 +14,7 @@ CLASS_VALUES = (-2.0, -0.2, 1.0, 3.0, 10.0, -10.0)
 CLASS_WEIGHTS = (1.0, 1.0, 2.0, 10.0, 500.0, 5.0)
 
 SIGNAL_NAMES = ("STRONG", "GOOD", "MODERATE", "AVOID")
+BUYS = SIGNAL_NAMES[:-1]  # signals and tiers that say: buy
 
 SPLIT_NAMES = ("train", "validation", "test")
 KEYS = ["ticker", "start_date", "snapshot_date"]  # of a snapshot, in every table that has one row per snapshot

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
-from k4_pipeline.config import PipelineConfig, config_hash, from_dict, to_dict
+from k4_pipeline.config import PipelineConfig, config_hash, from_dict, hash_of_stored, to_dict
 from k4_pipeline.defs.graph import ASSET_ORDER, PARTITIONED_ASSETS
 from k4_pipeline.defs.instance import open_instance
 from k4_pipeline.defs.run_config import SECTIONS, with_sections
@@ -50,7 +48,8 @@ def read_request(path: Path) -> dict[str, Any]:
 
 
 def audit_facts(settings: Settings, as_of: str) -> dict[str, Any]:
-    """By asset: `requested` (settings), `request` (the request file, or None) and `seconds` its step took.
+    """By asset: `requested` (settings), `request` (the request file, or None), `ignored` (what that file says and this
+    version does not know, as sentences) and `seconds` its step took.
 
     Read from the runs and events of Dagster, never from an artifact. Assets that no run of this home made are left out.
     """
@@ -65,11 +64,13 @@ def audit_facts(settings: Settings, as_of: str) -> dict[str, Any]:
             stats = {s.step_key: s for s in instance.get_run_step_stats(run.run_id)}.get(name)
             seconds = stats.end_time - stats.start_time if stats and stats.start_time and stats.end_time else None
             request = _request(settings, run)
-            asked = None if request is None else from_dict(PipelineConfig, request["config"], dropped=[])
+            ignored: list[str] = []
+            asked = None if request is None else from_dict(PipelineConfig, request["config"], dropped=ignored)
             config = asked or _of_the_home(settings, run)
             facts[name] = {
                 "requested": to_dict(config),
                 "request": request,
+                "ignored": ignored,
                 "seconds": seconds,
                 "at": record.timestamp,
             }
@@ -90,8 +91,7 @@ def _request(settings: Settings, run: dg.DagsterRun) -> dict[str, Any] | None:
     content = read_request(path)
     # The tag was written before the first asset: a file changed since does not match it. Hashed as it stands there,
     # since another version may have had settings that are none any more.
-    text = json.dumps(content["config"], sort_keys=True)
-    content["untouched"] = hashlib.sha256(text.encode()).hexdigest()[:16] == name
+    content["untouched"] = hash_of_stored(content["config"]) == name
     return content
 
 

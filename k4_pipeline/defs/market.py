@@ -80,7 +80,7 @@ class K4Market(dg.Component, dg.Model, dg.Resolvable):
         chosen = {"source": self.source, "universe": ",".join(self.universe), "labels": self.labels}
         chosen["patterns"] = self.patterns
         if self.path:
-            chosen["path"] = self.path if self.source == "plugin" else place_named(self.path, below=folder)
+            chosen["path"] = place_named(self.path, below=folder, source=self.source)
             trust(chosen["path"])
         trust(str(home))
         fields = [f"{name}={value}" for name, value in chosen.items() if value]

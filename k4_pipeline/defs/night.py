@@ -65,7 +65,7 @@ def play_night(settings: Settings, say: Callable[[str], None] = lambda text: Non
             elif asset == "night_bars" and isinstance(cause, StaleArtifactError):
                 played.full_needed = f"the bars of the last full run cannot be added to ({cause})"
             else:
-                played.outcome.errors.append(f"{asset}: {failure.description}")
+                played.outcome.step_errors.append(f"{asset}: {failure.description}")
             played.outcome.success = False
             break
         finally:
@@ -89,7 +89,6 @@ def _check(asset: str, k4: K4Resource, played: Played) -> None:
         played.outcome.checks.append(CheckOutcome(asset, proposition.name, verdict.holds, blocking, text))
         if blocking and not verdict.holds:
             played.outcome.success = False
-            played.outcome.errors.append(f"check {proposition.name} on {asset} does not hold: {text}")
         played.events.append(
             dg.AssetCheckEvaluation(
                 asset_key=dg.AssetKey(asset),
@@ -152,7 +151,7 @@ def night_facts(played: Played, at: float) -> list[Fact]:
         )
         for c in checks
     ]
-    own = [error for error in played.outcome.errors if not error.startswith("check ")]
+    own = played.outcome.step_errors
     if own or played.outcome.success:
         kind = "run_failed" if own else "recovered"
         told = run_fact(

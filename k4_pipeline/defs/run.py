@@ -42,12 +42,19 @@ class CheckOutcome:
 
 @dataclass
 class RunOutcome:
-    """What became of a run. `errors`: one clear sentence per failed step."""
+    """What became of a run. `step_errors`: one clear sentence per step that failed by itself."""
 
     success: bool
     run_ids: list[str] = field(default_factory=list)
     checks: list[CheckOutcome] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
+    step_errors: list[str] = field(default_factory=list)
+
+    @property
+    def errors(self) -> list[str]:
+        """One clear sentence for each check that stopped it and for each step that failed by itself."""
+        stopped = [c for c in self.checks if c.blocking and not c.passed]
+        held = [f"check {c.check} on {c.asset} does not hold: {c.description}" for c in stopped]
+        return held + self.step_errors
 
     def then(self, later: RunOutcome) -> RunOutcome:
         """Both runs as one outcome."""
@@ -55,7 +62,7 @@ class RunOutcome:
             self.success and later.success,
             self.run_ids + later.run_ids,
             self.checks + later.checks,
-            self.errors + later.errors,
+            self.step_errors + later.step_errors,
         )
 
 
@@ -146,7 +153,6 @@ def _outcome(result: dg.ExecuteInProcessResult) -> RunOutcome:
             outcome.checks.append(check)
             if check.blocking and not check.passed:
                 blocked.add(event.step_key)
-                outcome.errors.append(f"check {check.check} on {check.asset} does not hold: {check.description}")
         elif event.event_type == dg.DagsterEventType.STEP_FAILURE and event.step_key not in blocked:
-            outcome.errors.append(f"{event.step_key}: {step_cause(event)}")
+            outcome.step_errors.append(f"{event.step_key}: {step_cause(event)}")
     return outcome

@@ -143,24 +143,68 @@ def champion_of(store: ArtifactStore, ref: ArtifactRef | None, market: Record) -
     """The champion of a market: `ref`, what serves, or the last that served it before another market was read here.
 
     None when nothing has served it. A champion is the champion of its market alone: that of one market is never weighed
-    against a candidate of another, and never given up for it.
+    against a candidate of another, and never given up for it. Raises `DamagedArtifactError` where the archive of the
+    one that may have served this market cannot be read.
     """
     if ref is None or same_market(Record.read(ref), market):
         return ref
-    return newest_archived(store, market)
+    moves = list(ref.meta["history"])
+    entries: dict[str, ArtifactRef | DamagedArtifactError | None] = {}
+    others = {moves[-1].get("market")}  # numbers of markets that are surely not this one
+    for move in moves:
+        try:
+            entries[move["archive"]] = entry = _entry(store, move["archive"])
+        except DamagedArtifactError as problem:
+            entries[move["archive"]] = problem
+        else:
+            if entry is not None and not same_market(archived(entry), market):
+                others.add(move.get("market"))
+    for move in reversed(moves):
+        found = entries[move["archive"]]
+        if isinstance(found, DamagedArtifactError):
+            if move.get("market") is None or move["market"] not in others:
+                raise found
+        elif found is not None and same_market(archived(found), market):
+            return _verified(found)
+    return None
 
 
-def newest_archived(store: ArtifactStore, market: Record | None = None) -> ArtifactRef | None:
-    """The readable archive entry of the last move (of a market), bytes verified; None when there is none."""
+def _entry(store: ArtifactStore, key: str) -> ArtifactRef | None:
+    """An entry of the archive, its manifest verified; None where nothing is left of it."""
+    try:
+        return store.last_good(ARCHIVE, key)
+    except StaleArtifactError as problem:
+        if not (store.root / ARCHIVE / key).exists():
+            return None
+        raise _damaged(key, problem) from problem
+
+
+def _verified(entry: ArtifactRef) -> ArtifactRef:
+    """The entry, every byte of it verified."""
+    try:
+        entry.verify()
+    except DamagedArtifactError as problem:
+        raise _damaged(str(entry.partition), problem) from problem
+    return entry
+
+
+def _damaged(key: str, problem: Exception) -> DamagedArtifactError:
+    return DamagedArtifactError(
+        f"the archived champion {key} cannot be read: {problem}. Restore its folder from a backup; or `k4 champion "
+        "rebuild` restores it where it serves now, and else sets it aside, and its market begins anew"
+    )
+
+
+def newest_archived(store: ArtifactStore) -> ArtifactRef | None:
+    """The archive entry of the last move, bytes verified; None when there is none.
+
+    Raises `DamagedArtifactError` where one cannot be read: it may be the last.
+    """
     found = []
     for key in store.partitions(ARCHIVE):
-        try:
-            ref = store.last_good(ARCHIVE, key)
-            ref.verify()
-        except StaleArtifactError:
-            continue  # another entry may be whole
-        if market is None or same_market(archived(ref), market):
-            found.append(ref)
+        entry = _entry(store, key)
+        if entry is not None:
+            found.append(_verified(entry))
     # Every move archives the history that it ends: the longest one is the last.
     return max(found, key=lambda ref: (len(ref.meta["history"]), ref.meta["history"][-1]["at"]), default=None)
 
@@ -256,16 +300,34 @@ def _serve(store: ArtifactStore, source: ArtifactRef, record: Record, moves: lis
     store.promote(CHAMPION, None, new.fingerprint, {"checks": [], "why": moves[-1]["why"]})
 
 
-def rebuild(store: ArtifactStore) -> Record:
-    """Serve again what the archive says served last, with its history; `BadInputError` when nothing was archived."""
-    source = newest_archived(store)
+def rebuild(store: ArtifactStore) -> tuple[Record, list[Path]]:
+    """Serve again what the archive says served last, with its history: (its record, what was set aside).
+
+    Damaged entries of the archive are moved to the folder `damaged` beside that of the artifacts; that of a champion
+    that serves and is whole is made anew. Raises `BadInputError` when nothing readable was archived.
+    """
+    aside = []
+    for key in store.partitions(ARCHIVE):
+        try:
+            entry = _entry(store, key)
+            if entry is not None:
+                _verified(entry)
+        except DamagedArtifactError:
+            aside.append(store.set_aside(ARCHIVE, key))
+    try:
+        source = serving(store)
+    except DamagedArtifactError:
+        source = newest_archived(store)
     if source is None:
         raise BadInputError("no champion was archived (or none is readable); `k4 run` makes one")
-    record = archived(source)
-    moves = list(source.meta["history"])
+    record, moves = Record.read(source), list(source.meta["history"])
+    if source.asset == CHAMPION:
+        if _entry(store, archive_key(record)) is None:
+            archive(store, source, record, moves)
+        return record, aside
     number = market_number(moves, record.model_fingerprint)
     _serve(store, source, record, [*moves, move_entry(record, "rebuilt from its archive", market=number)])
-    return record
+    return record, aside
 
 
 def roll_back(store: ArtifactStore, to: str = "") -> Record:
@@ -280,14 +342,20 @@ def roll_back(store: ArtifactStore, to: str = "") -> Record:
     current, moves = Record.read(ref), list(ref.meta["history"])
     own = of_its_market(moves)
     earlier = [m for m in own if m["model"] != current.model_fingerprint and (not to or m["as_of"] == to)]
-    if not earlier:
+    source = next(filter(None, (_of_market(store, move, current) for move in reversed(earlier))), None)
+    if source is None:
         known = ", ".join(sorted({m["as_of"] for m in own})) or "none"
         raise BadInputError(f"no earlier champion{f' of as_of {to}' if to else ''} is on record; as_of served: {known}")
-    source = store.current(ARCHIVE, earlier[-1]["archive"])
-    source.verify()
     record = archived(source, (*current.held_back, current.model_fingerprint))
     why, number = f"rolled back from as_of {current.as_of}", market_number(moves, current.model_fingerprint)
-    moves = [*moves, move_entry(record, why, earlier[-1].get("metrics"), market=number)]
+    metrics = next(m.get("metrics") for m in reversed(earlier) if m["model"] == record.model_fingerprint)
+    moves = [*moves, move_entry(record, why, metrics, market=number)]
     archive(store, source, record, moves)
     _serve(store, source, record, moves)
     return record
+
+
+def _of_market(store: ArtifactStore, move: dict[str, Any], market: Record) -> ArtifactRef | None:
+    """The archived champion of a move, verified; None where nothing is left of it or it is of another market."""
+    entry = _entry(store, move["archive"])
+    return _verified(entry) if entry is not None and same_market(archived(entry), market) else None

@@ -152,6 +152,16 @@ class ArtifactStore:
             self._save(home, state)
         return ref
 
+    def set_aside(self, asset: str, partition: str | None) -> Path:
+        """Move all versions of a damaged result to the folder `damaged` beside the root; returns where they lie."""
+        home, place = self._home(asset, partition), self.root.parent / "damaged"
+        place.mkdir(exist_ok=True)
+        with file_lock(home / ".lock"):
+            target = place / f"{asset}-{home.name}-{secrets.token_hex(4)}"
+            home.rename(target)
+        fsync_path(place)
+        return target
+
     # -- reading ------------------------------------------------------------------------------------------------------
 
     def current(self, asset: str, partition: str | None = None) -> ArtifactRef:

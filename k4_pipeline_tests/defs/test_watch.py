@@ -162,7 +162,7 @@ def test_a_source_that_gives_no_more_bars_is_told(store, tmp_path):
 def test_what_went_wrong_in_a_night_from_cron_is_told_once_and_ends_with_the_next_good_one(tmp_path):
     settings = Settings(tmp_path)
     broken = CheckOutcome("signal_outcomes", "certificates_hold", False, False, "GOOD or better: 0 of 60")
-    bad = Played(RunOutcome(False, errors=["drift: StaleArtifactError: gone"], checks=[broken]))
+    bad = Played(RunOutcome(False, step_errors=["drift: StaleArtifactError: gone"], checks=[broken]))
     good = Played(RunOutcome(True, checks=[dataclasses.replace(broken, passed=True, description="holds")]))
     assert keep(settings, night_facts(bad, 1e9))
     assert keep(settings, night_facts(bad, 1e9))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -201,7 +202,7 @@ def test_the_way_back_from_the_command_line(store):
     assert after["last_decision"] == "rolled back from as_of 2020-04-01"
     assert [m["why"] for m in _k4(store, "champion", "list")] == ["rolled back from as_of 2020-04-01", "moved", "moved"]
     shutil.rmtree(store.root / champion.CHAMPION)
-    assert _k4(store, "champion", "rebuild") == done
+    assert _k4(store, "champion", "rebuild") == {**done, "set_aside": []}
     assert _k4(store, "champion", "show")["rolled_back_from"] == [before["model"]]
     again = _k4(store, "champion", "rollback", "--to", "1999-01-01", ok=False)
     assert "as_of served: 2020-01-01, 2020-04-01" in again["error"]["message"]
@@ -291,11 +292,53 @@ def test_a_damaged_champion_is_refused_with_the_remedy_and_rebuilt_from_its_arch
     path.write_bytes(data)
     with pytest.raises(DamagedArtifactError, match=rf"{file}.*k4 champion rebuild"):
         champion.serving(store)
-    assert champion.rebuild(store) == held
+    assert champion.rebuild(store) == (held, [])
     ref = champion.serving(store)
     assert ref.path("model.json").read_text() == "new"
     assert Record.read(ref) == held
     assert [m["why"] for m in champion.history(store)] == ["test", "test", "rebuilt from its archive"]
+
+
+@pytest.mark.parametrize("file", ["manifest.json", "model.json", "../state.json"])
+def test_a_damaged_archived_champion_of_another_market_is_refused_and_never_forgotten(tmp_path, file):
+    store = ArtifactStore(tmp_path / "artifacts")
+    here, there = (champion.universe_of(t) for t in (["A", "B"], ["X", "Y"]))
+    first = dataclasses.replace(NOW, model_fingerprint="1" * 64, universe=here)
+    other = dataclasses.replace(first, as_of="2021-01-01", model_fingerprint="3" * 64, universe=there)
+    moves = _archived_champion(store, first, "first", [], 1)
+    _archived_champion(store, other, "other", moves, 2)
+    path = store.last_good(champion.ARCHIVE, champion.archive_key(first)).dir / file
+    path.write_bytes(path.read_bytes()[:-3] + b"x" + path.read_bytes()[-2:])
+    serving = champion.serving(store)
+    assert Record.read(champion.champion_of(store, serving, other)) == other
+    with pytest.raises(DamagedArtifactError, match=rf"{path.name}.*k4 champion rebuild.*its market begins anew"):
+        champion.champion_of(store, serving, first)
+    done = _k4(store, "champion", "rebuild")
+    assert done["as_of"] == other.as_of, "whoever serves and is whole goes on"
+    assert [Path(p).parent for p in done["set_aside"]] == [tmp_path / "damaged"]
+    assert champion.champion_of(store, champion.serving(store), first) is None, "given up by command"
+    assert [m["why"] for m in champion.history(store)] == ["test", "test"]
+
+
+def test_a_damaged_archive_of_the_champion_that_serves_is_made_anew(tmp_path):
+    store = ArtifactStore(tmp_path / "artifacts")
+    _archived_champion(store, NOW, "old", [])
+    path = store.last_good(champion.ARCHIVE, champion.archive_key(NOW)).path("model.json")
+    path.write_text("bad")
+    assert len(champion.rebuild(store)[1]) == 1
+    shutil.rmtree(store.root / champion.CHAMPION)
+    assert champion.serving(store).path("model.json").read_text() == "old"
+
+
+def test_the_way_back_never_leads_to_another_market(tmp_path):
+    store = ArtifactStore(tmp_path / "artifacts")
+    here, there = (champion.universe_of(t) for t in (["A", "B"], ["X", "Y"]))
+    other = dataclasses.replace(NOW, model_fingerprint="3" * 64, universe=there)
+    mine = dataclasses.replace(NOW, as_of="2020-07-01", model_fingerprint="1" * 64, universe=here)
+    moves = _archived_champion(store, other, "other", [])
+    _archived_champion(store, mine, "mine", moves)  # of one number, as versions before numbers wrote it
+    with pytest.raises(BadInputError, match="no earlier champion"):
+        champion.roll_back(store)
 
 
 @pytest.mark.parametrize("lost", ["folder", "state"])
@@ -326,6 +369,6 @@ def test_a_rollback_is_remembered_by_the_archive(tmp_path):
     _archived_champion(store, _candidate(), "new", moves)
     champion.roll_back(store)
     shutil.rmtree(tmp_path / champion.CHAMPION)
-    record = champion.rebuild(store)
+    record, _ = champion.rebuild(store)
     assert record.as_of == NOW.as_of
     assert record.held_back == ("model-b",)

@@ -7,13 +7,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from k4_pipeline.config import K4, SIGNAL_NAMES, IntegrityConfig, LabelConfig, PipelineConfig, TradingConfig
+from k4_pipeline.config import BUYS, K4, IntegrityConfig, LabelConfig, PipelineConfig, TradingConfig
 from k4_pipeline.evaluation.bootstrap import cluster_weights, interval
 from k4_pipeline.evaluation.trading import orders, portfolio
 from k4_pipeline.market.bars import Bars, to_days
 from k4_pipeline.progress import Progress
 
-BUYS = SIGNAL_NAMES[:-1]
 RANDOM = "random draws of the same number"
 FEW_TRADES = 10  # the bootstrap of fewer gives an interval that is too narrow to be believed
 

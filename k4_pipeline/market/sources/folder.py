@@ -27,7 +27,7 @@ from k4_pipeline.market.files.table import FileBars
 from k4_pipeline.market.files.typed import check_rows
 from k4_pipeline.market.files.unchanged import Unchanged
 from k4_pipeline.market.sources.base import RawBars
-from k4_pipeline.market.sources.names import is_generic, is_part, original_of, stem_of, tickers_of
+from k4_pipeline.market.sources.names import Named, is_generic, original_of, stem_of, tickers_of
 from k4_pipeline.progress import Progress
 
 
@@ -97,24 +97,25 @@ def read_folder(
             "give a folder of daily bars"
         )
     names, notes = tickers_of(found)
-    chosen: dict[str, Entry] = {}
-    parts: list[tuple[str, Entry]] = []
+    chosen: dict[str, Named] = {}
+    parts: list[Named] = []  # of one ticker, or of a long table
     copies = [stem_of(e.relative) != original_of(stem_of(e.relative)) for e in found]
-    for _, ticker, entry in sorted(zip(copies, names, found), key=lambda item: item[0]):
+    for _, file in sorted(zip(copies, names), key=lambda item: item[0]):
+        ticker, entry = file.ticker, file.entry
         if tickers and (named := ticker_partition(entry.relative)) and named not in tickers:
             continue
-        if is_part(entry.relative):
-            parts.append((ticker, entry))  # parts of one ticker, or of a long table
+        if file.is_part:
+            parts.append(file)
         elif tickers and ticker not in tickers:
             continue
         elif ticker in chosen:
             skipped.append(
-                f"{entry.label} is ignored: {chosen[ticker].label} is read for {ticker} already; keep one of them"
+                f"{entry.label} is ignored: {chosen[ticker].entry.label} is read for {ticker} already; keep one of them"
             )
             notes.append(skipped[-1])
         else:
-            chosen[ticker] = entry
-    work = [*chosen.items(), *parts]
+            chosen[ticker] = file
+    work = [*chosen.values(), *parts]
     how = HowToRead.of(config, need_ticker=False)
     with Unchanged(kept, str(path), how, keep=keep and not tickers) as before:
         files, unread = read_all(work, before, progress)
@@ -138,19 +139,16 @@ def read_folder(
     return replace(raw, files_unchanged=before.unchanged)
 
 
-def read_all(
-    work: Sequence[tuple[str, Entry]], before: Unchanged, progress: Progress | None
-) -> tuple[list[FileBars], list[str]]:
+def read_all(work: Sequence[Named], before: Unchanged, progress: Progress | None) -> tuple[list[FileBars], list[str]]:
     """(the files, read or known from `before`, in order; sentences about those that could not be read)."""
 
-    def one(item: tuple[str, Entry]) -> FileBars | str:
-        ticker, entry = item
+    def one(named: Named) -> FileBars | str:
         try:
-            file = before.get(entry)
+            file = before.get(named.entry)
             if file is None:
-                file = read_entry(entry, before.how)
-                before.put(entry, file)
-            return named_file(file, ticker, entry)
+                file = read_entry(named.entry, before.how)
+                before.put(named.entry, file)
+            return named_file(file, named)
         except BadInputError as problem:
             return str(problem)
 
@@ -170,16 +168,17 @@ def read_all(
     return files, problems
 
 
-def named_file(file: FileBars, ticker: str, entry: Entry) -> FileBars:
+def named_file(file: FileBars, named: Named) -> FileBars:
     """The file under its ticker. A file may name its ticker in a column: it must be one, and the file's name wins.
 
     A wide file, and a file whose name says nothing, keep the tickers they hold.
     """
+    ticker, relative = named.ticker, named.entry.relative
     dated = (file.ticker >= 0) & (file.days.first != NO_DAY)  # a footer names no ticker
     own = [file.names[i] for i in np.unique(file.ticker[dated]) if file.names[i]]
-    anonymous = is_generic(stem_of(entry.relative)) and not ticker_partition(entry.relative)
+    anonymous = is_generic(stem_of(relative)) and not ticker_partition(relative)
     if len(own) > 1 or (own and (anonymous or file.dialect.layout == "wide")):
-        if file.dialect.layout == "wide" or is_part(entry.relative):
+        if file.dialect.layout == "wide" or named.is_part:
             return file
         raise BadInputError(
             f"{file.label} holds {len(own)} tickers ({', '.join(own[:3])}, ...); a folder has one file per ticker, "

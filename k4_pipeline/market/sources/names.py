@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from k4_pipeline.market.exchanges import EXCHANGE_OF_SUFFIX
@@ -81,36 +82,41 @@ def _undated(stem: str) -> str:
     return _undated(match[1]) if match else stem
 
 
-def is_part(relative: Path) -> bool:
-    """Whether a file is one of several of a ticker or a table: `data_0`, `CAR_2013-01`, `CAR/2013`, `ticker=CAR/…`."""
-    stem = stem_of(relative)
-    of_folder = bool(_PERIOD.match(stem)) and len(relative.parts) > 1
-    return any("=" in p for p in relative.parts[:-1]) or is_generic(stem) or bool(_DATED.match(stem)) or of_folder
+@dataclass(frozen=True)
+class Named:
+    """A file and its ticker. `is_part`: it is one of several of a ticker or of a table, as `data_0`, `CAR_2013-01`,
+    `CAR/2013` and `ticker=CAR/…` are."""
+
+    ticker: str
+    entry: Entry
+    is_part: bool
 
 
-def tickers_of(entries: Sequence[Entry]) -> tuple[list[str], list[str]]:
-    """(the ticker of every entry, sentences about names that were taken as they stand or from a folder)."""
+def tickers_of(entries: Sequence[Entry]) -> tuple[list[Named], list[str]]:
+    """(every entry with its ticker, sentences about names that were taken as they stand or from a folder)."""
     stems = [stem_of(e.relative) for e in entries]
     homes: dict[str, set[Path]] = defaultdict(set)
     inside: dict[Path, set[str]] = defaultdict(set)
     for entry, stem in zip(entries, stems):
         homes[stem].add(entry.relative.parent)
         inside[entry.relative.parent].add(stem)
-    out, as_it_stands, from_folder = [], [], []
+    out: list[Named] = []
+    as_it_stands, from_folder = [], []
     for entry, stem in zip(entries, stems):
         parts = entry.relative.parts[:-1]
         named = ticker_partition(entry.relative)
         folders = [p for p in parts if not is_generic(p) and "=" not in p and p.lower() not in _EXCHANGES]
         shared = len(homes[stem]) > 1 and all(h != Path() and inside[h] == {stem} for h in homes[stem])
         periods = bool(parts) and all(_PERIOD.match(other) for other in inside[entry.relative.parent])
+        part = any("=" in p for p in parts) or is_generic(stem) or bool(_DATED.match(stem))
         if named:
-            out.append(named)
+            out.append(Named(named, entry, True))
         elif folders and (is_generic(stem) or shared or periods):
-            out.append(folders[-1])
+            out.append(Named(folders[-1], entry, part or periods))
             from_folder.append(f"{entry.relative} is {folders[-1]}")
         else:
             ticker, known = ticker_of_stem(stem, text_file=entry.suffix == ".txt")
-            out.append(ticker)
+            out.append(Named(ticker, entry, part))
             if not known and (stem != stem.upper() or " " in stem or "_" in stem):
                 as_it_stands.append(f"{entry.relative} is {ticker}")
     notes = []

@@ -151,7 +151,7 @@ class TestMakes:
     ],
 )  # fmt: skip
 def test_the_file_name_is_the_ticker(name, ticker):
-    assert tickers_of([Entry(Path("x") / name, Path(name))])[0] == [ticker]
+    assert [n.ticker for n in tickers_of([Entry(Path("x") / name, Path(name))])[0]] == [ticker]
 
 
 @pytest.mark.parametrize("names", [("2013", "2014"), ("201311", "201402")])
@@ -165,7 +165,8 @@ def test_files_of_years_or_months_below_a_folder_are_parts_of_its_ticker(tmp_pat
 
 def test_a_number_like_a_year_among_others_is_a_ticker():
     paths = [Path("twse") / f"{name}.csv" for name in ("1101", "2002", "2330")]
-    assert tickers_of([Entry(Path("x") / p, p) for p in paths])[0] == ["1101", "2002", "2330"]
+    found, _ = tickers_of([Entry(Path("x") / p, p) for p in paths])
+    assert [(n.ticker, n.is_part) for n in found] == [("1101", False), ("2002", False), ("2330", False)]
 
 
 def test_a_file_without_rows_is_named(tmp_path):
