@@ -93,7 +93,7 @@ def reduce_step(parameters: Sequence[Tensor], result: LossResult, weight: Tensor
             torch.nan_to_num(result.k4_loss) * result.k4_count,
             result.k4_count.to(first.dtype),
             torch.nan_to_num(result.k4_accuracy) * result.k4_count,
-            torch.as_tensor(weight, dtype=first.dtype, device=first.device),
+            torch.ones((), dtype=first.dtype, device=first.device) * weight,  # no copy from the host, to be captured
         ]
     )
     flat = torch.cat([*(p.grad.flatten() * weight for p in used), sums])  # type: ignore[union-attr]
