@@ -50,6 +50,10 @@ def audit(
     stop_at_failure: Annotated[
         bool, typer.Option("--stop-at-failure", help="End with the first check that fails.")
     ] = False,
+    check: Annotated[
+        list[str] | None,
+        typer.Option("--check", metavar="NAME", help="Only this check (again for more); the others are not proved."),
+    ] = None,
     budget: Annotated[
         float | None, typer.Option(min=0, help="Seconds; a check without time left is not proved.")
     ] = None,
@@ -108,6 +112,7 @@ def audit(
             workers=workers or min(4, n_threads()),
             budget_s=budget,
             stop_at_failure=stop_at_failure,
+            names=check,
             progress=progress.of("checks"),
             facts=facts,
             export=lambda name, out, as_of: export_asset(settings, name, out, as_of),

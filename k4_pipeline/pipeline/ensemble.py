@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from k4_pipeline.config import PipelineConfig, RecipeConfig, TrainConfig
+from k4_pipeline.errors import ConfigError
 from k4_pipeline.models.ensemble import (
     TABULAR_KINDS,
     WITHOUT_CONTEXT,
@@ -46,7 +47,16 @@ class Member:
 
 
 def planned(config: PipelineConfig) -> list[tuple[str, int]]:
-    """(kind, seed) of every member, in order; `network` is the architecture of the configuration."""
+    """(kind, seed) of every member, in order; `network` is the architecture of the configuration.
+
+    Raises `ConfigError` when a member reads the context of the last bar and the recipe has none.
+    """
+    without = [m for m in config.recipe.members if m in LAST_BAR_KINDS or m in TABULAR_KINDS]
+    if without and not config.recipe.context:
+        raise ConfigError(
+            f"recipe.members names {', '.join(without)}, which read the context of the last bar, but recipe.context is "
+            "false: set recipe.context=true, or recipe.members=network"
+        )
     out = []
     for name in config.recipe.members:
         kind = str(name).replace("network", config.model.architecture) if "network" in name else name

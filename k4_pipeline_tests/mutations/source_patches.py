@@ -54,7 +54,7 @@ CLEAN = (
     CleanVariant("other_sampling", ("--set", "patterns.sampling_seed=3")),
     CleanVariant("half_for_stopping", ("--set", "recipe.stopping_frac=0.5")),
     CleanVariant("no_refit", ("--set", "recipe.refit=false", "--set", "recipe.average_refit=false")),
-    CleanVariant("no_context", ("--set", "recipe.context=false")),
+    CleanVariant("no_context", ("--set", "recipe.context=false", "--set", "recipe.members=network")),
     CleanVariant("two_seeds", ("--set", "recipe.seeds=2")),
     CleanVariant("trees_and_logit", ("--set", "recipe.members=extra_trees,logit")),
     CleanVariant("no_average_of_weights", ("--set", "training.ema_decay=0")),

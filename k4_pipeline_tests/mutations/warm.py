@@ -13,9 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 SERVER = """
-import json, os, runpy, signal, sys, time, traceback
-import dagster, exchange_calendars, numba, pandas, pyarrow.parquet, rich.table, sklearn.ensemble, torch, typer
-import sklearn.linear_model
+import gc, json, os, runpy, signal, sys, time, traceback
+import alembic.command, dagster, dagster._core.instance, dagster._daemon, exchange_calendars, jinja2, markdown, numba
+import pandas, pandera.pandas, pyarrow.parquet, rich.table, safetensors.torch, sklearn.ensemble, sklearn.linear_model
+import torch, torch._dynamo, typer, upath
+
+gc.freeze()
+gc.disable()  # the commands are short
 
 for line in sys.stdin:
     ask = json.loads(line)
@@ -53,7 +57,7 @@ for line in sys.stdin:
         if time.monotonic() > end:
             os.killpg(child, signal.SIGKILL)
         time.sleep(0.05)
-    code = 124 if os.WIFSIGNALED(status) else os.waitstatus_to_exitcode(status)
+    code = os.waitstatus_to_exitcode(status)  # negative: the number of the signal that ended it
     print(json.dumps([code, used.ru_utime + used.ru_stime]), flush=True)
 """
 

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 import torch
 
-from k4_pipeline.config import ModelConfig, PipelineConfig, WindowConfig, model_preset
+from k4_pipeline.config import ModelConfig, PipelineConfig, RecipeConfig, WindowConfig, model_preset
+from k4_pipeline.errors import ConfigError
 from k4_pipeline.leakage.engine import audit
 from k4_pipeline.leakage.engine.small import SMALL_AS_OF, small_config
 from k4_pipeline.market.sources import read_bars
@@ -67,6 +68,13 @@ def audited() -> audit.AuditContext:
 def made(audited) -> candidate.Candidate:
     full = audited.full
     return candidate.fit(stages.tables(full), full.need_fitted().scaler, full.config)
+
+
+@pytest.mark.parametrize("member", ["tabm", "extra_trees"])
+def test_a_member_that_needs_the_context_is_refused_without_it(member):
+    config = dataclasses.replace(PipelineConfig(), recipe=RecipeConfig(members=("network", member)))
+    with pytest.raises(ConfigError, match=f"names {member}, which read the context.*recipe.context=true"):
+        ensemble.planned(config)
 
 
 def test_every_kind_is_fitted_and_the_networks_twice(made):

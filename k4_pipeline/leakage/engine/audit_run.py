@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from k4_pipeline.config import PipelineConfig
-from k4_pipeline.leakage.engine.audit import AuditReport, AuditSample, run_checks
+from k4_pipeline.errors import ConfigError
+from k4_pipeline.leakage.engine.audit import AuditReport, AuditSample, load_checks, run_checks
 from k4_pipeline.leakage.engine.isolated import ContextSource, run_isolated
 from k4_pipeline.leakage.engine.small import SMALL_AS_OF, small_config
 from k4_pipeline.progress import Progress
@@ -29,6 +30,7 @@ def run(
     workers: int = 1,
     budget_s: float | None = None,
     stop_at_failure: bool = False,
+    names: Sequence[str] | None = None,
     progress: Progress | None = None,
     facts: Callable[[str], dict[str, Any]] | None = None,
     export: Callable[..., Any] | None = None,
@@ -36,9 +38,11 @@ def run(
     """The audit as a JSON-able dict: what, status, verdicts, seconds, not_applicable, not_proved.
 
     `store_root` None audits the code on the small simulated universe of `seed`, else the artifacts stored there, with
-    `facts(as_of)` about the runs that made them. A proof that could not be asked leaves the audit "not proved".
+    `facts(as_of)` about the runs that made them. A proof that could not be asked, or was not because `names` names only
+    others, leaves the audit "not proved". Raises `ConfigError` for a name that no check has.
     """
     chosen = dataclasses.replace(AuditSample.named("small" if store_root is None else sample), seed=seed)
+    others = names_of_the_others(names)
     why_no_refit = ""
     if store_root is None:
         source = ContextSource(small_config(seed), as_of or SMALL_AS_OF, chosen)
@@ -61,10 +65,16 @@ def run(
         source = ContextSource(config, as_of, chosen, store=str(store_root), facts=known, export=export)
     if isolated:
         report = run_isolated(
-            source, workers=workers, budget_s=budget_s, stop_at_failure=stop_at_failure, progress=progress
+            source,
+            names or None,
+            workers=workers,
+            budget_s=budget_s,
+            stop_at_failure=stop_at_failure,
+            progress=progress,
         )
     else:
-        report = run_checks(source.context(), stop_at_failure=stop_at_failure, progress=progress)
+        report = run_checks(source.context(), names or None, stop_at_failure=stop_at_failure, progress=progress)
+    report.not_proved |= dict.fromkeys(others, "was not asked (--check)")
     if store_root is not None:
         _add_chain(report, store, source.as_of)
     if controls:
@@ -79,6 +89,14 @@ def run(
         }
     sizes = dataclasses.asdict(chosen)
     return {"what": what, "as_of": source.as_of, "sample": {"name": sample, **sizes}, **report.to_dict()}
+
+
+def names_of_the_others(names: Sequence[str] | None) -> list[str]:
+    """The checks that are not among `names`; none where all are asked. Raises `ConfigError` for an unknown name."""
+    registry = load_checks()
+    if unknown := [name for name in names or () if name not in registry]:
+        raise ConfigError(f"no such check: {', '.join(unknown)}; `k4 audit --json` names all of them")
+    return [name for name in registry if name not in names] if names else []
 
 
 def bars_made_again_since(store: ArtifactStore, as_of: str) -> str:

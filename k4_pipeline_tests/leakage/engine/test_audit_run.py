@@ -7,7 +7,9 @@ import json
 import pytest
 
 from k4_pipeline.config import PipelineConfig, ProofConfig
+from k4_pipeline.errors import ConfigError
 from k4_pipeline.leakage.engine import audit_run
+from k4_pipeline.leakage.engine.audit import load_checks
 from k4_pipeline.leakage.engine.audit_run import why_not_refitted
 from k4_pipeline.storage import ArtifactStore
 
@@ -41,6 +43,16 @@ def test_a_long_training_by_the_event_log_is_left_to_the_thorough_audit(tmp_path
 
 def test_weights_of_another_device_are_not_fitted_again_and_that_is_said(tmp_path):
     assert "trained on cuda:0" in _why(_store(tmp_path, "cuda:0"), 1.0)
+
+
+def test_where_some_checks_are_asked_the_others_are_not_proved():
+    name = "nothing_lies_in_two_members"
+    result = audit_run.run(config=PipelineConfig(), store_root=None, isolated=False, names=[name])
+    assert [v["name"] for v in result["verdicts"] if v["passed"]] == [name]
+    assert result["status"] == "not proved"
+    assert set(result["not_proved"]) == set(load_checks()) - {name}
+    with pytest.raises(ConfigError, match="no such check: nothing"):
+        audit_run.names_of_the_others(["nothing"])
 
 
 def test_a_model_whose_tables_a_full_run_replaced_is_not_proved_and_nothing_is_called_a_leak(tmp_path):
