@@ -65,6 +65,7 @@ NIGHTS ?= --seeds 8
 nights: $(DEV_STAMP)
 	K4_NIGHTS=252 $(BIN)/python -m pytest k4_pipeline_tests/cli/test_nightly.py --durations=5
 	K4_THREADS=1 $(BIN)/python -W ignore -m k4_pipeline_tests.simulated_nights $(NIGHTS) --out nights-out.json
+	K4_THREADS=1 $(BIN)/python -W ignore -m k4_pipeline_tests.simulated_year --out year-out.json
 
 grid: $(DEV_STAMP)
 	K4_GRID=all $(BIN)/python -m pytest $(PYTEST_ARGS) k4_pipeline_tests/kernels/test_scan_grid.py

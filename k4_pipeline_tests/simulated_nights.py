@@ -24,6 +24,7 @@ import numpy as np
 import pandas as pd
 
 from k4_pipeline.config import K3, K4, K5, LabelConfig, PipelineConfig, SimulationConfig
+from k4_pipeline.defs import night
 from k4_pipeline.defs.graph import FULL_NIGHT_ASSETS
 from k4_pipeline.defs.instance import create_home
 from k4_pipeline.defs.night import Played, play_night
@@ -31,6 +32,7 @@ from k4_pipeline.defs.run import run_graph
 from k4_pipeline.defs.staging import load_json, load_table
 from k4_pipeline.evaluation.ledger import open_ledger
 from k4_pipeline.market.sources.simulated import simulate
+from k4_pipeline.report import monitor
 from k4_pipeline.settings import Settings
 from k4_pipeline.storage import ArtifactStore, atomic
 from k4_pipeline_tests.serving_home import BAR_COLUMNS, config_on, serve_a_model, write_until
@@ -133,6 +135,12 @@ def without_waiting_for_the_disk(use: Callable[[Any, str, Any], None] = setattr)
     use(atomic, "fsync_path", lambda path: None)
 
 
+def without_pages(use: Callable[[Any, str, Any], None] = setattr) -> None:
+    """Nobody reads a page of these nights: no list of the day, no page of the monitor; a third of a night's time."""
+    use(night, "NIGHTLY_ASSETS", tuple(name for name in night.NIGHTLY_ASSETS if name != "todays_list"))
+    use(monitor, "write_monitor_page", lambda shown, folder: folder / "monitor" / "monitor.html")
+
+
 def alarms(home: Home, bars: pd.DataFrame, days: list[pd.Timestamp], until: float = math.inf) -> dict[str, Any]:
     """On which nights certificate and drift first raised an alarm, counted from 0; None: never. Stops at `until` of
     `time.monotonic`; `nights` says how many were played."""
@@ -197,6 +205,7 @@ def campaign(seed: int, every: int = 1, seconds: float = math.inf) -> dict[str, 
     """One market whose model has a certificate (the first of a few), as it is and with a change after 40 nights; in
     `seconds`, as many nights as there is time for."""
     without_waiting_for_the_disk()
+    without_pages()
     began, out = time.monotonic(), {"seed": seed, "markets_without_certificate": -1, "certified": []}
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
