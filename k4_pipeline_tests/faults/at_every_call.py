@@ -29,29 +29,30 @@ from k4_pipeline.storage.os_errors import in_words
 ERRNOS = {"ENOSPC": errno.ENOSPC, "EIO": errno.EIO, "EACCES": errno.EACCES, "EROFS": errno.EROFS}
 
 
-def arm(n: int, what: str, below: Path, before: Callable[[int], None] | None = None) -> Callable[[], int]:
+def arm(n: int, what: str, below: Path, before: Callable[[int, str, Path], None] | None = None) -> Callable[[], int]:
     """From now on the n-th (0-based) open for writing, fsync or rename below a folder kills this process or raises.
 
     The function that is returned says how many there were so far; with n = -1 they are only counted. `before` is
-    called ahead of each with its number.
+    called ahead of each with its number, its name and its file.
     """
     seen, busy = 0, False
     folder = str(below)
 
-    def wrap(original: Callable[..., Any], counts: Callable[..., bool]) -> Callable[..., Any]:
+    def wrap(name: str, original: Callable[..., Any], counts: Callable[..., bool]) -> Callable[..., Any]:
         def call(*args: Any, **kwargs: Any) -> Any:
             nonlocal seen, busy
             if not busy and counts(*args, **kwargs):
                 seen += 1
                 if before is not None:
                     busy = True  # what it does itself is not counted
-                    before(seen - 1)
+                    file = Path(f"/proc/self/fd/{args[0]}").readlink() if name == "fsync" else args[name == "rename"]
+                    before(seen - 1, name, Path(file))
                     busy = False
                 if seen == n + 1:
                     if what == "kill":
                         os.kill(os.getpid(), signal.SIGKILL)
-                    name = [] if isinstance(args[0], int) else [str(args[0])]  # fsync names no file
-                    raise OSError(ERRNOS[what], os.strerror(ERRNOS[what]), *name)
+                    named = [] if isinstance(args[0], int) else [str(args[0])]  # fsync names no file
+                    raise OSError(ERRNOS[what], os.strerror(ERRNOS[what]), *named)
             return original(*args, **kwargs)
 
         return call
@@ -65,10 +66,10 @@ def arm(n: int, what: str, below: Path, before: Callable[[int], None] | None = N
     def opens_raw(path: Any, flags: int = 0, *_: Any, **__: Any) -> bool:
         return inside(path) and bool(flags & (os.O_WRONLY | os.O_RDWR))
 
-    os.fsync = wrap(os.fsync, lambda *_, **__: True)
-    os.rename, os.replace = wrap(os.rename, inside), wrap(os.replace, inside)
-    os.open = wrap(os.open, opens_raw)
-    io.open = builtins.open = wrap(io.open, opens)
+    os.fsync = wrap("fsync", os.fsync, lambda *_, **__: True)
+    os.rename, os.replace = wrap("rename", os.rename, inside), wrap("rename", os.replace, inside)
+    os.open = wrap("open", os.open, opens_raw)
+    io.open = builtins.open = wrap("open", io.open, opens)
     return lambda: seen
 
 

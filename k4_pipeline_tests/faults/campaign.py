@@ -23,7 +23,7 @@ from typing import Any
 from k4_pipeline_tests.faults.forks import Task, results, spread
 from k4_pipeline_tests.faults.real_run import NEW, OLD, TRAINING, Template, crowd, warm
 
-PARTS = ("storms", "flips", "crowd", "look", "kill", "error", "training", "limit")
+PARTS = ("storms", "flips", "crowd", "states", "kill", "error", "training", "limit")
 ERRORS = ("ENOSPC", "EIO", "EACCES")
 
 
@@ -34,9 +34,9 @@ class Record:
         self.file, self.began, self._written = file, time.monotonic(), 0.0
         self.parts: dict[str, dict[str, Any]] = {}
 
-    def planned(self, part: str, points: int) -> None:
-        """So many points are to be tried."""
-        self.parts.setdefault(part, {"planned": points, "done": 0, "counts": Counter(), "wrong": []})
+    def planned(self, part: str, points: int, of: int) -> None:
+        """So many points, of so many that there are, are to be tried."""
+        self.parts[part] = {"of": of, "planned": points, "done": 0, "counts": Counter(), "wrong": [], "each": {}}
 
     def add(self, name: str, result: dict[str, Any]) -> None:
         """The result of one task `part/...`."""
@@ -48,7 +48,7 @@ class Record:
             elif key in ("outcome", "state"):
                 part["counts"][f"{key} {value}"] += 1
         part["wrong"] += [f"{name}: {text}" for text in result["wrong"]]
-        part.setdefault("each", {})[name] = {k: v for k, v in result.items() if k != "wrong"}
+        part["each"][name] = {k: v for k, v in result.items() if k != "wrong"}
         self.write(at_once=bool(result["wrong"]))
 
     def write(self, *, at_once: bool = True) -> None:
@@ -63,34 +63,28 @@ class Record:
         """A line for each part, and one for each thing that was wrong."""
         for name, part in self.parts.items():
             counts = ", ".join(f"{n} {key}" for key, n in sorted(part["counts"].items()))
-            yield f"{name}: {part['done']} of {part['planned']} points, {len(part['wrong'])} wrong; {counts}"
+            planned = f"{part['done']} of {part['planned']} points planned, {part['of']} in all"
+            yield f"{name}: {planned}; {len(part['wrong'])} wrong; {counts}"
             yield from part["wrong"]
 
 
-TEMPLATES = {"run": ("look", "kill", "error", "limit", "flips"), "training": ("training",)}
+TEMPLATES = {"run": ("states", "kill", "error", "limit", "flips"), "training": ("training",)}
 
 
-def templates(parts: list[str], folder: Path, cores: int) -> dict[str, Template]:
-    """The homes that the parts need, made side by side."""
-
-    def make(name: str) -> dict[str, Any]:
-        Template.make(folder / name, *((OLD, NEW) if name == "run" else (None, TRAINING)))
-        return {"wrong": []}
-
-    wanted = [name for name, users in TEMPLATES.items() if set(users) & set(parts)]
-    tasks: list[Task] = [(name, lambda name=name: make(name)) for name in wanted]
-    for name, result in results(tasks, folder / "made", cores, 600.0):
-        if result["wrong"]:
-            raise RuntimeError(f"{name}: {result['wrong']}")
-    made = {name: Template.read(folder / name) for name in wanted}
-    return {part: made[name] for name in wanted for part in TEMPLATES[name]}
+def templates(parts: list[str], folder: Path) -> dict[str, Template]:
+    """The homes that the parts need, made in this process, so that every child has everything compiled and loaded."""
+    made = {}
+    for name, users in TEMPLATES.items():
+        if set(users) & set(parts):
+            made[name] = Template.make(folder / name, *((OLD, NEW) if name == "run" else (None, TRAINING)))
+    return {part: template for name, template in made.items() for part in TEMPLATES[name]}
 
 
-def tasks_of(part: str, template: Template | None, folder: Path, most: int, share: tuple[int, int]) -> list[Task]:
-    """The points of a part (at most `most`, 0: all), in spread order."""
+def tasks_of(part: str, template: Template | None, folder: Path, share: tuple[int, int], done: set[str]) -> list[Task]:
+    """The points of a part without those that are done, in spread order."""
     call, points = _points(part, template, folder)
-    mine = spread(points)[share[0] :: share[1]]
-    return [(f"{part}/{n}", lambda n=n: call(n)) for n in (mine[:most] if most else mine)]
+    mine = [n for n in spread(points)[share[0] :: share[1]] if f"{part}/{n}" not in done]
+    return [(f"{part}/{n}", lambda n=n: call(n)) for n in mine]
 
 
 def _points(
@@ -104,14 +98,15 @@ def _points(
     if part == "crowd":
         return lambda n: crowd(root / f"crowd-{n}", 16), range(6)
     assert template is not None
-    if part == "look":
-        return lambda n: template.every_call(), range(1)
-    if part == "kill":
-        return lambda n: template.at_call(n, "kill"), range(template.calls)
-    if part == "error":
-        return lambda n: template.at_call(n, ERRORS[n % len(ERRORS)]), range(template.calls)
+    if part == "states":
+        return template.from_state, range(len(template.states))
     if part == "training":
-        return template.in_training, range(1, template.passes + 1)
+        return template.from_state, template.states_of_training()
+    firsts = template.first_of_every_kind()
+    if part == "kill":
+        return lambda n: template.at_call(n, "kill"), firsts
+    if part == "error":
+        return lambda n: template.at_call(n, ERRORS[firsts.index(n) % len(ERRORS)]), firsts
     sizes = {p.stat().st_size - 1 for p in (template.root / "new").rglob("*") if p.is_file()}
     return template.file_limit, sorted(size for size in sizes if size > 1000)
 
@@ -135,19 +130,22 @@ def _flips(made: Path, count: int) -> list[Task]:
     return [(f"flips/{kind}", lambda kind=kind: one(kind)) for kind in readers_of(home)]
 
 
-def run(parts: list[str], out: Path, *, cores: int, seconds: float, most: int, share: tuple[int, int]) -> Record:
+def run(
+    parts: list[str], out: Path, *, cores: int, seconds: float, most: int, share: tuple[int, int], done: set[str]
+) -> Record:
     """The whole campaign; homes lie in a temporary folder, of which those stay where something was wrong."""
     warm()
     out.mkdir(parents=True, exist_ok=True)
     record, deadline = Record(out / "faults.json"), time.monotonic() + seconds
     folder = Path(tempfile.mkdtemp(prefix="k4-faults-"))
-    made, queue = templates(parts, folder, cores), []
+    made, queue = templates(parts, folder), []
     for part in parts:
         if part == "flips":
-            tasks = _flips(made[part].root, most or 1000)
+            points = tasks = _flips(made[part].root, most or 1000)
         else:
-            tasks = tasks_of(part, made.get(part), folder, most, share)
-        record.planned(part, len(tasks))
+            points = tasks_of(part, made.get(part), folder, (0, 1), set())
+            tasks = tasks_of(part, made.get(part), folder, share, done)[: most or None]
+        record.planned(part, len(tasks), len(points))
         queue += [(place / len(tasks), task) for place, task in enumerate(tasks)]
     # All parts side by side: when time runs out, each has come equally far.
     ordered = [task for _, task in sorted(queue, key=lambda item: item[0])]
@@ -166,11 +164,15 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=1e6, help="begin no further point after this")
     parser.add_argument("--part", action="append", choices=PARTS)
     parser.add_argument("--most", type=int, default=0, help="points of each part, and flips of each file; 0: all")
+    parser.add_argument("--after", type=Path, action="append", default=[], help="faults.json: leave out what it has")
     parser.add_argument("--share", default="0/1", help="I/N: every N-th point, beginning with the I-th")
     given = parser.parse_args()
     index, of = map(int, given.share.split("/"))
     parts = given.part or list(PARTS)
-    record = run(parts, given.out, cores=given.cores, seconds=given.seconds, most=given.most, share=(index, of))
+    earlier = [json.loads(file.read_text())["parts"] for file in given.after]
+    done = {name for found in earlier for part in found.values() for name in part.get("each", {})}
+    limits = {"cores": given.cores, "seconds": given.seconds, "most": given.most}
+    record = run(parts, given.out, **limits, share=(index, of), done=done)
     text = "\n".join(record.in_words())
     (given.out / "faults.txt").write_text(text + "\n")
     sys.stdout.write(text + "\n")

@@ -1,7 +1,9 @@
 """A whole `k4 run` that dies, or meets an error of the disk, at its n-th open, fsync or rename, or inside a training.
 
 The home holds an earlier run; the run that is hit makes everything anew with other settings. Afterwards every result is
-the old or the new one and whole, and the same command once more ends with the hashes of a run that nothing hit.
+the old or the new one and whole, and the same command once more ends with the hashes of a run that nothing hit. What a
+kill leaves is recorded at every call of one run (`states`), and each state that differs is run again once; that a real
+kill leaves just that is tried at one call of every kind.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from k4_pipeline.settings import load_settings
 from k4_pipeline.storage import ArtifactStore, sha256_file
 from k4_pipeline_tests.faults.at_every_call import arm
 from k4_pipeline_tests.faults.forks import in_child
+from k4_pipeline_tests.faults.states import Recorder, State, kind_of, states
 
 SMALL = ["--tickers", "30", "--bars", "1500", "--preset", "micro", "--model-preset", "original", "--epochs", "2"]
 LESS_PROOF = [
@@ -30,6 +34,7 @@ OLD = [*SMALL, *LESS_PROOF, "--seed", "1"]
 NEW = [*SMALL, *LESS_PROOF, "--seed", "2", "--set", "cleaning.stale_bars=19"]
 # Every phase of the default recipe: pre-training, seeds, refit.
 TRAINING = ["--tickers", "40", "--bars", "1500", "--preset", "micro", "--epochs", "3", *LESS_PROOF]
+PASS = "backward pass"
 LOST = ("Traceback", "unexpected ")
 
 
@@ -91,7 +96,7 @@ class Template:
     before: dict[str, str]
     after: dict[str, str]
     copies: dict[str, str]
-    calls: int  # opens, fsyncs and renames of the second run
+    calls: list[str]  # kinds of the opens, fsyncs and renames of the second run
     passes: int  # backward passes in it
 
     @classmethod
@@ -101,27 +106,67 @@ class Template:
 
     @classmethod
     def make(cls, root: Path, first: list[str] | None, then: list[str]) -> Template:
-        """Run `first` (None: a fresh home) and `then` undisturbed; count the calls of the second."""
+        """Run `first` (None: a fresh home) and `then` undisturbed, in this process: its children find all compiled and
+        loaded. Then `then` once more in a child, and at each of its calls and backward passes a look at its home."""
         root.mkdir(parents=True)
-        old, new, log = root / "old", root / "new", root / "log"
+        old, new, recorded, log = root / "old", root / "new", root / "recorded", root / "log"
         old.mkdir()
-        if first is not None and in_child(lambda: k4(old, "run", *first, "--quiet"), log):
-            raise RuntimeError(log.read_text()[-3000:])
+        if first is not None and k4(old, "run", *first, "--quiet"):
+            raise RuntimeError(f"the first run of {root.name} failed")
         shutil.copytree(old, new)
+        if k4(new, "run", *then, "--quiet"):
+            raise RuntimeError(f"the second run of {root.name} failed")
+        shutil.copytree(old, recorded)
         counted = root / "calls"
 
-        def count() -> int:
-            calls, passes = arm(-1, "kill", new), _die_at_backward(0)
-            code = k4(new, "run", *then, "--quiet")
-            counted.write_text(json.dumps([calls(), passes()]))
+        def record() -> int:
+            recorder, kinds = Recorder(recorded, root), list[str]()
+
+            def before(n: int, call: str, file: Path) -> None:
+                kinds.append(kind_of(call, file, recorded))
+                recorder.look(f"call {n}", kinds[-1])
+
+            arm(-1, "kill", recorded, before)
+            passes = _at_backward(lambda n: recorder.look(f"pass {n}", PASS))
+            code = k4(recorded, "run", *then, "--quiet")
+            counted.write_text(json.dumps([kinds, passes()]))
             return code
 
-        if in_child(count, log):
+        if in_child(record, log):
             raise RuntimeError(log.read_text()[-3000:])
         made = cls(root, then, results_of(old), results_of(new), copies_of(new), *json.loads(counted.read_text()))
+        if (results_of(recorded), copies_of(recorded)) != (made.after, made.copies):
+            raise RuntimeError("two undisturbed runs did not make the same")
         facts = {name: value for name, value in asdict(made).items() if name != "root"}
         (root / "template.json").write_text(json.dumps(facts))
         return made
+
+    @cached_property
+    def states(self) -> list[State]:
+        """Every state of the home that a kill of the second run may leave, in order."""
+        return list(states(self.root))
+
+    def first_of_every_kind(self) -> list[int]:
+        """The number of the first call of every kind (call and file)."""
+        return sorted({kind: n for n, kind in reversed(list(enumerate(self.calls)))}.values())
+
+    def states_of_training(self) -> list[int]:
+        """The numbers of the states at a backward pass, or at a call that changes what is kept of a training."""
+        return [
+            n
+            for n, state in enumerate(self.states)
+            if any(kind == PASS or " unfinished/" in kind for kind in state.kinds)
+        ]
+
+    def from_state(self, number: int) -> dict[str, Any]:
+        """The `number`-th state put back: every result old or new and whole, and the rerun."""
+        state = self.states[number]
+        home, log = self.root / f"state-{number}", self.root / f"state-{number}.log"
+        state.restore(self.root / "blobs", home)
+        wrong: list[str] = []
+        found = self._whole(home, wrong)
+        self._again(home, log, wrong)
+        return {"points": len(state.points), "at": state.points[:3], "kind": state.kinds[0], **found, "wrong": wrong}
 
     def hit(self, name: str, strike: Any, *, kills: bool) -> dict[str, Any]:
         """A copy of the old home, a run of it that `strike()` has prepared to be hit, and a rerun."""
@@ -140,17 +185,26 @@ class Template:
             wrong.append(f"ended with status {status}: {said[-300:]}")
         if outcome == "said" and (not said.strip() or any(word in said for word in LOST)):
             wrong.append(f"no clear sentence: {said[-400:]}")
-        state = "?"
+        found = self._whole(home, wrong)
+        if outcome == "unharmed" and found["state"] != "new":
+            wrong.append("it ended with status 0 and the results are not the new ones")
+        self._again(home, log, wrong)
+        return {"outcome": outcome, **found, "wrong": wrong}
+
+    def _whole(self, home: Path, wrong: list[str]) -> dict[str, str]:
+        """Whether the home is the old one, the new one or between; what is neither old nor new goes to `wrong`."""
         try:
             found = results_of(home)
-            mixed = [k for k, v in found.items() if v not in (self.before.get(k), self.after.get(k))]
-            if mixed or not set(self.before) <= set(found):
-                wrong.append(f"neither old nor new: {mixed or sorted(set(self.before) - set(found))}")
-            state = "new" if found == self.after else "old" if found == self.before else "between"
-            if outcome == "unharmed" and found != self.after:
-                wrong.append("it ended with status 0 and the results are not the new ones")
         except Exception as error:
             wrong.append(f"after the hit: {type(error).__name__}: {error}")
+            return {"state": "?"}
+        mixed = [k for k, v in found.items() if v not in (self.before.get(k), self.after.get(k))]
+        if mixed or not set(self.before) <= set(found):
+            wrong.append(f"neither old nor new: {mixed or sorted(set(self.before) - set(found))}")
+        return {"state": "new" if found == self.after else "old" if found == self.before else "between"}
+
+    def _again(self, home: Path, log: Path, wrong: list[str]) -> None:
+        """The same command once more: it ends with what nothing hit would have made, and leaves nothing behind."""
         again = in_child(lambda: k4(home, "run", *self.arguments, "--quiet"), log)
         try:
             if again:
@@ -169,74 +223,26 @@ class Template:
         if not wrong:
             shutil.rmtree(home)
             log.unlink()
-        return {"outcome": outcome, "state": state, "wrong": wrong}
-
-    def every_call(self, most: int = 0) -> dict[str, Any]:
-        """One run, and at each of its calls a look at what a kill would leave there: old or new, and whole.
-
-        A child of the run looks (its memory is that of the run, the disk is what others would find). With `most` at
-        about so many calls.
-        """
-        home, told = self.root / "looked", self.root / "looks"
-        shutil.copytree(self.root / "old", home)
-        told.touch()
-        stride = max(1, self.calls // most) if most else 1
-
-        def look(n: int) -> None:
-            if n % stride == 0:
-                status = in_child(lambda: self._look(home, n, told))
-                if status:
-                    with told.open("a") as file:
-                        file.write(json.dumps([n, f"the look ended with status {status}"]) + "\n")
-
-        def run() -> int:
-            arm(-1, "kill", home, look)
-            return k4(home, "run", *self.arguments, "--quiet")
-
-        status = in_child(run, self.root / "looks.log")
-        looks = [json.loads(line) for line in told.read_text().splitlines()]
-        wrong = [f"call {n}: {text}" for n, text in looks if text not in ("old", "new", "between")]
-        if status or results_of(home) != self.after:
-            wrong.append(f"the run itself ended with status {status} or other hashes")
-        counts = {state: sum(text == state for _, text in looks) for state in ("old", "between", "new")}
-        return {"looks": len(looks), **counts, "wrong": wrong}
-
-    def _look(self, home: Path, n: int, told: Path) -> int:
-        try:
-            found = results_of(home)
-            mixed = [k for k, v in found.items() if v not in (self.before.get(k), self.after.get(k))]
-            state = "new" if found == self.after else "old" if found == self.before else "between"
-            text = f"neither old nor new: {mixed}" if mixed or not set(self.before) <= set(found) else state
-        except Exception as error:
-            text = f"{type(error).__name__}: {error}"
-        with told.open("a") as file:
-            file.write(json.dumps([n, text]) + "\n")
-        return 0
 
     def at_call(self, n: int, what: str) -> dict[str, Any]:
         """Kill (`what` is "kill") or raise this error at call `n`."""
         return self.hit(f"{what}-{n}", lambda home: arm(n, what, home), kills=what == "kill")
-
-    def in_training(self, step: int) -> dict[str, Any]:
-        """Kill at the `step`-th backward pass of whatever is trained."""
-        return self.hit(f"step-{step}", lambda home: _die_at_backward(step), kills=True)
 
     def file_limit(self, size: int) -> dict[str, Any]:
         """No file may grow beyond `size` bytes: a full disk as libraries in C++ see it."""
         return self.hit(f"limit-{size}", lambda home: _limit_files(size), kills=False)
 
 
-def _die_at_backward(step: int) -> Callable[[], int]:
-    """Kill this process at the `step`-th backward pass (0: none); what is returned says how many there were."""
+def _at_backward(before: Callable[[int], None]) -> Callable[[], int]:
+    """Call `before` ahead of every backward pass with its number; what is returned says how many there were."""
     import torch
 
     original, seen = torch.Tensor.backward, 0
 
     def backward(*args: Any, **kwargs: Any) -> Any:
         nonlocal seen
+        before(seen)
         seen += 1
-        if seen == step:
-            os.kill(os.getpid(), signal.SIGKILL)
         return original(*args, **kwargs)
 
     torch.Tensor.backward = backward  # type: ignore[method-assign]
