@@ -70,9 +70,13 @@ def nightly(
 
 def play(settings: Any, full: bool | None, *, quiet: bool) -> dict[str, Any]:
     """The night, then the full run where one is due; what `--json` prints."""
+    from k4_pipeline.errors import BadInputError
+    from k4_pipeline.evaluation import champion
     from k4_pipeline.storage import ArtifactStore
 
     store, began = ArtifactStore(settings.artifacts_dir), time.monotonic()
+    if champion.serving(store) is None:
+        raise BadInputError(f"there is no champion in {settings.home} to score a night with; `k4 run` makes one")
     result: dict[str, Any] = {
         "success": True,
         "errors": [],

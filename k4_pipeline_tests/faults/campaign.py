@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from k4_pipeline_tests.faults.forks import Task, results, spread
-from k4_pipeline_tests.faults.real_run import NEW, OLD, TRAINING, Template, crowd, warm
+from k4_pipeline_tests.faults.real_run import NEW, OLD, TRAINING, Template, warm
 
 PARTS = ("storms", "flips", "crowd", "states", "kill", "error", "training", "limit")
 ERRORS = ("ENOSPC", "EIO", "EACCES")
@@ -96,17 +96,19 @@ def _points(
 
         return lambda n: storm(root / f"storm-{n}", n, rough=bool(n % 2)), range(60)
     if part == "crowd":
-        return lambda n: crowd(root / f"crowd-{n}", 16), range(6)
+        from k4_pipeline_tests.faults.crowds import CROWDS, crowd
+
+        return lambda n: crowd(root / f"crowd-{n}", list(CROWDS)[n % len(CROWDS)]), range(6)
     assert template is not None
     if part == "states":
         return template.from_state, range(len(template.states))
     if part == "training":
         return template.from_state, template.states_of_training()
-    firsts = template.first_of_every_kind()
     if part == "kill":
-        return lambda n: template.at_call(n, "kill"), firsts
+        return lambda n: template.at_call(n, "kill"), template.of_every_kind(of_assets=False)
     if part == "error":
-        return lambda n: template.at_call(n, ERRORS[firsts.index(n) % len(ERRORS)]), firsts
+        calls = template.of_every_kind(of_assets=True)
+        return lambda n: template.at_call(n, ERRORS[calls.index(n) % len(ERRORS)]), calls
     sizes = {p.stat().st_size - 1 for p in (template.root / "new").rglob("*") if p.is_file()}
     return template.file_limit, sorted(size for size in sizes if size > 1000)
 

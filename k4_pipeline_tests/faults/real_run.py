@@ -23,7 +23,7 @@ from k4_pipeline.settings import load_settings
 from k4_pipeline.storage import ArtifactStore, sha256_file
 from k4_pipeline_tests.faults.at_every_call import arm
 from k4_pipeline_tests.faults.forks import in_child
-from k4_pipeline_tests.faults.states import Recorder, State, kind_of, states
+from k4_pipeline_tests.faults.states import Recorder, State, coarser, kind_of, states
 
 SMALL = ["--tickers", "30", "--bars", "1500", "--preset", "micro", "--model-preset", "original", "--epochs", "2"]
 LESS_PROOF = [
@@ -146,9 +146,12 @@ class Template:
         """Every state of the home that a kill of the second run may leave, in order."""
         return list(states(self.root))
 
-    def first_of_every_kind(self) -> list[int]:
-        """The number of the first call of every kind (call and file)."""
-        return sorted({kind: n for n, kind in reversed(list(enumerate(self.calls)))}.values())
+    def of_every_kind(self, *, of_assets: bool) -> list[int]:
+        """The number of a call of every `coarser` kind, the one in the middle."""
+        numbers: dict[str, list[int]] = {}
+        for n, kind in enumerate(self.calls):
+            numbers.setdefault(coarser(kind, of_assets=of_assets), []).append(n)
+        return sorted(found[len(found) // 2] for found in numbers.values())
 
     def states_of_training(self) -> list[int]:
         """The numbers of the states at a backward pass, or at a call that changes what is kept of a training."""
@@ -254,33 +257,3 @@ def _limit_files(size: int) -> None:
 
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
-
-
-def crowd(home: Path, size: int) -> dict[str, Any]:
-    """`size` commands at once on a fresh home, each a process of its own: one works, the others name it."""
-    import subprocess
-    import sys
-
-    environment = {n: v for n, v in os.environ.items() if not n.startswith("K4_") or n == "K4_THREADS"}
-    command = [sys.executable, "-m", "k4_pipeline.cli", "run", *OLD, "--json", "--home", str(home)]
-    started = [
-        subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        for _ in range(size)
-    ]
-    counts, wrong = {"worked": 0, "refused": 0}, []
-    for process in started:
-        out, err = process.communicate()
-        value = json.loads(out) if out.strip() else {}
-        message = value.get("error", {}).get("message", "")
-        if process.returncode == 0 and value.get("success"):
-            counts["worked"] += 1
-        elif process.returncode == 1 and message.startswith("another run is active") and "(process " in message:
-            counts["refused"] += 1
-        else:
-            wrong.append(f"status {process.returncode}: {message or value.get('errors') or err[-300:]}")
-    if not counts["worked"]:
-        wrong.append("none worked")
-    results_of(home)
-    if not wrong:
-        shutil.rmtree(home)
-    return {**counts, "wrong": wrong}

@@ -40,6 +40,16 @@ def kind_of(call: str, path: Path, home: Path) -> str:
     return f"{call} {name}"
 
 
+def coarser(kind: str, *, of_assets: bool) -> str:
+    """Of a kind the call, the top folder (with `of_assets` the asset, too) and what sort of file it is."""
+    call, _, path = kind.partition(" ")
+    top, *rest = path.split("/")
+    name = path.rsplit("/", 1)[-1].removesuffix(".X.tmp")
+    stored = top == "artifacts" and name not in (".state.json", "state.json", ".manifest.json", "manifest.json")
+    sort = "file" if stored and of_assets else name if not stored or "." not in name else name.rsplit(".", 1)[-1]
+    return f"{call} {top} {rest[0] if rest and of_assets else ''} {sort.removeprefix('.')}"
+
+
 @dataclass
 class State:
     """A home as it lay there: by relative path the sha256, mode and time stamp of its files; and its folders."""
