@@ -12,6 +12,7 @@ import hashlib
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +42,16 @@ def cache_dir() -> Path:
 
 
 def njit(function: Callable[..., Any] | None = None, **options: Any) -> Any:
-    """`numba.njit` with the options every kernel here needs: cached on disk and free of the GIL."""
+    """`numba.njit` with the options every kernel here needs: cached on disk and free of the GIL.
+
+    Raises `TypeError` for a closure without a `__qualname__` of its own. In machine code numba tells closures of one
+    name apart by a number that each process counts anew, so kernels compiled by different processes, loaded together
+    from the cache, would call each other's closures.
+    """
+    if function is not None and "<locals>" in function.__qualname__:
+        raise TypeError(f"{function.__qualname__}: give this closure a __qualname__ that says what it closes over")
     options = {"cache": True, "nogil": True, "error_model": "numpy", **options}
-    return numba.njit(**options)(function) if function is not None else numba.njit(**options)
+    return numba.njit(**options)(function) if function is not None else partial(njit, **options)
 
 
 def n_threads() -> int:

@@ -123,7 +123,6 @@ def _panel(groups: int) -> Any:
     """All rows of a panel `groups` wide, by the tallest tiles that fit."""
     tall, low, single = _tile(6, groups), _tile(2, groups), _tile(1, groups)
 
-    @njit
     def panel(rows, depth, a, a_at, a_row, a_col, b, b_at, b_row, c, c_at, c_row, add):  # type: ignore[no-untyped-def]
         r = 0
         while r + 6 <= rows:
@@ -135,7 +134,8 @@ def _panel(groups: int) -> Any:
         if r < rows:
             single(a, a_at + r * a_row, a_row, a_col, b, b_at, b_row, depth, c, c_at + r * c_row, c_row, add)
 
-    return panel
+    panel.__qualname__ = f"panel_{groups}"
+    return njit(panel)
 
 
 _panel_1 = _panel(1)

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
+from k4_pipeline._numba import njit
+from k4_pipeline.kernels import gemm
 from k4_pipeline.kernels.gemm import multiply, pack
 
 
@@ -72,3 +76,18 @@ def test_columns_that_fill_no_lane_group_are_padded_with_zeros() -> None:
     multiply(9, 3, 12, a.ravel(), 0, 12, 1, pack(b), 0, 0, c.ravel(), 0, 48, 0)
     assert close(c[:, :40], exact, a, b)
     assert (c[:, 40:] == 0.0).all()
+
+
+def test_a_closure_is_compiled_under_a_name_of_its_own() -> None:
+    """Kernels compiled by different processes meet in the cache; numba numbers closures of one name by process."""
+    panels = {gemm._panel_1, gemm._panel_2, gemm._panel_3, gemm._panel_4}
+    assert len({panel.py_func.__qualname__ for panel in panels}) == len(panels)
+
+    def more_by(k: int) -> Any:
+        def more(x: int) -> int:
+            return x + k
+
+        return more
+
+    with pytest.raises(TypeError, match="give this closure a __qualname__"):
+        njit(more_by(1))
