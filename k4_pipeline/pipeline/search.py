@@ -7,7 +7,7 @@ Test rows are never read. So that some years stay unseen by every choice, a fold
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -56,14 +56,27 @@ def changed(config: PipelineConfig, settings: dict[str, Any]) -> PipelineConfig:
     return config
 
 
-def _suggested(trial: Any) -> dict[str, Any]:
-    out = {}
-    for name, space in SPACE.items():
-        if isinstance(space, list):
-            out[name] = trial.suggest_categorical(name, space)
+@dataclass
+class Proposals:
+    """The settings of each trial, kept beside it: `base` (as they stand) once, then what Optuna suggests."""
+
+    base: dict[str, Any] | None
+
+    def __call__(self, trial: Any) -> dict[str, Any]:
+        """The settings of `trial` by name."""
+        if self.base:
+            out, self.base = self.base, None
+            trial.set_user_attr("base", True)
         else:
-            out[name] = trial.suggest_float(name, space[0], space[1], log=len(space) == 2)
-    return out
+            out = {name: _suggested(trial, name, space) for name, space in SPACE.items()}
+        trial.set_user_attr("settings", out)
+        return out
+
+
+def _suggested(trial: Any, name: str, space: Any) -> Any:
+    if isinstance(space, list):
+        return trial.suggest_categorical(name, space)
+    return trial.suggest_float(name, space[0], space[1], log=len(space) == 2)
 
 
 def validation_loss(path: stages.PipelineRun, config: PipelineConfig) -> float:
@@ -75,6 +88,24 @@ def validation_loss(path: stages.PipelineRun, config: PipelineConfig) -> float:
     y = held["outcome_class"].to_numpy(dtype=np.int64)
     p = held[[f"p_raw_{c}" for c in range(6)]].to_numpy()
     return float(-np.log(np.maximum(p[np.arange(len(y)), y], 1e-12)).mean())
+
+
+def loss_of(path: stages.PipelineRun, settings: dict[str, Any]) -> float:
+    """`validation_loss` under other settings; infinite where the training diverges."""
+    try:
+        return validation_loss(path, changed(path.config, settings))
+    except TrainingDivergedError:
+        return math.inf
+
+
+def base_settings(config: PipelineConfig) -> dict[str, Any]:
+    """The settings of the search as they stand in `config`."""
+    pairs = [name.split(".") for name in SPACE]
+    return {f"{section}.{field}": getattr(getattr(config, section), field) for section, field in pairs}
+
+
+def _as_it_stands(study: Any) -> list[float]:
+    return [t.value for t in study.trials if t.value is not None and t.user_attrs.get("base")]
 
 
 def search(
@@ -103,32 +134,24 @@ def search(
     assert path.split is not None
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     journal.parent.mkdir(parents=True, exist_ok=True)
-    study = optuna.create_study(
-        study_name=f"as_of {as_of}",
-        storage=JournalStorage(JournalFileBackend(str(journal))),
-        load_if_exists=True,
-    )
-    # A search that goes on draws other numbers than the one before.
-    study.sampler = optuna.samplers.TPESampler(seed=seed + 1000 * len(study.trials))
-    base = {name: getattr(getattr(path.config, name.split(".")[0]), name.split(".")[1]) for name in SPACE}
-    new = not study.trials
-    for number in range(trials):
-        trial = None if new and number == 0 else study.ask()
-        settings = base if trial is None else _suggested(trial)
-        try:
-            loss = validation_loss(path, changed(path.config, settings))
-        except TrainingDivergedError:
-            loss = math.inf
-        if trial is None:
-            study.add_trial(optuna.trial.create_trial(value=loss, user_attrs={"settings": settings, "base": True}))
-        else:
-            trial.set_user_attr("settings", settings)
-            study.tell(trial, loss if math.isfinite(loss) else 1e9)
-        if progress is not None:
-            progress(number + 1, trials)
+    storage = JournalStorage(JournalFileBackend(str(journal)))
+    study = optuna.create_study(study_name=f"as_of {as_of}", storage=storage, load_if_exists=True)
+    engine = path.config.execution.engine
+    # A search that goes on draws other numbers than the one before. Trials under way count as bad ones for the next.
+    study.sampler = optuna.samplers.TPESampler(seed=seed + 1000 * len(study.trials), constant_liar=engine != "local")
+    propose = Proposals(None if _as_it_stands(study) else base_settings(path.config))
+    if engine == "local":
+        for number in range(trials):
+            trial = study.ask()
+            study.tell(trial, loss_of(path, propose(trial)))
+            if progress is not None:
+                progress(number + 1, trials)
+    else:
+        from k4_pipeline.pipeline.sharded.search import run_trials
+
+        run_trials(path, study, storage, propose, loss_of, trials, progress)
     done = [t for t in study.trials if t.value is not None]
     best = study.best_trial
-    stands = [t.value for t in done if t.user_attrs.get("base")]
     counts = path.split["split"].value_counts()
     return {
         "as_of": as_of,
@@ -136,7 +159,7 @@ def search(
         "validation_rows": int(counts["validation"]),
         "trials": trials,
         "trials_in_journal": len(done),
-        "log_loss_as_it_stands": stands[0] if stands else None,
+        "log_loss_as_it_stands": next(iter(_as_it_stands(study)), None),
         "log_loss_best": best.value,
         "best": best.user_attrs["settings"],
         "journal": str(journal),

@@ -7,6 +7,7 @@ import os
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -19,10 +20,12 @@ from k4_pipeline.market.cleaning import clean_bars
 from k4_pipeline.market.sources import read_bars
 from k4_pipeline.patterns.labels import label_snapshots
 from k4_pipeline.patterns.snapshots import make_snapshots
+from k4_pipeline.pipeline import search
 from k4_pipeline.pipeline.job import take_result
 from k4_pipeline.pipeline.model_files import train_candidate
 from k4_pipeline.pipeline.sharded import context, features, patterns
 from k4_pipeline.pipeline.sharded.engine import run_tasks
+from k4_pipeline.pipeline.sharded.search import TrialFailedError
 from k4_pipeline.pipeline.sharded.store import Shards, ShardStore
 from k4_pipeline.pipeline.sharded.training import RayTrainingError, train_on_ray
 from k4_pipeline.pipeline.training_windows import index_windows
@@ -132,6 +135,57 @@ def test_a_training_on_the_cluster_has_the_bytes_of_one_here_and_on_two_nodes_it
     (tmp_path / "in" / "split.parquet").write_bytes(b"")
     with pytest.raises(RayTrainingError, match=r"split\.parquet is missing or not as it was written"):
         on_ray("damaged", 1, "")
+
+
+def _loss(path, settings):
+    """Cheap, and of the settings, of what the worker holds, and of no test row's class."""
+    known = path.split["split"] != "test"
+    rate = abs(settings["training.learning_rate"] - 1e-3)
+    return rate + float(path.split.loc[known, "outcome_class"].sum()) + float(np.nansum(path.panel[:100]))
+
+
+def test_the_trials_of_a_search_run_on_the_cluster_and_its_journal_goes_on_here(nodes, context, monkeypatch, tmp_path):
+    monkeypatch.setattr(search, "loss_of", _loss)
+    there = dataclasses.replace(context.full, config=dataclasses.replace(context.config, execution=EXECUTION))
+    arguments = {"journal": tmp_path / "trials.journal", "reserved_months": 1}
+    seen = []
+    found = search.search(
+        there, there.as_of, trials=3, progress=lambda done, total: seen.append((done, total)), **arguments
+    )
+    assert seen == [(1, 3), (2, 3), (3, 3)]
+    split = search.stages.split_at(there.unfitted(split=None, manifest=None), there.as_of)
+    stands = _loss(split, search.base_settings(there.config))
+    assert found["log_loss_as_it_stands"] == stands
+    assert found["log_loss_best"] == _loss(split, found["best"])
+    again = search.search(context.full, context.full.as_of, trials=2, **arguments)
+    assert (found["trials_in_journal"], again["trials_in_journal"]) == (3, 5)
+    assert again["log_loss_as_it_stands"] == stands
+    assert again["log_loss_best"] <= found["log_loss_best"]
+
+
+def _no_loss(path, settings):
+    raise BadInputError("the fold holds no validation row")
+
+
+@pytest.mark.skipif(not WHOLE, reason="takes a minute; make ray")
+def test_a_trial_that_fails_on_the_cluster_is_an_error_of_the_search(nodes, context, monkeypatch, tmp_path):
+    monkeypatch.setattr(search, "loss_of", _no_loss)
+    there = dataclasses.replace(context.full, config=dataclasses.replace(context.config, execution=EXECUTION))
+    with pytest.raises(
+        TrialFailedError, match=r"1 of 1 trials on Ray failed: BadInputError: the fold holds no validation row"
+    ):
+        search.search(there, there.as_of, trials=1, journal=tmp_path / "j", reserved_months=1)
+
+
+@pytest.mark.skipif(not WHOLE, reason="takes a minute; make ray")
+def test_a_trial_on_the_cluster_has_the_loss_of_one_here(nodes, context, tmp_path):
+    losses = {}
+    for execution in (EXECUTION, ExecutionConfig()):
+        path = dataclasses.replace(context.full, config=dataclasses.replace(context.config, execution=execution))
+        journal = tmp_path / f"{execution.engine}.journal"
+        found = search.search(path, path.as_of, trials=1, journal=journal, reserved_months=1)
+        losses[execution.engine] = found["log_loss_as_it_stands"]
+    assert losses["ray"] == losses["local"]
 
 
 def _slow(folder: str, number: int) -> int:

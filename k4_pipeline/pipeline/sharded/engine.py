@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ def cluster(execution: ExecutionConfig) -> Iterator[Any]:
         raise ConfigError(
             "execution.engine=ray needs the package ray: pip install 'k4-pipeline[ray]', or use execution.engine=local"
         ) from None
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     mine = not ray.is_initialized()
     if mine:
         try:
