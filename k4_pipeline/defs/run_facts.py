@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -155,7 +156,9 @@ def _unevaluated(run: dg.DagsterRun, told: Told, at: float) -> list[Fact]:
 
 
 def _failure(run: dg.DagsterRun, told: Told, blocked: set[str | None], at: float) -> list[Fact]:
-    events = [event for event, _ in told.get(DagsterEventType.STEP_FAILURE, [])]
+    # A step that outlives its killed run fails after the end of that run: because of it, and no cause of it.
+    ended = min((when for _, when in told.get(DagsterEventType.RUN_FAILURE, [])), default=math.inf)
+    events = [event for event, when in told.get(DagsterEventType.STEP_FAILURE, []) if when <= ended]
     own = [event for event in events if event.step_key not in blocked]
     if events and not own:
         return []  # the check's own fact says that the run stopped there

@@ -209,9 +209,9 @@ class ArtifactStore:
         for _ in range(5):
             try:
                 return read()
-            except _ReplacedError:
-                continue
-        return read()
+            except _ReplacedError as problem:
+                last = problem
+        raise DamagedArtifactError(str(last)) from last
 
     def partitions(self, asset: str) -> list[str]:
         """Partition keys with at least one committed version, ascending; empty for an unpartitioned asset."""
@@ -300,9 +300,11 @@ class ArtifactStore:
             yield self._state(asset, partition)
 
     def _load(self, asset: str, partition: str | None, version: str) -> ArtifactRef:
+        key = artifact_key(asset, partition)
+        if not isinstance(version, str) or not _NAME.fullmatch(version):
+            raise DamagedArtifactError(f"{key}: its state names {version!r}, which is no version; materialize it again")
         folder = self._home(asset, partition) / version
         path = folder / MANIFEST
-        key = artifact_key(asset, partition)
         try:
             lease = Lease.on(path)
             manifest = read_sealed(path)

@@ -5,6 +5,7 @@ import json
 import dagster as dg
 import pytest
 from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.execution.plan.objects import StepFailureData
 from dagster._core.remote_origin import RemoteInstigatorOrigin
 from dagster._core.scheduler.instigation import (
     InstigatorState,
@@ -139,6 +140,18 @@ def test_a_run_whose_worker_is_gone_is_told_as_killed_with_what_was_noticed(inst
     look(instance, settings)
     assert _titles(hook) == ["K4: run killed: small"]
     assert "the run worker has gone" in hook.messages[0]["message"]
+
+
+def test_a_step_that_outlives_its_killed_run_adds_no_alert_and_no_other_cause(instance, settings, hook):
+    run = instance.create_run_for_job(JOB, status=dg.DagsterRunStatus.STARTED)
+    instance.report_run_failed(run, "the process of this run was killed")
+    look(instance, settings)
+    data = StepFailureData(error=None, user_failure_data=None)
+    event = dg.DagsterEvent("STEP_FAILURE", "small", step_key="later", event_specific_data=data, message="too late")
+    instance.report_dagster_event(event, run.run_id)
+    look(instance, settings)
+    assert _titles(hook) == ["K4: run killed: small"]
+    assert "the process of this run was killed" in hook.messages[0]["message"]
 
 
 def test_a_run_without_an_event_for_long_is_told_as_stuck_once(instance, settings, hook, monkeypatch):

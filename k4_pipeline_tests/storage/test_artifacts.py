@@ -124,6 +124,15 @@ def test_a_reader_in_another_process_keeps_its_version(store):
     assert process.returncode == 0
 
 
+@pytest.mark.parametrize("version", ["../../elsewhere", "/etc", "..", "", 7])
+def test_a_state_that_names_no_version_is_refused(store, version):
+    ref = _good(store, "labels", "a")
+    state = read_sealed(ref.dir.parent / "state.json") | {"current": version, "staged": version}
+    write_sealed(ref.dir.parent / "state.json", state)
+    with pytest.raises(DamagedArtifactError, match="is no version"):
+        store.last_good("labels")
+
+
 @pytest.mark.parametrize("name", ["../../x", "/etc/passwd", "a/../b", "", ".", "a\\b", "manifest.json", "./a.txt"])
 def test_a_manifest_that_names_a_file_outside_its_folder_is_refused(store, name):
     ref = _good(store, "a", "one")
