@@ -19,6 +19,10 @@ TEST_SET = (
     "    test_rows, test_table = test_rows[test_known], test_table[test_known].reset_index(drop=True)\n"
 )
 
+# Under these some tier is certified on small markets, so that a leak of tiers has something to act on.
+EASY = ("tiers.confidence=0.3", "tiers.min_rows=5", "tiers.multiples=1.3,1.2,1.05")
+EASY_TIERS = tuple(text for s in EASY for text in ("--set", s))
+
 LEAKS: tuple[SourceLeak, ...] = (
     # Membership.
     leak(
@@ -27,7 +31,7 @@ LEAKS: tuple[SourceLeak, ...] = (
         WALK,
         "in_validation & (end < bounds.as_of)",
         "in_validation & (end <= bounds.as_of)",
-        options=("--as-of", "2024-04-01", "--test-months", "6"),  # a session: labels end on it
+        options=("--as-of", "2023-12-01", "--test-months", "6"),  # a session on which labels end, on all three markets
     ),
     leak(
         "no_embargo_in_membership",
@@ -290,14 +294,21 @@ LEAKS: tuple[SourceLeak, ...] = (
         TEST_SET
         + "    p_test = prediction.predict_probabilities(model.validated(), rows_for(tables, test_rows, test_table, fitted_scaler, **use).source('', device, panel))\n    on_test = test_table[[*KEYS, 'pattern_id', 'label_end_date', 'outcome_class']].assign(**{f'p_raw_{i}': p_test[:, i].astype(np.float64) for i in range(N_CLASSES)})\n    certificates = certified(on_test, calibrator, [c + 50 for c in counts], config, unseen=True)\n",
     ),
-    leak("tiers_without_the_unseen_rule", "tiers", FIT, "    if not unseen:\n", "    if False:\n"),
+    leak(
+        "tiers_without_the_unseen_rule",
+        "tiers",
+        FIT,
+        "    if not unseen:\n",
+        "    if False:\n",
+        options=(*EASY_TIERS, "--set", "recipe.stopping_frac=1", "--set", "recipe.min_train_k4=1"),
+    ),
     leak(
         "tier_promises_another_multiple",
         "tiers",
         "evaluation/tiers.py",
         "            promised, best = multiple * base, None\n".replace("            ", "        ", 1),
         "        promised, best = 0.5 * multiple * base, None\n",
-        options=("--set", "recipe.stopping_frac=0.5", "--set", "recipe.min_train_k4=0"),
+        options=(*EASY_TIERS, "--set", "recipe.stopping_frac=0.5", "--set", "recipe.min_train_k4=0"),
     ),
     leak(
         "tiers_of_the_best_scored_quantile",
@@ -306,7 +317,14 @@ LEAKS: tuple[SourceLeak, ...] = (
         '    tier = pd.Series(assign_tiers(p_certified, certificates), index=table.index, dtype="str")\n',
         "    tier = pd.Series(np.where(p_certified >= np.quantile(p_certified, 0.95), 'MODERATE', 'AVOID'), index=table.index, dtype=\"str\")\n",
     ),
-    leak("enough_k4_by_decree", "tiers", FIT, "    if count >= least:\n", "    if count >= 0:\n"),
+    leak(
+        "enough_k4_by_decree",
+        "tiers",
+        FIT,
+        "    if count >= least:\n",
+        "    if count >= 0:\n",
+        options=(*EASY_TIERS, "--set", "recipe.min_train_k4=500"),
+    ),
     # Predictions.
     leak(
         "probability_moved_by_the_class",

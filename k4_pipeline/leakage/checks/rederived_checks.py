@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,7 @@ from k4_pipeline.features import compute, context as features_context
 from k4_pipeline.features.context import CONTEXT_NAMES
 from k4_pipeline.features.spec import MARKET_NAMES
 from k4_pipeline.leakage.checks.replay_at_cutoffs import LABELS
+from k4_pipeline.leakage.checks.report_checks import volatility
 from k4_pipeline.leakage.engine.audit import AuditContext, check, verdict_of
 from k4_pipeline.leakage.engine.compare import Comparison, compare_arrays, compare_tables
 from k4_pipeline.leakage.engine.corruptions import (
@@ -31,17 +33,21 @@ from k4_pipeline.leakage.engine.corruptions import (
     corrupt_window,
     drop_snapshot,
 )
+from k4_pipeline.leakage.oracles import baselines as oracle
 from k4_pipeline.leakage.oracles.report import class_rows
 from k4_pipeline.patterns import snapshots
 from k4_pipeline.pipeline import baselines, stages as production, training_windows
 from k4_pipeline.pipeline.fit import PREDICTED_KEYS
 from k4_pipeline.pipeline.report_reasons import with_reasons
 from k4_pipeline.sequences import windows
+from k4_pipeline.sequences.assemble import END, N_VALID
+from k4_pipeline.sequences.model_inputs import assemble_scale_free
 from k4_pipeline.splits import walk_forward
 from k4_pipeline.verdict import Verdict
 
 # With another number of threads a recurrent network rounds otherwise; all else has the same bits.
 SEQUENCE_BASELINE, ROUNDING_OF_SEQUENCES = "bilstm", 1e-4
+ROUNDING_OF_FITS = 1e-7  # of trees and logits fitted by the second implementation
 WHEN, CAUSE = "made again", "the asset stored something else than its stage of the pipeline gives"
 
 
@@ -144,16 +150,53 @@ def without_outcomes(table: pd.DataFrame, rows: np.ndarray) -> pd.DataFrame:
     return out
 
 
-def baselines_again(context: AuditContext) -> pd.DataFrame:
-    """What every baseline says of the test rows, made in a world in which no outcome of a test row is known."""
+def sequence_baseline_again(context: AuditContext) -> pd.DataFrame:
+    """What the network among the baselines (and, on a simulated market, the truth) says of the test rows, made in a
+    world in which no outcome of a test row is known."""
     full = context.full
     assert full.split is not None
     test = full.split["split"].to_numpy() == "test"
     tested = pd.MultiIndex.from_frame(full.labeled[KEYS]).isin(pd.MultiIndex.from_frame(full.split.loc[test, KEYS]))
     blind = dataclasses.replace(full, split=without_outcomes(full.split, test), _cache={})
-    labeled = without_outcomes(full.labeled, tested)
-    scaler = full.need_fitted().scaler
-    return baselines.baseline_table(production.tables(blind), scaler, context.config, full.bars, labeled)
+    labeled, scaler = without_outcomes(full.labeled, tested), full.need_fitted().scaler
+    where = production.tables(blind), scaler, context.config, full.bars, labeled
+    return baselines.baseline_table(*where, context=full.context, names=(SEQUENCE_BASELINE,))
+
+
+def _features(context: AuditContext, rows: np.ndarray) -> np.ndarray:
+    """The last bar's model inputs before scaling, and the context of that bar: (n, 69 + k), NaN where unavailable."""
+    full = context.full
+    assert full.context is not None
+    index, parts = production.tables(full).index, []
+    for start in range(0, len(rows), 2048):
+        some = index.take(rows[start : start + 2048])
+        some.rows[:, N_VALID] = 1
+        x = assemble_scale_free(full.panel, some, np.arange(len(some)))[0][:, -1]
+        parts.append(np.where(np.isfinite(x), x, np.float32(np.nan)))
+    return np.concatenate([np.concatenate(parts), full.context[index.rows[rows, END]]], axis=1)
+
+
+def other_baselines_again(context: AuditContext) -> pd.DataFrame:
+    """What the others say, by the second implementation, from the rows of train and validation alone."""
+    full = context.full
+    assert full.split is not None
+    places = full.sequences[KEYS].assign(_row=np.arange(len(full.sequences)))
+    placed = full.split.merge(places, on=KEYS, how="inner", validate="1:1").sort_values("_row")
+    member = {name: placed[placed["split"] == name] for name in ("train", "validation", "test")}
+    known, wanted = pd.concat([member["train"], member["validation"]]), member["test"]
+    y = known["outcome_class"].to_numpy(dtype=np.int64)
+    x, x_wanted = (_features(context, t["_row"].to_numpy()) for t in (known, wanted))
+    of_bars = {n: [volatility(full.bars, t, n) for t in (known, wanted)] for n in (20, 250)}
+    said = {
+        "class_mix": oracle.class_mix(y, len(wanted)),
+        **{f"volatility_{n}": oracle.by_volatility(a, y, b) for n, (a, b) in of_bars.items()},
+        "logit": oracle.logit(x, y, x_wanted, 0.01),
+        "gradient_boosting": oracle.trees(x, y, x_wanted),
+    }
+    out = {}
+    for name, (score, p) in said.items():
+        out |= {f"{name}__score": score} | {f"{name}__p_{c}": p[:, c] for c in range(6)}
+    return wanted[KEYS].reset_index(drop=True).assign(**out)
 
 
 def report_again(context: AuditContext, stored: dict[str, Any], beside: pd.DataFrame) -> dict[str, Any]:
@@ -198,11 +241,22 @@ def _other_number(context: AuditContext) -> AuditContext:
     return dataclasses.replace(context, extra={**context.extra, "report": report})
 
 
-def _other_baseline(context: AuditContext) -> AuditContext:
-    table = context.extra["baselines"].copy()
-    column = next(c for c in table.columns if c.endswith("__p_4"))
-    table.loc[table.index[-1], column] += 1e-12
-    return dataclasses.replace(context, extra={**context.extra, "baselines": table})
+def _other_baseline(name: str, by: float) -> Callable[[AuditContext], AuditContext]:
+    """One probability of one test row moved by little more than is tolerated."""
+
+    def corrupt(context: AuditContext) -> AuditContext:
+        table = context.extra["baselines"].copy()
+        table.loc[table.index[-1], f"{name}__p_4"] += by
+        return dataclasses.replace(context, extra={**context.extra, "baselines": table})
+
+    corrupt.__name__ = f"another_{name}"
+    return corrupt
+
+
+def _a_baseline_less(context: AuditContext) -> AuditContext:
+    table = context.extra["baselines"]
+    gone = [c for c in table.columns if c.startswith("gradient_boosting__")]
+    return dataclasses.replace(context, extra={**context.extra, "baselines": table.drop(columns=gone)})
 
 
 def _other_share(context: AuditContext) -> AuditContext:
@@ -214,30 +268,45 @@ def _other_share(context: AuditContext) -> AuditContext:
 @check(
     "report",
     proves="Every number of report.json about data, classes, metrics, baselines and integrity tests is reproduced to "
-    "the last digit from the stored tables; every baseline is fitted again where no outcome of a test row is known.",
+    "the last digit from the stored tables; every baseline was fitted, as documented, on all rows known at as_of: a "
+    "second implementation gives the same, and the network gives it again where no outcome of a test row is known.",
     misses="The arithmetic of the metrics (a second implementation recomputes those).",
     needs=("stored", "split", "fitted", "predictions", "metrics"),
-    corruptions=(_other_number, _other_share, _other_baseline),
+    corruptions=(
+        _other_number,
+        _other_share,
+        _a_baseline_less,
+        _other_baseline(SEQUENCE_BASELINE, 2 * ROUNDING_OF_SEQUENCES),
+        *(_other_baseline(n, 2 * ROUNDING_OF_FITS) for n in ("class_mix", "volatility_20", "volatility_250")),
+        *(_other_baseline(n, 2 * ROUNDING_OF_FITS) for n in ("logit", "gradient_boosting")),
+    ),
 )
 def every_number_of_the_report_comes_from_the_stored_tables(context: AuditContext) -> Verdict:
     """Compute the report again and compare leaf by leaf."""
     stored, out = _report_of(context), Comparison()
-    beside = baselines_again(context)
-    cause = "a baseline was fitted on rows that must not be seen, or is another one"
     kept = context.extra["baselines"]
-    names = [c for c in beside.columns if c not in KEYS and SEQUENCE_BASELINE not in c]
-    when = "made again without test outcomes"
-    out.merge(compare_tables("baselines", kept, beside, KEYS, names, when=when, cause=cause))
-    for column in (c for c in beside.columns if SEQUENCE_BASELINE in c and not out.findings):
-        off = ~(np.abs(kept[column].to_numpy() - beside[column].to_numpy()) <= ROUNDING_OF_SEQUENCES)
-        out.add(len(off), int(off.sum()), [f"baselines: {column} differs, {when}; {cause}"] * bool(off.any()))
-    for part, content in report_again(context, stored, beside).items():
+    network = context.once(("network",), lambda: sequence_baseline_again(context), context.full.split, context.config)
+    others = context.once(("others",), lambda: other_baselines_again(context), context.full.split, context.config)
+    rest = [c for c in network.columns if c not in KEYS and SEQUENCE_BASELINE not in c]
+    when, cause = "made again without test outcomes", "a baseline was fitted on other rows, or is another one"
+    out.merge(compare_tables("baselines", kept, network, KEYS, rest, when=when, cause=cause))
+    unread = [c for c in kept.columns if c not in {*KEYS, *network.columns, *others.columns}]
+    out.add(1, len(unread), [f"baselines: no second reading has {', '.join(unread)}"] * bool(unread))
+    for again, tolerance in ((others, ROUNDING_OF_FITS), (network, ROUNDING_OF_SEQUENCES)):
+        joined = kept[KEYS].merge(again, on=KEYS, how="left")
+        for column in (c for c in again.columns if "__" in c and c not in rest):
+            mine = kept[column].to_numpy() if column in kept else np.full(len(kept), np.nan)
+            apart = np.abs(mine - joined[column].to_numpy())
+            off = ~(apart <= tolerance)
+            text = f"baselines: {column} differs by up to {apart.max():.3g}, {when}; {cause}"
+            out.add(len(off), int(off.sum()), [text] * bool(off.any()))
+    if out.findings:  # the report is that of other baselines
+        return verdict_of(out)
+    for part, content in report_again(context, stored, kept).items():
         known = _leaves(stored.get(part), part)
         again = _leaves(json.loads(json.dumps(content, default=float)), part)
         for path in sorted({*known, *again}):
-            a, b = known.get(path), again.get(path)
-            wrong = a != b
-            if wrong and SEQUENCE_BASELINE in path and isinstance(a, float) and isinstance(b, float):
-                wrong = not abs(a - b) <= ROUNDING_OF_SEQUENCES
-            out.add(1, int(wrong), [f"report.json: {path} is {a}, the stored tables give {b}"] * wrong)
+            wrong = known.get(path) != again.get(path)
+            text = f"report.json: {path} is {known.get(path)}, the stored tables give {again.get(path)}"
+            out.add(1, int(wrong), [text] * wrong)
     return verdict_of(out)

@@ -7,19 +7,20 @@ import dataclasses
 import numpy as np
 import pandas as pd
 
-from k4_pipeline.config import KEYS
+from k4_pipeline.config import KEYS, N_CLASSES, PipelineConfig
 from k4_pipeline.features import compute, context as features_context
 from k4_pipeline.features.context import CONTEXT_NAMES
 from k4_pipeline.features.spec import FEATURE_NAMES, MARKET_NAMES
+from k4_pipeline.leakage.checks.model_input_proofs import WINDOW_COLUMNS
 from k4_pipeline.leakage.checks.replay_at_cutoffs import compare_paths
 from k4_pipeline.leakage.checks.replay_per_bar import scoped
 from k4_pipeline.leakage.engine.audit import AuditContext, check, day_text, verdict_of
-from k4_pipeline.leakage.engine.compare import Comparison, compare_arrays, compare_tables
+from k4_pipeline.leakage.engine.compare import ROW_NUMBERS, Comparison, compare_arrays, compare_tables, differ
 from k4_pipeline.leakage.engine.corruptions import corrupt_label, corrupt_panel, corrupt_sequence, corrupt_snapshot
 from k4_pipeline.leakage.engine.sealed import SealBrokenError, disguised, sealed
-from k4_pipeline.market.bars import Bars, to_days
+from k4_pipeline.market.bars import Bars, to_dates, to_days
 from k4_pipeline.patterns import snapshots
-from k4_pipeline.pipeline import stages as production
+from k4_pipeline.pipeline import stages as production, training_windows
 from k4_pipeline.pipeline.stages import PipelineRun
 from k4_pipeline.sequences import windows
 from k4_pipeline.verdict import Verdict
@@ -151,6 +152,56 @@ def _dead(context: AuditContext) -> tuple[list[str], np.ndarray]:
 
 
 MAX_DEAD = 24
+LOOKBACK, SHOWN = 251, 15  # bars of the longest window of a context feature; sessions before a cut that are compared
+COUNTS_ALL = CONTEXT_NAMES.index("log_history")  # reads more bars than that; the cuts of the whole history see it
+
+
+def context_before(full: PipelineRun, day: int, sessions: np.ndarray) -> Comparison:
+    """The context of every ticker in the last sessions up to `day`, from the last bars of the universe cut there."""
+    bars, out = full.bars, Comparison()
+    past = bars.date <= day
+    ends = np.repeat(bars.offsets[:-1] + np.add.reduceat(past, bars.offsets[:-1]), np.diff(bars.offsets))
+    late = past & (np.arange(len(bars)) >= ends - (LOOKBACK + SHOWN + 5))
+    frame = pd.DataFrame({name: getattr(bars, name)[late] for name in ("open", "high", "low", "close", "volume")})
+    codes = np.repeat(np.arange(bars.n_tickers), np.diff(bars.offsets))[late]
+    keys = pd.DataFrame({"ticker": bars.tickers[codes], "date": to_dates(bars.date[late])})
+    made = features_context.compute_context(Bars.from_frame(pd.concat([keys, frame], axis=1)))
+    first = sessions[max(0, int(np.searchsorted(sessions, day, side="right")) - SHOWN)]
+    shown = bars.date[late] >= first
+    known, again = (np.delete(v, COUNTS_ALL, axis=1) for v in (np.asarray(full.context)[late][shown], made[shown]))
+    wrong = differ(known, again)
+    out.add(wrong.size, 0)
+    if wrong.any():
+        bad, names = wrong.any(axis=1), np.delete(np.array(CONTEXT_NAMES), COUNTS_ALL)
+        cause = "the context of a ticker knows when its bars end, or reads bars after its own date"
+        pair = (keys[shown][bad], known[bad], again[bad], list(names))
+        at = ("ticker", "date")
+        out.merge(
+            compare_arrays("context_features", *pair, when=f"bars cut at {day_text(day)}", cause=cause, key_columns=at)
+        )
+    return out
+
+
+def windows_before(known: pd.DataFrame, bars: Bars, day: int, config: PipelineConfig) -> Comparison:
+    """The training windows of some tickers whose label is known by `day`, from bars cut there."""
+    made = training_windows.index_windows(bars.until(day), config)
+    mine = known[known["label_end_date"] <= pd.Timestamp(to_dates(np.array([day]))[0])].reset_index(drop=True)
+    columns = [c for c in WINDOW_COLUMNS if c not in ROW_NUMBERS]
+    cause = "a training window or its label knows when the bars of its ticker end"
+    return compare_tables(
+        "training_windows", mine, made, KEYS, columns, when=f"bars cut at {day_text(day)}", cause=cause
+    )
+
+
+def _dead_context_corrupted(context: AuditContext) -> AuditContext:
+    """One context feature of the last bar of a ticker that died, by one unit in the last place."""
+    full, (names, _) = context.full, _dead(context)
+    if full.context is None:
+        return corrupt_label(context)
+    row = full.bars.ticker_slice(names[0] if names else str(full.bars.tickers[0])).stop - 1 - 2 * (not names)
+    values = np.array(full.context)
+    values[row, 3] = np.nextafter(values[row, 3], np.float32(np.inf))
+    return context.with_full(context=values)
 
 
 def _dead_corrupted(context: AuditContext) -> AuditContext:
@@ -163,6 +214,18 @@ def _dead_corrupted(context: AuditContext) -> AuditContext:
     return context.with_full(snapshots=made)
 
 
+def _dead_window_corrupted(context: AuditContext) -> AuditContext:
+    """The class of the training window, of a ticker that died, whose label is known first."""
+    names, ends = _dead(context)
+    windows = context.full.windows
+    mine = None if windows is None else windows[windows["ticker"].isin(names)]
+    if mine is None or not len(mine) or to_days(mine["label_end_date"]).min() > ends[-1]:  # no cut shows one
+        return corrupt_label(context)
+    at, windows = mine["label_end_date"].idxmin(), windows.copy()
+    windows.loc[at, "outcome_class"] = (int(windows.loc[at, "outcome_class"]) + 1) % N_CLASSES
+    return context.with_full(windows=windows)
+
+
 @check(
     "replay",
     proves="What tickers that died show up to their last bar, and in the weeks after it, is what was there when "
@@ -170,7 +233,7 @@ def _dead_corrupted(context: AuditContext) -> AuditContext:
     "of three times in turn (in a thorough audit all three).",
     misses="Dead tickers beyond the first two dozen with most snapshots.",
     needs=("scanned",),
-    corruptions=(_dead_corrupted, corrupt_snapshot, corrupt_label),
+    corruptions=(_dead_corrupted, _dead_context_corrupted, _dead_window_corrupted, corrupt_snapshot, corrupt_label),
 )
 def the_dead_look_as_they_did_alive(context: AuditContext) -> Verdict:
     """Cut at the last day of each ticker that ended, and after it: those tickers and a few that go on."""
@@ -180,9 +243,10 @@ def the_dead_look_as_they_did_alive(context: AuditContext) -> Verdict:
     last = full.bars.date[full.bars.offsets[1:] - 1]
     witness = str(full.bars.tickers[int(np.flatnonzero(last == full.bars.last_day)[0])])
     earliest = str(full.snapshots.loc[full.snapshots["snapshot_date"].idxmin(), "ticker"])
-    # The context is of the whole market: other checks cut that.
     scope = scoped(full, sorted({*names, *living, witness, earliest}))
+    # The context is of the whole market: it is cut apart.
     scope = dataclasses.replace(scope, context=None, windows=None, fitted=None, _cache={})
+    of_scope = None if full.windows is None else full.windows[full.windows["ticker"].isin(scope.bars.tickers)]
     patience = context.config.labels.delisted_after_sessions
     sessions = context.sessions
     at = np.searchsorted(sessions, ends)
@@ -195,6 +259,10 @@ def the_dead_look_as_they_did_alive(context: AuditContext) -> Verdict:
     for day in sorted(days) or [int(sessions[-2])]:
         again = production.build_again(scope, scope.bars.until(day))
         out.merge(compare_paths(scope, again, day, when=f"bars cut at {day_text(day)}", tensor_rows=200))
+        if of_scope is not None:
+            out.merge(windows_before(of_scope, scope.bars, day, context.config))
+        if full.context is not None:
+            out.merge(context_before(full, day, sessions))
         if out.full:
             break
     return verdict_of(out, dead=len(names), cuts=len(days))
