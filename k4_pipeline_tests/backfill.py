@@ -1,7 +1,7 @@
 """A backfill of many as-of dates through Dagster's daemon: how many runs went side by side, and how long it took.
 
 `python -m k4_pipeline_tests.backfill --partitions 40 --out FILE.json` makes a small simulated home, starts the daemon
-and watches the queue. Dates with too little data fail with their reason; that is counted, too.
+and watches the queue. The pooled table of the walk-forward report is in the same backfill: it waits for all dates.
 """
 
 from __future__ import annotations
@@ -25,10 +25,15 @@ from dagster._time import get_current_timestamp
 from k4_pipeline.defs.graph import PARTITIONED_ASSETS
 from k4_pipeline.defs.instance import open_instance
 from k4_pipeline.defs.partitions import as_of_partitions
+from k4_pipeline.defs.staging import load_json
+from k4_pipeline.errors import StaleArtifactError
 from k4_pipeline.settings import load_settings
 from k4_pipeline.storage import ArtifactStore
 
-MARKET = ("--tickers", "40", "--bars", "2600", "--preset", "micro", "--model-preset", "original", "--epochs", "1")
+MARKET = ("--tickers", "40", "--bars", "3600", "--preset", "micro", "--model-preset", "original", "--epochs", "1")
+
+
+POOLED = "walk_forward_report"
 
 
 def watch(home: Path, dates: list[str], seconds: float, save: Any) -> dict[str, Any]:
@@ -44,7 +49,7 @@ def watch(home: Path, dates: list[str], seconds: float, save: Any) -> dict[str, 
             backfill_id="abackfill",
             asset_graph=graph,
             partition_names=dates,
-            asset_selection=[AssetKey(name) for name in sorted(PARTITIONED_ASSETS)],
+            asset_selection=[AssetKey(name) for name in sorted({*PARTITIONED_ASSETS, POOLED})],
             backfill_timestamp=get_current_timestamp(),
             tags={},
             dynamic_partitions_store=instance,
@@ -70,6 +75,11 @@ def watch(home: Path, dates: list[str], seconds: float, save: Any) -> dict[str, 
             time.sleep(1.0)
     store = ArtifactStore(settings.artifacts_dir)
     seen["partitions_with_a_report"] = len(set(store.partitions("validation_report")) & set(dates))
+    try:
+        pooled = store.current(POOLED)
+        seen["pooled"] = load_json(pooled, "pooled.json") | {"partitions": pooled.meta["partitions"]}
+    except StaleArtifactError as missing:
+        seen["pooled"] = str(missing)
     return seen
 
 
@@ -78,10 +88,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--partitions", type=int, default=40)
     parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--home", type=Path, help="a folder to be kept; default: one that is deleted")
     parser.add_argument("--out", type=Path, required=True)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        home = Path(name) / "home"
+        home = asked.home or Path(name) / "home"
         environment = {k: v for k, v in os.environ.items() if not k.startswith("K4_")} | {"K4_HOME": str(home)}
         os.environ["K4_HOME"] = str(home)
         k4 = [sys.executable, "-m", "k4_pipeline.cli"]

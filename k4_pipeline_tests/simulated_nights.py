@@ -30,7 +30,7 @@ from k4_pipeline.defs.instance import create_home
 from k4_pipeline.defs.night import Played, play_night
 from k4_pipeline.defs.run import run_graph
 from k4_pipeline.defs.staging import load_json, load_table
-from k4_pipeline.evaluation.ledger import open_ledger
+from k4_pipeline.evaluation.ledger import LEDGER_KEY, open_ledger
 from k4_pipeline.market.sources.simulated import simulate
 from k4_pipeline.report import monitor
 from k4_pipeline.settings import Settings
@@ -42,9 +42,9 @@ MOST_WITHOUT = 4  # markets of one seed in which nothing was certified
 CALM = 0.15  # of the usual moves, in the market that changes
 
 
-def market(seed: int = 3, n_tickers: int = N_TICKERS) -> pd.DataFrame:
+def market(seed: int = 3, n_bars: int = N_BARS) -> pd.DataFrame:
     """Bars as a vendor sends them."""
-    config = SimulationConfig(n_tickers=n_tickers, n_bars=N_BARS, dirty=False, seed=seed)
+    config = SimulationConfig(n_tickers=N_TICKERS, n_bars=n_bars, dirty=False, seed=seed)
     table = simulate(config).frame[BAR_COLUMNS]
     return table.assign(date=pd.to_datetime(table["date"]))
 
@@ -192,7 +192,7 @@ def what_the_ledger_holds(home: Home, bars: pd.DataFrame, days: list[pd.Timestam
     over = ledger["night"].isin(days[: -2 * labels.horizon_bars])
     return {
         "rows": len(ledger),
-        "twice": int(ledger.duplicated(["night", "ticker", "pattern_id"]).sum()),
+        "twice": int(ledger.duplicated(list(LEDGER_KEY)).sum()),
         "nights_with_signals": int(ledger["night"].nunique()),
         "no_session": int((~ledger["night"].isin(days)).sum()),
         "matured": len(matured),

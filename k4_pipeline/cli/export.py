@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from k4_pipeline.cli.common import HomeOption, JsonOption, explained, print_json, settings_for
-from k4_pipeline.defs.export import EXPORTS, export_asset, export_bundle
+from k4_pipeline.defs.export import EXPORTS, LEDGERS, export_asset, export_bundle
 
-NAMES = ", ".join(EXPORTS)
+NAMES = ", ".join((*EXPORTS, *LEDGERS))
 
 
 @explained
@@ -28,6 +28,8 @@ def export(
 
     `sequences` gives the original sequence table: one row per snapshot with its 50 x 69 values, attention mask, dates
     and class, for tools that read it. Only versions whose checks passed are exported.
+
+    `prediction_ledger` gives every signal that was ever given, `drift` what every night measured; both verified.
 
     `bundle` writes what the training of an as-of date reads into a new folder. `python -m k4_pipeline.training DIR`
     trains it on any machine with the same version, and `k4 import DIR` takes the result over. No class of a test row

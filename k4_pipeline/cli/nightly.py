@@ -116,7 +116,9 @@ def play(settings: Any, full: bool | None, *, quiet: bool) -> dict[str, Any]:
         result["success"], result["errors"] = False, [f"{why}; --no-full forbids it"]
     elif why:
         checks += _full(settings, store, why, result, seconds, quiet=quiet)
-    result["failed_checks"] = [f"{c.asset}: {c.check}" for c in checks if not c.passed]
+    failed = [c for c in checks if not c.passed]
+    result["failed_checks"] = [f"{c.asset}: {c.check}" for c in failed]
+    result["failed_because"] = [c.description for c in failed]
     result["seconds"] = seconds
     if result["success"]:
         result |= tonight(settings, store)
@@ -231,6 +233,6 @@ def show(result: dict[str, Any], console: Any) -> None:
             "the nights add up to it" if full["compared"] else "the first one"
         )
         console.print(f"full run ({full['why']}): {said}", markup=False, highlight=False)
-    for check in result["failed_checks"]:
-        console.print(f"did not pass: {check}", style="yellow", markup=False, highlight=False)
+    for check, why in zip(result["failed_checks"], result["failed_because"], strict=True):
+        console.print(f"did not pass: {check}: {why}", style="yellow", markup=False, highlight=False)
     console.print(f"{result['seconds']['total']} s", highlight=False)

@@ -14,6 +14,7 @@ from k4_pipeline.config import KEYS
 from k4_pipeline.defs.graph import PARTITIONED_ASSETS
 from k4_pipeline.defs.staging import load_bars, load_json, load_panel, load_table, open_inputs
 from k4_pipeline.errors import BadInputError, StaleArtifactError
+from k4_pipeline.evaluation.ledger import open_drift, open_ledger
 from k4_pipeline.pipeline.members import align
 from k4_pipeline.settings import Settings
 from k4_pipeline.storage import ArtifactRef, ArtifactStore, atomic_path, write_parquet
@@ -89,12 +90,18 @@ EXPORTS: dict[str, tuple[str, TableOf]] = {
 }
 
 
+# name -> the append-only table of the home: the whole past, not what one version holds
+LEDGERS = {"prediction_ledger": open_ledger, "drift": open_drift}
+
+
 def export_asset(settings: Settings, name: str, out: Path, as_of: str | None) -> dict[str, Any]:
     """Write one table; returns asset, as_of, rows and path. Raises `BadInputError` for an unknown name or file kind."""
-    if name not in EXPORTS:
-        raise BadInputError(f"there is no table {name!r}; there are {', '.join(EXPORTS)}")
+    if name not in (*EXPORTS, *LEDGERS):
+        raise BadInputError(f"there is no table {name!r}; there are {', '.join((*EXPORTS, *LEDGERS))}")
     if out.suffix not in (".parquet", ".csv"):
         raise BadInputError(f"--out {out}: write a .parquet or a .csv file")
+    if name in LEDGERS:
+        return _export_ledger(settings, name, out, as_of)
     asset, table_of = EXPORTS[name]
     store = ArtifactStore(settings.artifacts_dir)
     partition = _partition(store, asset, as_of)
@@ -107,6 +114,17 @@ def export_asset(settings: Settings, name: str, out: Path, as_of: str | None) ->
         rows = len(table)
         _write(table, out)
     return {"asset": name, "as_of": partition, "rows": rows, "path": str(out.absolute())}
+
+
+def _export_ledger(settings: Settings, name: str, out: Path, as_of: str | None) -> dict[str, Any]:
+    if as_of:
+        raise BadInputError(f"{name} has no as-of partitions; leave --as-of out")
+    ledger = LEDGERS[name](settings.home)
+    rows = ledger.verify()
+    if not rows:
+        raise BadInputError(f"{name} is empty in {settings.home}; `k4 run` or `k4 nightly` writes the first night")
+    _write(ledger.read(), out)
+    return {"asset": name, "as_of": None, "rows": rows, "path": str(out.absolute())}
 
 
 def export_bundle(settings: Settings, out: Path, as_of: str | None) -> dict[str, Any]:

@@ -26,10 +26,14 @@ def too_little_data(settings: Settings, as_of: str) -> str:
     from k4_pipeline.errors import BadInputError
     from k4_pipeline.splits.walk_forward import split_snapshots
 
+    store = ArtifactStore(settings.artifacts_dir)
     try:
-        labeled = load_table(ArtifactStore(settings.artifacts_dir).last_good("labeled_snapshots"))
+        labeled = load_table(store.last_good("labeled_snapshots"))
     except K4Error:
         return "no labelled snapshots are stored yet; `k4 run` makes the first model"
+    serves = _as_of_that_serves(settings, store)
+    if serves >= as_of:
+        return f"the champion is of {serves}, and no model of a later quarter can be judged yet (newest: {as_of})"
     try:
         _, manifest = split_snapshots(labeled, as_of, settings.config.split)
     except BadInputError as problem:
@@ -37,6 +41,17 @@ def too_little_data(settings: Settings, as_of: str) -> str:
     if not manifest.rows.get("test"):
         return f"no snapshot after {as_of} has a known label, so a model of it could not be judged"
     return ""
+
+
+def _as_of_that_serves(settings: Settings, store: ArtifactStore) -> str:
+    """Of the champion of this market; "" where there is none."""
+    from k4_pipeline.evaluation import champion
+
+    try:
+        record = champion.Record.read(store.last_good(champion.CHAMPION))
+    except K4Error:
+        return ""
+    return record.as_of if record.market == champion.market_identity(settings.config) else ""
 
 
 def reasons_to_retrain(store: ArtifactStore, lasting: int) -> list[str]:

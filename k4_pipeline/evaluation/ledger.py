@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 
 from k4_pipeline.config import CLASS_VALUES, KEYS
+from k4_pipeline.errors import StaleArtifactError
+from k4_pipeline.storage import ArtifactStore
 from k4_pipeline.storage.ledger import AppendOnlyTable
 
 FOLDER, INPUTS_FOLDER, DRIFT_FOLDER = "ledger", "ledger_inputs", "ledger_drift"
@@ -23,8 +25,21 @@ DRIFT_KEY = ("night", "model", "measure")
 
 
 def open_ledger(home: Path) -> AppendOnlyTable:
-    """The ledger of a home folder."""
-    return AppendOnlyTable(home / FOLDER, LEDGER_KEY)
+    """The ledger of a home folder; `StaleArtifactError` where it no longer holds what its last night left: a chain that
+    was cut short follows from its own lines."""
+    ledger = AppendOnlyTable(home / FOLDER, LEDGER_KEY)
+    try:
+        left = ArtifactStore(home / "artifacts").newest("prediction_ledger")
+    except StaleArtifactError:
+        return ledger  # no night yet
+    entries = ledger.entries()
+    if left.meta["head"] and left.meta["head"] not in {entry["head"] for entry in entries}:
+        raise StaleArtifactError(
+            f"{ledger.folder} was cut short: its last night left {left.meta['rows']} rows, "
+            f"{sum(entry['rows'] for entry in entries)} are there. Restore the folder from a backup; to go on without "
+            f"the lost rows, move {left.dir.parent} away"
+        )
+    return ledger
 
 
 def open_inputs(home: Path) -> AppendOnlyTable:

@@ -68,3 +68,21 @@ def completeness(bars: Bars, config: CleaningConfig) -> pd.DataFrame:
             "sessions_behind": behind,
         }
     )
+
+
+def absent_on_the_last_day(bars: Bars, config: CleaningConfig) -> tuple[list[str], int]:
+    """Tickers with a bar on the day before the last one and none on the last, where their exchange had a session; and
+    how many had a bar on the day before."""
+    end = bars.offsets[1:] - 1
+    last, before = bars.date[end], bars.date[np.maximum(end - 1, bars.offsets[:-1])]
+    latest = np.where(last == bars.last_day, before, last)
+    earlier = latest[latest < bars.last_day]
+    if not len(earlier):
+        return [], 0
+    had = np.flatnonzero(latest == earlier.max())
+    open_on_it = {
+        exchange: len(calendar.sessions(exchange, bars.last_day, bars.last_day)) > 0
+        for exchange in {calendar.exchange_of(bars.tickers[i], config.default_exchange) for i in had}
+    }
+    asked = [i for i in had if open_on_it[calendar.exchange_of(bars.tickers[i], config.default_exchange)]]
+    return [str(bars.tickers[i]) for i in asked if last[i] != bars.last_day], len(asked)

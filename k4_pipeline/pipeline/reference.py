@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from k4_pipeline.sequences.standardisation import Scaler
 
 ROWS, FACTS = "reference_rows", "reference.json"
+HISTORY = "log_history"
 FIT_ROWS, KEPT_ROWS = 40_000, 8_000  # evenly spaced over the train rows
 
 
@@ -38,10 +39,10 @@ def names_read(config: PipelineConfig) -> tuple[str, ...]:
 
 
 def drifting(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Those of the inputs whose distribution over tickers can drift: a mean over the date is one number a night, by
-    which any two months are told apart."""
-    means = {CONTEXT_NAMES[i] for i in MARKET_MEANS}
-    return tuple(name for name in names if name not in means)
+    """Those of the inputs whose distribution over tickers can drift: a mean over the date is one number a night, and
+    the length of a history grows with every night, so any two months are told apart by them."""
+    told_apart = {CONTEXT_NAMES[i] for i in MARKET_MEANS} | {HISTORY}
+    return tuple(name for name in names if name not in told_apart)
 
 
 def inputs_read(rows: Rows, names: tuple[str, ...]) -> np.ndarray:

@@ -51,7 +51,11 @@ def page(result: dict[str, Any], title: str = "Walk-forward") -> str:
 
 def pooled_page(found: dict[str, Any]) -> str:
     """The pooled rows of the stored reports (`pooled`, `promises`, `left_out`)."""
-    lines = [f"Left out, since the bars have changed: {', '.join(found['left_out'])}", ""] if found["left_out"] else []
+    lines = (
+        [f"Left out, since their bars, settings or code have changed: {', '.join(found['left_out'])}", ""]
+        if found["left_out"]
+        else []
+    )
     if found["pooled"]:
         lines += _together(found["pooled"])
     return "\n".join([*lines, *_kept_promises(found["promises"]), "", LEGEND])

@@ -3,6 +3,7 @@ noticed."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -14,7 +15,8 @@ from typer.testing import CliRunner
 
 from k4_pipeline.cli import app
 from k4_pipeline.defs.retraining import reasons_to_retrain
-from k4_pipeline.evaluation.ledger import open_drift, open_inputs, open_ledger
+from k4_pipeline.evaluation.ledger import DRIFT_KEY, LEDGER_KEY, open_drift, open_inputs, open_ledger
+from k4_pipeline.settings import Settings, save_settings
 from k4_pipeline_tests import simulated_nights as nights
 
 # Two months in CI; `make nights` plays the whole year.
@@ -121,6 +123,24 @@ def test_drift_is_rarer_in_a_market_that_does_not_change(year, changed):
     assert changed[0]["nights_with_drift"] / changed[0]["nights"] > share
 
 
+def test_a_champion_past_its_age_limit_gives_no_signals(year, bars, tmp_path):
+    home, _, _, kept = year
+    shutil.copytree(kept, tmp_path / "home")
+    own = home.settings.config
+    young = dataclasses.replace(own, serving=dataclasses.replace(own.serving, champion_max_age_days=CHANGE))
+    old = nights.Home(Settings(tmp_path / "home", young), home.file, home.days)
+    save_settings(old.settings)
+    ledger = open_ledger(old.settings.home).read()
+    nights.write_until(bars, home.days[CHANGE + 1], home.file)
+    said = json.loads(k4(old.settings.home, "nightly", "--json", "--no-full", code=4))
+    nights.write_until(bars, home.days[-1], home.file)
+    assert "train a new one" in said["no_signals"]
+    assert (said["new_bars"] > 0, said["new_signals"], said["open_patterns"]) == (True, 0, 0)
+    assert open_ledger(old.settings.home).read().equals(ledger)
+    assert any("no signals: train a new one" in r for r in reasons_to_retrain(old.store, 99))
+    assert json.loads(k4(old.settings.home, "signals", "--json", code=4)) == []
+
+
 def test_the_list_says_why_and_what_ended_before(year):
     home, *_ = year
     rows = json.loads(k4(home.settings.home, "signals", "--top", 3, "--json"))
@@ -145,6 +165,35 @@ def test_the_monitor_is_readable_in_80_columns_and_has_a_page(year):
     for title in ("Calibration", "Expected value by month", "Recall of K4 in the best tenth", "Drift by month"):
         assert title in page
     assert pd.read_parquet(out)["outcome_class"].notna().sum() >= NIGHTS
+
+
+@pytest.mark.parametrize("name, key", [("prediction_ledger", LEDGER_KEY), ("drift", DRIFT_KEY)])
+def test_the_ledger_can_be_exported_whole(year, name, key):
+    home, *_ = year
+    out = home.file.parent / f"{name}.parquet"
+    said = json.loads(k4(home.settings.home, "export", name, "--out", out, "--json"))
+    written = pd.read_parquet(out)
+    assert said["rows"] == len(written) > 0
+    assert not written.duplicated(list(key)).any()
+    assert written["night"].nunique() == len(home.days)
+    k4(home.settings.home, "export", name, "--out", out.with_suffix(".csv"))
+    assert len(pd.read_csv(out.with_suffix(".csv"))) == len(written)
+
+
+def test_a_ledger_that_was_cut_short_is_an_error_everywhere(year, bars, tmp_path):
+    home, _, _, kept = year
+    shutil.copytree(kept, tmp_path / "home")
+    chain = tmp_path / "home" / "ledger" / "chain.jsonl"
+    *before, last = chain.read_text().splitlines()
+    chain.write_text("\n".join(before) + "\n")
+    (chain.parent / json.loads(last)["file"]).unlink()
+    nights.write_until(bars, home.days[CHANGE + 1], home.file)
+    said = json.loads(k4(tmp_path / "home", "nightly", "--json", "--no-full", code=1))
+    nights.write_until(bars, home.days[-1], home.file)
+    assert "was cut short" in said["errors"][0]
+    for command in (("monitor",), ("export", "prediction_ledger", "--out", tmp_path / "ledger.csv")):
+        k4(tmp_path / "home", *command, code=1)
+    assert chain.read_text().splitlines() == before
 
 
 def test_the_ledger_can_be_traded_with_the_bars_of_the_nights(year):

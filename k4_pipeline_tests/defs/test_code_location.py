@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pytest
+from dagster._core.definitions.dependency import NodeHandle
 
 from k4_pipeline.config import CleaningConfig
 from k4_pipeline.definitions import build_defs, defs
@@ -148,6 +149,7 @@ CHECKS = {
     "night_bars": {
         "every_new_bar_follows_the_last_known_day",
         "a_sample_equals_its_whole_history_read_again",
+        "the_newest_session_is_complete",
     },
     "prediction_ledger": {
         "the_ledger_is_whole",
@@ -171,6 +173,7 @@ NOT_BLOCKING = {
     "certificates_hold",
     "what_was_scored_looks_like_the_train_rows",
     "every_reason_adds_up",
+    "the_newest_session_is_complete",
     "freshness_check",
 }
 
@@ -300,6 +303,17 @@ def test_the_nightly_schedule_follows_the_calendar_and_the_clock_of_the_exchange
     made = schedule.evaluate_tick(context)
     assert [r.run_key for r in made.run_requests] == ([] if runs is None else [f"night-{runs}"])
     assert runs is not None or "had no session" in made.skip_message
+
+
+@pytest.mark.parametrize("job, assets", [("nightly", NIGHTLY_ASSETS), ("nightly_full", FULL_NIGHT_ASSETS)])
+def test_a_night_and_the_weekly_full_run_check_all_they_make(job, assets):
+    made = defs.resolve_job_def(job)
+    steps = [NodeHandle(name, None) for name in made.graph.node_dict]
+    keys = {key for step in steps for key in made.asset_layer.get_selected_entity_keys_for_node(step)}
+    checks = {key for key in keys if isinstance(key, dg.AssetCheckKey)}
+    assert {key.asset_key.to_user_string() for key in checks} == set(assets)
+    every = {key for key in defs.resolve_asset_graph().asset_check_keys if key.asset_key.to_user_string() in assets}
+    assert checks == every
 
 
 def test_east_of_greenwich_the_clock_is_utc_unless_a_bar_is_taken_after_the_close():

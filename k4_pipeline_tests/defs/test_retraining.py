@@ -14,7 +14,9 @@ from k4_pipeline.defs.build import build_defs
 from k4_pipeline.defs.freshness import FRESHNESS_CHECKS
 from k4_pipeline.defs.graph import PARTITIONED_ASSETS
 from k4_pipeline.defs.resources import K4Resource
+from k4_pipeline.evaluation import champion
 from k4_pipeline.settings import Settings
+from k4_pipeline.storage import ArtifactStore
 
 
 @pytest.fixture
@@ -54,6 +56,22 @@ def test_too_little_data_is_a_skip_with_the_reason_and_the_next_look_may_train(l
     assert "3 rows" in skipped.skip_message
     assert skipped.cursor is None
     assert look("2026-03-03", skipped.cursor, ["drift on 6 nights in a row"]).run_requests
+
+
+@pytest.mark.parametrize("serves, skipped", [("2025-04-01", True), ("2025-07-01", True), ("2025-01-01", False)])
+def test_no_model_is_trained_that_would_be_no_newer_than_the_champion(tmp_path, monkeypatch, serves, skipped):
+    settings = Settings(tmp_path)
+    store = ArtifactStore(settings.artifacts_dir)
+    with store.stage(champion.CHAMPION) as staged:
+        champion.Record(serves, "0" * 16, champion.market_identity(settings.config)).write(staged.dir)
+        ref = staged.commit(kind=champion.CHAMPION, meta={}, inputs={})
+    store.promote(champion.CHAMPION, None, ref.fingerprint, {"checks": []})
+    monkeypatch.setattr(retraining, "load_table", lambda ref: None)
+    monkeypatch.setattr(ArtifactStore, "last_good", lambda self, asset, key=None: ref)
+    manifest = SimpleNamespace(rows={"test": 9})
+    monkeypatch.setattr("k4_pipeline.splits.walk_forward.split_snapshots", lambda *given: (None, manifest))
+    said = retraining.too_little_data(settings, "2025-04-01")
+    assert (f"the champion is of {serves}" in said) == skipped == bool(said)
 
 
 def test_the_newest_partitions_grow_too_old(tmp_path):

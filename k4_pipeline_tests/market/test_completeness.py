@@ -9,7 +9,7 @@ import pandas as pd
 from k4_pipeline.config import CleaningConfig
 from k4_pipeline.market.bars import Bars
 from k4_pipeline.market.cleaning import clean_bars
-from k4_pipeline.market.completeness import completeness
+from k4_pipeline.market.completeness import absent_on_the_last_day, completeness
 from k4_pipeline.market.sources.table import read_table
 
 
@@ -79,3 +79,11 @@ def test_the_real_bars_lie_on_sessions_of_new_york(real_data_dir):
     assert (table["missing_sessions"] == table["expected_sessions"] - table["bars"]).all()
     assert table["completeness"].between(0.0, 1.0).all()
     assert table["completeness"].median() > 0.99
+
+
+def test_who_has_no_bar_of_the_newest_session():
+    # 2015-01-26 was a session in New York and a holiday in Sydney (.AX).
+    days = _weekdays("2015-01-20", "2015-01-26")
+    bars = _bars({"A": days, "LATE": days[:-1], "GONE": days[:-2], "NEW": days[-1:], "CBA.AX": days[:-1]})
+    assert absent_on_the_last_day(bars, CleaningConfig()) == (["LATE"], 2)
+    assert absent_on_the_last_day(_bars({"A": days[:1]}), CleaningConfig()) == ([], 0)

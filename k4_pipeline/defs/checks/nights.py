@@ -12,6 +12,7 @@ import pandas as pd
 from k4_pipeline.defs.checks.factory import Evidence, Proposition, checks_for
 from k4_pipeline.verdict import Verdict
 
+MOST_ABSENT = 0.2  # of the tickers, on the last day
 SAMPLE = 8  # tickers read again with their whole history, others every night
 
 
@@ -63,7 +64,8 @@ def _sample_equals_the_source(evidence: Evidence) -> Verdict:
 
 
 def signals_equal_a_full_computation(evidence: Evidence) -> Verdict:
-    """Probabilities of a sample of open patterns from the source read whole, compared to the last digit."""
+    """Probabilities of a sample of open patterns from the source read whole, compared to the last digit; of all open
+    patterns where the bars are those of a full run."""
     from k4_pipeline.features.compute import compute_market_features
     from k4_pipeline.features.panel import FeaturePanel
     from k4_pipeline.patterns.snapshots import active_snapshots
@@ -84,9 +86,10 @@ def signals_equal_a_full_computation(evidence: Evidence) -> Verdict:
     if not len(table):
         found = active_snapshots(bars, evidence.config.patterns)
         return Verdict.of(name, bars.n_tickers, [f"{t} is open and has no signal" for t in found["ticker"]])
-    tickers = sample_of(table["ticker"].tolist(), evidence.ref.meta["night"])
+    tickers = sorted(table["ticker"].tolist())
     part = bars.subset(tickers)
     if added is not None:  # else the bars were read whole a moment ago
+        tickers = sample_of(tickers, evidence.ref.meta["night"])
         part = read_whole(evidence, tickers, added.meta["ingested_at"]).subset(tickers)
     open_now = active_snapshots(part, evidence.config.patterns)
     if sorted(open_now["ticker"]) != sorted(tickers):
@@ -145,6 +148,22 @@ def _new_rows_follow_the_last_day(evidence: Evidence) -> Verdict:
     return Verdict.of("every_new_bar_follows_the_last_known_day", max(len(table), 1), findings)
 
 
+def _newest_session_is_complete(evidence: Evidence) -> Verdict:
+    from k4_pipeline.market.completeness import absent_on_the_last_day
+    from k4_pipeline.pipeline.stored_bars import bars_of, night_of
+
+    bars = bars_of(evidence.input("daily_bars"), evidence.ref)
+    absent, n = absent_on_the_last_day(bars, evidence.config.cleaning)
+    findings = []
+    if len(absent) > MOST_ABSENT * n:
+        findings.append(
+            f"{len(absent)} of {n} tickers that had a bar the session before have none on {night_of(bars)} "
+            f"({', '.join(absent[:5])}, ...): their open patterns are not scored, and ranks of that date compare the "
+            "others alone. Start `k4 nightly` again when the source has them"
+        )
+    return Verdict.of("the_newest_session_is_complete", max(n, 1), findings)
+
+
 CHECKS = [
     checks_for(
         "night_bars",
@@ -160,6 +179,13 @@ CHECKS = [
                 description=f"{SAMPLE} tickers, others every night: their whole history, read and cleaned again, is "
                 "what the nights added up to, to the last digit. A correction of the past that the overlap did not "
                 "show fails here; a full run takes it in.",
+            ),
+            Proposition(
+                "the_newest_session_is_complete",
+                _newest_session_is_complete,
+                blocking=False,
+                description=f"No more than {MOST_ABSENT:.0%} of the tickers that had a bar the session before have "
+                "none on the last day: a source that lags for a part of them would leave their patterns out.",
             ),
         ],
     ),
