@@ -8,15 +8,18 @@ needs no OpenMP and is safe from several Python threads and after a fork.
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numba
+from numba.core.caching import FunctionCache
 
 
 def _source_hash() -> str:
@@ -41,6 +44,34 @@ def cache_dir() -> Path:
     return Path(vars(numba.config)["CACHE_DIR"])
 
 
+@contextmanager
+def _alone() -> Iterator[None]:
+    """No other process stores a kernel; without a lock where the cache cannot be written."""
+    try:
+        cache_dir().mkdir(parents=True, exist_ok=True)
+        lock = os.open(cache_dir() / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError:
+        yield
+        return
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+class _SharedCache(FunctionCache):  # type: ignore[misc]
+    """numba's cache, stored to by one process at a time.
+
+    numba names the file of a kernel by a number it reads from an index; two processes that store kernels of two kinds
+    of arguments at once can choose the same one.
+    """
+
+    def save_overload(self, sig: Any, data: Any) -> None:
+        with _alone():
+            super().save_overload(sig, data)
+
+
 def njit(function: Callable[..., Any] | None = None, **options: Any) -> Any:
     """`numba.njit` with the options every kernel here needs: cached on disk and free of the GIL.
 
@@ -51,7 +82,12 @@ def njit(function: Callable[..., Any] | None = None, **options: Any) -> Any:
     if function is not None and "<locals>" in function.__qualname__:
         raise TypeError(f"{function.__qualname__}: give this closure a __qualname__ that says what it closes over")
     options = {"cache": True, "nogil": True, "error_model": "numpy", **options}
-    return numba.njit(**options)(function) if function is not None else partial(njit, **options)
+    if function is None:
+        return partial(njit, **options)
+    compiled = numba.njit(**options)(function)
+    if options["cache"]:
+        compiled._cache = _SharedCache(function)
+    return compiled
 
 
 def n_threads() -> int:

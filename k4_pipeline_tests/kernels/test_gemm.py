@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from numba.core.caching import FunctionCache
 
+from k4_pipeline import _numba
 from k4_pipeline._numba import njit
 from k4_pipeline.kernels import gemm
 from k4_pipeline.kernels.gemm import multiply, pack
@@ -91,3 +95,22 @@ def test_a_closure_is_compiled_under_a_name_of_its_own() -> None:
 
     with pytest.raises(TypeError, match="give this closure a __qualname__"):
         njit(more_by(1))
+
+
+def test_one_process_at_a_time_stores_kernels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_numba, "cache_dir", lambda: tmp_path / "kernels")
+    held = []
+
+    def look(self: object, sig: object, data: object) -> None:
+        with (tmp_path / "kernels" / "lock").open("rb") as file, pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        held.append(sig)
+
+    monkeypatch.setattr(FunctionCache, "save_overload", look)
+    multiply._cache.save_overload("of these arguments", None)
+    assert held == ["of these arguments"]
+    (tmp_path / "kernels").rename(tmp_path / "gone")
+    (tmp_path / "kernels").write_text("no folder: nothing can be stored, and nothing has to be locked")
+    monkeypatch.setattr(FunctionCache, "save_overload", lambda self, sig, data: held.append(sig))
+    multiply._cache.save_overload("of others", None)
+    assert held[-1] == "of others"
