@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from k4_pipeline_tests.mutations.patch_tools import (
     BARS_ASSET,
+    LISTED,
     MODEL_ASSET,
     SIGNAL_ASSET,
     TABLE_FRAME,
@@ -76,6 +77,7 @@ LEAKS: tuple[SourceLeak, ...] = (
         "report/todays_list.py",
         '            number(row["p_k4"], "{:.1%}"),\n',
         '            number(1.5 * row["p_k4"], "{:.1%}"),\n',
+        options=LISTED,
     ),
     leak(
         "champion_said_to_be_better",

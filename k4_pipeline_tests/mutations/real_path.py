@@ -316,7 +316,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument(
-        "--only", default="", help="names (comma separated), clean, leaks, patches (of them) or held out"
+        "--only", default="", help="names (comma separated), clean, leaks, patches (of them), held out, red team"
     )
     parser.add_argument("--shard", default="1/1", help="i/n: every n-th task, from the i-th on")
     parser.add_argument("--seconds", type=float, default=1e9, help="begin nothing new after so many seconds")
@@ -326,11 +326,12 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "k4-mutants")
     arguments = parser.parse_args()
     begin = time.monotonic()
-    held_out = [leak for leak in PATCHES if leak.kind == "held out"]
-    others = [leak for leak in PATCHES if leak.kind != "held out"]
-    leaks = [*held_out, *in_turn(others), *in_turn(LEAKS[len(PATCHES) :])]
+    red_team, held_out = ([leak for leak in PATCHES if leak.kind == kind] for kind in ("red team", "held out"))
+    others = [leak for leak in PATCHES if leak.kind not in ("red team", "held out")]
+    leaks = [*red_team, *held_out, *in_turn(others), *in_turn(LEAKS[len(PATCHES) :])]
     every: list[Any] = [*leaks, *CLEAN]
-    groups = {"": every, "clean": list(CLEAN), "leaks": leaks, "patches": leaks[: len(PATCHES)], "held out": held_out}
+    groups = {"": every, "clean": list(CLEAN), "leaks": leaks, "patches": leaks[: len(PATCHES)]}
+    groups |= {"held out": held_out, "red team": red_team}
     chosen = groups.get(arguments.only)
     names = set(arguments.only.split(","))
     items = [i for i in every if i.name in names] if chosen is None else chosen

@@ -13,6 +13,7 @@ from k4_pipeline_tests.mutations import (
     patches_of_reports,
     patches_of_results,
     patches_of_sources,
+    patches_red_team,
 )
 from k4_pipeline_tests.mutations.patch_tools import CleanVariant, Edit, SourceLeak
 
@@ -25,6 +26,7 @@ PATCHES = (
     *patches_of_reports.LEAKS,
     *patches_of_sources.LEAKS,
     *patches_held_out.LEAKS,
+    *patches_red_team.LEAKS,
 )
 LEAKS = (*PATCHES, *patches_of_functions.LEAKS)
 
