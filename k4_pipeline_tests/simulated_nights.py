@@ -38,6 +38,7 @@ from k4_pipeline.storage import ArtifactStore, atomic
 from k4_pipeline_tests.serving_home import BAR_COLUMNS, config_on, serve_a_model, write_until
 
 N_TICKERS, N_BARS, NIGHTS = 24, 800, 252
+LONG = 1300  # bars: a year of look-back before most of the train rows, as real histories have
 MOST_WITHOUT = 4  # markets of one seed in which nothing was certified
 CALM = 0.15  # of the usual moves, in the market that changes
 
@@ -211,7 +212,7 @@ def campaign(seed: int, every: int = 1, seconds: float = math.inf) -> dict[str, 
         folder = Path(name)
         while not out["certified"] and out["markets_without_certificate"] < MOST_WITHOUT:
             out["markets_without_certificate"] += 1
-            bars = market(seed + 1000 * out["markets_without_certificate"])
+            bars = market(seed + 1000 * out["markets_without_certificate"], LONG)
             shutil.rmtree(folder / "home", ignore_errors=True)
             home = begin(folder, bars)
             certificate = home.json("champion_model", "certificate.json")

@@ -44,7 +44,6 @@ from k4_pipeline.settings import Settings, save_settings
 from k4_pipeline_tests import simulated_nights as nights
 
 TICKING = [schedule for schedule in SCHEDULES if schedule.name != "weekly_full_run"]  # `k4 nightly` has its own
-N_BARS = 1300  # a year of look-back before most of the train rows
 _from_iso = dt.datetime.fromisoformat
 SATURDAY, DONE, REFUTED = 5, 0, 3  # exit statuses of `k4 nightly` that are no failure
 
@@ -69,7 +68,7 @@ class Year:
     """One home, one market, and a clock that the tests of bars and the sensor read."""
 
     def __init__(self, folder: Path, seed: int) -> None:
-        self.bars = nights.market(seed, N_BARS)
+        self.bars = nights.market(seed, nights.LONG)
         self.sessions = sorted(self.bars["date"].unique())[-nights.NIGHTS :]
         self.file, self.folder = folder / "bars.parquet", folder
         config = nights.settings_of(self.file)
