@@ -22,6 +22,7 @@ from typing import Any
 
 from k4_pipeline_tests.faults.forks import Task, results, spread
 from k4_pipeline_tests.faults.real_run import NEW, OLD, TRAINING, Template, warm
+from k4_pipeline_tests.faults.states import spread_over_kinds
 
 PARTS = ("storms", "flips", "crowd", "states", "kill", "error", "training", "limit")
 ERRORS = ("ENOSPC", "EIO", "EACCES")
@@ -83,7 +84,12 @@ def templates(parts: list[str], folder: Path) -> dict[str, Template]:
 def tasks_of(part: str, template: Template | None, folder: Path, share: tuple[int, int], done: set[str]) -> list[Task]:
     """The points of a part without those that are done, in spread order."""
     call, points = _points(part, template, folder)
-    mine = [n for n in spread(points)[share[0] :: share[1]] if f"{part}/{n}" not in done]
+    mine = spread(points)[share[0] :: share[1]]
+    if part in ("states", "training"):  # told by the points of the run that they stand for
+        assert template is not None
+        mine = [n for n in mine if not done & {f"{part}/{point}" for point in template.states[n].points}]
+    else:
+        mine = [n for n in mine if f"{part}/{n}" not in done]
     return [(f"{part}/{n}", lambda n=n: call(n)) for n in mine]
 
 
@@ -105,9 +111,9 @@ def _points(
     if part == "training":
         return template.from_state, template.states_of_training()
     if part == "kill":
-        return lambda n: template.at_call(n, "kill"), template.of_every_kind(of_assets=False)
+        return lambda n: template.at_call(n, "kill"), spread_over_kinds(template.calls)
     if part == "error":
-        calls = template.of_every_kind(of_assets=True)
+        calls = spread_over_kinds(template.calls)
         return lambda n: template.at_call(n, ERRORS[calls.index(n) % len(ERRORS)]), calls
     sizes = {p.stat().st_size - 1 for p in (template.root / "new").rglob("*") if p.is_file()}
     return template.file_limit, sorted(size for size in sizes if size > 1000)
@@ -172,7 +178,12 @@ def main() -> None:
     index, of = map(int, given.share.split("/"))
     parts = given.part or list(PARTS)
     earlier = [json.loads(file.read_text())["parts"] for file in given.after]
-    done = {name for found in earlier for part in found.values() for name in part.get("each", {})}
+    done = set()
+    for found in earlier:
+        for name, part in found.items():
+            numbered = name not in ("states", "training")
+            done |= {n for n in part["each"] if numbered}
+            done |= {f"{name}/{point}" for each in part["each"].values() for point in each.get("at", [])}
     limits = {"cores": given.cores, "seconds": given.seconds, "most": given.most}
     record = run(parts, given.out, **limits, share=(index, of), done=done)
     text = "\n".join(record.in_words())

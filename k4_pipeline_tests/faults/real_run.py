@@ -8,6 +8,7 @@ kill leaves just that is tried at one call of every kind.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -23,7 +24,7 @@ from k4_pipeline.settings import load_settings
 from k4_pipeline.storage import ArtifactStore, sha256_file
 from k4_pipeline_tests.faults.at_every_call import arm
 from k4_pipeline_tests.faults.forks import in_child
-from k4_pipeline_tests.faults.states import Recorder, State, coarser, kind_of, states
+from k4_pipeline_tests.faults.states import Recorder, State, kind_of, states
 
 SMALL = ["--tickers", "30", "--bars", "1500", "--preset", "micro", "--model-preset", "original", "--epochs", "2"]
 LESS_PROOF = [
@@ -106,37 +107,33 @@ class Template:
 
     @classmethod
     def make(cls, root: Path, first: list[str] | None, then: list[str]) -> Template:
-        """Run `first` (None: a fresh home) and `then` undisturbed, in this process: its children find all compiled and
-        loaded. Then `then` once more in a child, and at each of its calls and backward passes a look at its home."""
+        """Run `first` in this process, so that its children find all compiled and loaded; then `then` in a child, with
+        a look at its home at each of its calls and backward passes. `first` None: `then` in a fresh home, twice."""
         root.mkdir(parents=True)
-        old, new, recorded, log = root / "old", root / "new", root / "recorded", root / "log"
-        old.mkdir()
-        if first is not None and k4(old, "run", *first, "--quiet"):
+        old, new, log = root / "old", root / "new", root / "log"
+        if k4(old if first is not None else root / "warm", "run", *(first or then), "--quiet"):
             raise RuntimeError(f"the first run of {root.name} failed")
+        gc.freeze()  # what is loaded now is shared by all children
+        old.mkdir(exist_ok=True)
         shutil.copytree(old, new)
-        if k4(new, "run", *then, "--quiet"):
-            raise RuntimeError(f"the second run of {root.name} failed")
-        shutil.copytree(old, recorded)
         counted = root / "calls"
 
         def record() -> int:
-            recorder, kinds = Recorder(recorded, root), list[str]()
+            recorder, kinds = Recorder(new, root), list[str]()
 
             def before(n: int, call: str, file: Path) -> None:
-                kinds.append(kind_of(call, file, recorded))
+                kinds.append(kind_of(call, file, new))
                 recorder.look(f"call {n}", kinds[-1])
 
-            arm(-1, "kill", recorded, before)
+            arm(-1, "kill", new, before)
             passes = _at_backward(lambda n: recorder.look(f"pass {n}", PASS))
-            code = k4(recorded, "run", *then, "--quiet")
+            code = k4(new, "run", *then, "--quiet")
             counted.write_text(json.dumps([kinds, passes()]))
             return code
 
         if in_child(record, log):
             raise RuntimeError(log.read_text()[-3000:])
         made = cls(root, then, results_of(old), results_of(new), copies_of(new), *json.loads(counted.read_text()))
-        if (results_of(recorded), copies_of(recorded)) != (made.after, made.copies):
-            raise RuntimeError("two undisturbed runs did not make the same")
         facts = {name: value for name, value in asdict(made).items() if name != "root"}
         (root / "template.json").write_text(json.dumps(facts))
         return made
@@ -145,13 +142,6 @@ class Template:
     def states(self) -> list[State]:
         """Every state of the home that a kill of the second run may leave, in order."""
         return list(states(self.root))
-
-    def of_every_kind(self, *, of_assets: bool) -> list[int]:
-        """The number of a call of every `coarser` kind, the one in the middle."""
-        numbers: dict[str, list[int]] = {}
-        for n, kind in enumerate(self.calls):
-            numbers.setdefault(coarser(kind, of_assets=of_assets), []).append(n)
-        return sorted(found[len(found) // 2] for found in numbers.values())
 
     def states_of_training(self) -> list[int]:
         """The numbers of the states at a backward pass, or at a call that changes what is kept of a training."""
@@ -169,7 +159,7 @@ class Template:
         wrong: list[str] = []
         found = self._whole(home, wrong)
         self._again(home, log, wrong)
-        return {"points": len(state.points), "at": state.points[:3], "kind": state.kinds[0], **found, "wrong": wrong}
+        return {"points": len(state.points), "at": state.points, "kind": state.kinds[0], **found, "wrong": wrong}
 
     def hit(self, name: str, strike: Any, *, kills: bool) -> dict[str, Any]:
         """A copy of the old home, a run of it that `strike()` has prepared to be hit, and a rerun."""

@@ -2,7 +2,9 @@
 
 A process that is killed leaves the bytes that are on the disk at that moment, so a run need not be killed at each of
 its calls to know what each kill leaves: it is enough to look there. What a rerun makes of a home is a function of its
-bytes; two calls at which every file is the same are one case (`State.digest`), and its rerun is tried once.
+bytes; calls at which every file is the same are one case (`State.digest`), and its rerun is tried once. What lies in
+the temporary folders and files of a dead writer is not told apart: they are removed unread, and only that they are
+there counts.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+_TEMPORARY = re.compile(r"(.*/)?\.tmp-HASH/.+|(.*/)?\.[^/]*\.X\.tmp")
 # Events and logs of Dagster change with every step; of them only what it says of the runs tells two cases apart.
 OF_DAGSTER = ("dagster", "logs")
 _FRESH_NS = 100_000_000  # a file written this lately may be written again within one tick of its time stamp
@@ -35,19 +38,32 @@ _NAMES = (
 def kind_of(call: str, path: Path, home: Path) -> str:
     """`rename artifacts/predictions/DATE/VERSION`: the call and the file, without what differs from run to run."""
     name = path.relative_to(home).as_posix() if path.is_relative_to(home) else path.name
+    return f"{call} {_plain(name)}"
+
+
+def _plain(name: str) -> str:
     for pattern, word in _NAMES:
         name = pattern.sub(word, name)
-    return f"{call} {name}"
+    return name
 
 
-def coarser(kind: str, *, of_assets: bool) -> str:
-    """Of a kind the call, the top folder (with `of_assets` the asset, too) and what sort of file it is."""
+def coarser(kind: str) -> str:
+    """Of a kind the call, the folder (of an artifact its asset) and what sort of file it is."""
     call, _, path = kind.partition(" ")
-    top, *rest = path.split("/")
-    name = path.rsplit("/", 1)[-1].removesuffix(".X.tmp")
-    stored = top == "artifacts" and name not in (".state.json", "state.json", ".manifest.json", "manifest.json")
-    sort = "file" if stored and of_assets else name if not stored or "." not in name else name.rsplit(".", 1)[-1]
-    return f"{call} {top} {rest[0] if rest and of_assets else ''} {sort.removeprefix('.')}"
+    folders, name = path.split("/")[:-1], path.rsplit("/", 1)[-1].removesuffix(".X.tmp")
+    known = name.removeprefix(".") in ("state.json", "manifest.json")
+    sort = name.removeprefix(".") if known else name.rsplit(".", 1)[-1] if "." in name[1:] else "folder"
+    return f"{call} {'/'.join(folders[:2] if folders[:1] == ['artifacts'] else folders[:1])} {sort}"
+
+
+def spread_over_kinds(kinds: list[str]) -> list[int]:
+    """Numbers of calls, so that every asset or folder meets every sort of call, and every call every sort of file."""
+    numbers: dict[tuple[str, str], list[int]] = {}
+    for n, kind in enumerate(kinds):
+        call, where, sort = coarser(kind).split(" ")
+        for key in ((call, where), (call, sort)):
+            numbers.setdefault(key, []).append(n)
+    return sorted({found[len(found) // 2] for found in numbers.values()})
 
 
 @dataclass
@@ -61,8 +77,14 @@ class State:
 
     def digest(self, runs: list[Any]) -> str:
         """The same for two homes of which a rerun makes the same; `runs`: what Dagster says of them."""
-        ours = {n: (sha, mode) for n, (sha, mode, _) in self.files.items() if not n.startswith(OF_DAGSTER)}
-        told = json.dumps([sorted(ours.items()), self.folders, runs])
+        ours = []
+        for name, (sha, mode, _) in self.files.items():
+            if name.startswith(OF_DAGSTER):
+                continue
+            temporary = _TEMPORARY.fullmatch(_plain(name))
+            ours.append((name, sha, mode) if temporary is None else (_plain(temporary[1] or temporary[2] or ""), "", 0))
+        folders = [name for name in self.folders if not _TEMPORARY.fullmatch(_plain(name))]
+        told = json.dumps([sorted(set(ours)), folders, runs])
         return hashlib.sha256(told.encode()).hexdigest()
 
     def restore(self, blobs: Path, home: Path) -> None:
