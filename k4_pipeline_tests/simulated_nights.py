@@ -38,14 +38,15 @@ from k4_pipeline.storage import ArtifactStore, atomic
 from k4_pipeline_tests.serving_home import BAR_COLUMNS, config_on, serve_a_model, write_until
 
 N_TICKERS, N_BARS, NIGHTS = 24, 800, 252
+MANY = 48  # tickers of a campaign: with fewer, every other market has no certificate to judge
 LONG = 1300  # bars: a year of look-back before most of the train rows, as real histories have
 MOST_WITHOUT = 4  # markets of one seed in which nothing was certified
 CALM = 0.15  # of the usual moves, in the market that changes
 
 
-def market(seed: int = 3, n_bars: int = N_BARS) -> pd.DataFrame:
+def market(seed: int = 3, n_bars: int = N_BARS, n_tickers: int = N_TICKERS) -> pd.DataFrame:
     """Bars as a vendor sends them."""
-    config = SimulationConfig(n_tickers=N_TICKERS, n_bars=n_bars, dirty=False, seed=seed)
+    config = SimulationConfig(n_tickers=n_tickers, n_bars=n_bars, dirty=False, seed=seed)
     table = simulate(config).frame[BAR_COLUMNS]
     return table.assign(date=pd.to_datetime(table["date"]))
 
@@ -212,7 +213,7 @@ def campaign(seed: int, every: int = 1, seconds: float = math.inf) -> dict[str, 
         folder = Path(name)
         while not out["certified"] and out["markets_without_certificate"] < MOST_WITHOUT:
             out["markets_without_certificate"] += 1
-            bars = market(seed + 1000 * out["markets_without_certificate"], LONG)
+            bars = market(seed + 1000 * out["markets_without_certificate"], LONG, MANY)
             shutil.rmtree(folder / "home", ignore_errors=True)
             home = begin(folder, bars)
             certificate = home.json("champion_model", "certificate.json")
