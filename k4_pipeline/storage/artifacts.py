@@ -369,6 +369,7 @@ class ArtifactStore:
         state["history"] = state["history"][-HISTORY_EVENTS:]
         write_sealed(home / STATE, state)
         # Only after the pointers are safe on disk: versions no pointer names may go.
+        remove_leftovers(home)
         remove_unnamed(home, kept)
 
     def _heal(self, home: Path, asset: str, partition: str | None) -> None:

@@ -135,8 +135,8 @@ def writing(
         other = writer_of(home)
         if other is not None and not wait:
             raise BusyError(
-                f"another run is active in {home}: {other.in_words()}; wait until it has ended, or use --wait, or "
-                "another --home"
+                f"another run is active in {home}: {other.in_words()}; wait until it has ended (`k4 run "
+                "--wait` does), or use another --home"
             )
         if other is not None and other != told and other.pid:
             waiting(other)

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from k4_pipeline.config import PipelineConfig
 from k4_pipeline.errors import ConfigError, StaleArtifactError
 from k4_pipeline.settings import load_settings
 from k4_pipeline.storage import ArtifactStore
@@ -41,12 +42,10 @@ def _beside(home: Path) -> dict[str, tuple[Path, Reader]]:
     from k4_pipeline.alerts.cursor import Cursor
     from k4_pipeline.alerts.outbox import Outbox
     from k4_pipeline.defs.audit_facts import read_request
-    from k4_pipeline.evaluation.ledger import open_ledger
+    from k4_pipeline.evaluation.ledger import open_drift, open_inputs, open_ledger
+    from k4_pipeline.evaluation.trials import count_trials
 
     found: dict[str, tuple[Path, Reader]] = {}
-
-    def ledger() -> None:
-        open_ledger(home).read()
 
     def outbox() -> None:
         if problems := Outbox(home / "alerts").problems:
@@ -56,9 +55,12 @@ def _beside(home: Path) -> dict[str, tuple[Path, Reader]]:
         if lost := Cursor.load(home / "alerts" / "cursor.json", 4e9)[1]:
             raise StaleArtifactError(lost)
 
-    for path in (home / "ledger").rglob("*"):
-        if path.is_file() and path.name != ".lock":
-            found[f"ledger/*{path.suffix}"] = (path, ledger)
+    for table in (open_ledger(home), open_inputs(home), open_drift(home)):
+        for path in table.folder.rglob("*"):
+            if path.is_file() and path.name != ".lock":
+                found[f"{table.folder.name}/*{path.suffix}"] = (path, table.read)
+    for path in (home / "walk_forward").glob("*.json"):
+        found["walk_forward/*.json"] = (path, lambda: count_trials(home, PipelineConfig()))
     for name, read in (("facts.jsonl", outbox), ("deliveries.jsonl", outbox), ("cursor.json", cursor)):
         if (home / "alerts" / name).is_file():
             found[f"alerts/{name}"] = (home / "alerts" / name, read)
@@ -109,9 +111,11 @@ def state_for_flips(home: Path) -> None:
 
     from k4_pipeline.alerts.cursor import Cursor
     from k4_pipeline.alerts.outbox import Outbox
+    from k4_pipeline.evaluation.trials import keep_result
     from k4_pipeline.training.resume import Resume
     from k4_pipeline_tests.alerts.test_outbox import fact
 
+    keep_result(home, PipelineConfig(), {"log_loss": 1.25})
     Resume(home / "unfinished" / "a", "").save({"w": torch.arange(32.0)}, {"epoch": 3})
     (home / "alerts").mkdir(exist_ok=True)
     outbox = Outbox(home / "alerts")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sqlite3
@@ -19,7 +20,9 @@ from k4_pipeline.alerts.delivery import MAX_TARGETS, targets_of
 from k4_pipeline.alerts.messages import Message, digest, single
 from k4_pipeline.alerts.outbox import FIRST_LOOK_BACK_S, Outbox
 from k4_pipeline.cli import app
-from k4_pipeline.errors import BadInputError, ConfigError, K4Error
+from k4_pipeline.config import PipelineConfig
+from k4_pipeline.errors import BadInputError, ConfigError, DamagedArtifactError, K4Error
+from k4_pipeline.evaluation.trials import count_trials, keep_result
 from k4_pipeline.settings import load_settings
 from k4_pipeline.storage import ArtifactStore, atomic_write_text
 from k4_pipeline.storage.os_errors import in_words
@@ -125,6 +128,33 @@ def test_a_damaged_run_history_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(sqlite3.DatabaseError) as caught, sqlite3.connect(tmp_path / "runs.db") as connection:
         connection.execute("select 1 from runs")
     assert "move that folder away" in (in_words(caught.value, tmp_path) or "")
+
+
+@pytest.mark.parametrize("link", ["home", "home/writer.lock"])
+def test_a_symbolic_link_that_leads_nowhere_is_named_with_its_target(tmp_path: Path, link: str) -> None:
+    (tmp_path / link).parent.mkdir(exist_ok=True)
+    (tmp_path / link).symlink_to("/gone/away")
+    with pytest.raises(OSError) as caught, writing(tmp_path / "home"):
+        pass
+    said = in_words(caught.value, tmp_path / "home") or ""
+    assert said.startswith(f"{tmp_path / link} is a symbolic link to /gone/away, which is not there")
+
+
+def test_a_kept_result_of_a_walk_forward_is_counted_or_named(tmp_path: Path) -> None:
+    config = PipelineConfig()
+    path = keep_result(tmp_path, config, {"log_loss": 1.0}, counts_as=3)
+    assert count_trials(tmp_path, config) == 3
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b'"counts_as": 3', b'"counts_as": 1'))
+    with pytest.raises(DamagedArtifactError, match=path.name):
+        count_trials(tmp_path, config)
+    path.write_bytes(whole.replace(b'"sha256"', b'"sha257"'))
+    with pytest.raises(DamagedArtifactError, match="sha257"):
+        count_trials(tmp_path, config)
+    earlier = json.loads(whole)
+    del earlier["sha256"]  # as versions before the seal wrote it
+    path.write_text(json.dumps(earlier))
+    assert count_trials(tmp_path, config) == 3
 
 
 def test_a_home_that_may_only_be_read_shows_its_writer_and_settings(tmp_path: Path) -> None:
