@@ -26,7 +26,7 @@ help:
 	@echo "make faults  kills, damaged bits, disk errors and crowds at every point (hours on few cores)"
 	@echo "make nights  simulated years of nights, with and without a change of the market (NIGHTS=--seeds 8; minutes each)"
 	@echo "make grid    every backend of the selective scan over all 672 cases (minutes)"
-	@echo "make ray     every data stage on a Ray cluster of two nodes, byte for byte"
+	@echo "make ray     data stages, search, training and audit on a Ray cluster of two nodes"
 	@echo "make leaks   every leak as a patch of the source, on k4 run and k4 audit (hours; LEAKS=--only NAMES for some)"
 	@echo "make mutants every weakened check against the self-tests"
 	@echo "make types   types of the package (mypy)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -115,7 +116,7 @@ def audit(
             names=check,
             progress=progress.of("checks"),
             facts=facts,
-            export=lambda name, out, as_of: export_asset(settings, name, out, as_of),
+            export=partial(export_asset, settings),
         )
     if not small and result["verdicts"]:
         predictions = ArtifactStore(settings.artifacts_dir).current("predictions", result["as_of"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -15,7 +16,10 @@ from k4_pipeline.config import ExecutionConfig
 from k4_pipeline.errors import BadInputError, StaleArtifactError
 from k4_pipeline.features.context_table import write_context
 from k4_pipeline.features.panel import write_panel
-from k4_pipeline.leakage.engine.small import small_config
+from k4_pipeline.leakage.engine.audit import AuditSample
+from k4_pipeline.leakage.engine.isolated import ContextSource, run_isolated
+from k4_pipeline.leakage.engine.on_ray import run_on_ray
+from k4_pipeline.leakage.engine.small import SMALL_AS_OF, small_config
 from k4_pipeline.market.cleaning import clean_bars
 from k4_pipeline.market.sources import read_bars
 from k4_pipeline.patterns.labels import label_snapshots
@@ -188,10 +192,69 @@ def test_a_trial_on_the_cluster_has_the_loss_of_one_here(nodes, context, tmp_pat
     assert losses["ray"] == losses["local"]
 
 
-def _slow(folder: str, number: int) -> int:
+def _loss_slowly(path, settings):
+    Path(path.config.source.path, f"{ray_node()}-{time.time_ns()}").touch()
+    time.sleep(2.0)
+    return 1.0
+
+
+def ray_node() -> str:
     import ray
 
-    Path(folder, f"{number}-{ray.get_runtime_context().get_node_id()}-{time.time_ns()}").touch()
+    return ray.get_runtime_context().get_node_id()
+
+
+def kill_when_begun(cluster, node, folder):
+    """A thread that ends `node` as soon as something has begun there: a file with its name lies in `folder`."""
+
+    def kill() -> None:
+        while not list(folder.glob(f"*{node.node_id}-*")):
+            time.sleep(0.05)
+        cluster.remove_node(node, allow_graceful=False)
+
+    thread = threading.Thread(target=kill)
+    thread.start()
+    return thread
+
+
+@pytest.mark.skipif(not WHOLE, reason="takes a minute; make ray")
+def test_a_node_killed_in_the_middle_costs_a_search_nothing_but_time(nodes, context, monkeypatch, tmp_path):
+    monkeypatch.setattr(search, "loss_of", _loss_slowly)
+    cluster, _ = nodes
+    lost = cluster.add_node(num_cpus=1, object_store_memory=80 * 2**20)
+    config = dataclasses.replace(context.config, execution=EXECUTION)
+    config = dataclasses.replace(config, source=dataclasses.replace(config.source, path=str(tmp_path)))
+    killer = kill_when_begun(cluster, lost, tmp_path)
+    journal = tmp_path / "journal" / "j"
+    found = search.search(
+        dataclasses.replace(context.full, config=config),
+        context.full.as_of,
+        trials=6,
+        journal=journal,
+        reserved_months=1,
+    )
+    killer.join()
+    assert found["trials_in_journal"] == 6
+    assert len(list(tmp_path.glob("*-*"))) > 6  # the trial of the lost node began once more
+
+
+@pytest.mark.skipif(not WHOLE, reason="takes a minute; make ray")
+def test_an_audit_on_the_cluster_says_what_one_here_says(nodes):
+    names = [
+        "nothing_lies_in_two_members",
+        "labels_are_those_of_an_independent_race",
+        "signals_are_those_of_the_champion_one_by_one",
+    ]
+    source = ContextSource(small_config(0), SMALL_AS_OF, AuditSample())
+    there, here = run_on_ray(source, EXECUTION, names), run_isolated(source, names)
+    assert there.verdicts == here.verdicts
+    assert [v.name for v in there.verdicts] == names[:2]
+    assert there.not_applicable == here.not_applicable
+    assert list(there.not_applicable) == names[2:]
+
+
+def _slow(folder: str, number: int) -> int:
+    Path(folder, f"{number}-{ray_node()}-{time.time_ns()}").touch()
     time.sleep(1.0)
     return number
 
@@ -206,18 +269,8 @@ def test_an_error_of_a_task_is_the_error_of_the_stage(nodes):
 
 
 def test_a_node_killed_in_the_middle_costs_its_tasks_a_second_run_and_nothing_else(nodes, tmp_path):
-    import threading
-
     cluster, second = nodes
-    lost = second.node_id
-
-    def kill() -> None:
-        while not list(tmp_path.glob(f"*-{lost}-*")):
-            time.sleep(0.05)
-        cluster.remove_node(second, allow_graceful=False)
-
-    killer = threading.Thread(target=kill)
-    killer.start()
+    killer = kill_when_begun(cluster, second, tmp_path)
     assert run_tasks(EXECUTION, _slow, [(str(tmp_path), i) for i in range(6)]) == list(range(6))
     killer.join()
     begun = pd.Series([path.name.split("-")[0] for path in tmp_path.iterdir()]).value_counts()

@@ -63,7 +63,12 @@ def run(
             why_no_refit = why_not_refitted(store, config, as_of, known.get("trained_model", {}).get("seconds"))
             chosen = dataclasses.replace(chosen, refit=not why_no_refit)
         source = ContextSource(config, as_of, chosen, store=str(store_root), facts=known, export=export)
-    if isolated:
+    asked: dict[str, Any] = {"budget_s": budget_s, "stop_at_failure": stop_at_failure, "progress": progress}
+    if isolated and config.execution.engine == "ray" and store_root is not None:
+        from k4_pipeline.leakage.engine.on_ray import run_on_ray
+
+        report = run_on_ray(source, config.execution, **asked)
+    elif isolated:
         report = run_isolated(
             source,
             names or None,

@@ -10,10 +10,12 @@ says nothing is a failed check. A check that needs no file is asked where none c
 
 from __future__ import annotations
 
+import ctypes
 import json
 import multiprocessing
 import os
 import signal
+import sys
 import tempfile
 import time
 import traceback
@@ -38,6 +40,7 @@ from k4_pipeline.leakage.engine.sealed import seal_process
 from k4_pipeline.progress import Progress
 from k4_pipeline.verdict import Verdict
 
+_PARENT_DEATH_SIGNAL = 1  # of prctl
 _FORK = multiprocessing.get_context("fork")
 
 
@@ -84,12 +87,14 @@ class _Child:
     own: tempfile.TemporaryDirectory[str] | None
 
 
-def _lost(name: str, why: str) -> Verdict:
+def lost(name: str, why: str) -> Verdict:
+    """The verdict of a check that said nothing."""
     return Verdict(name, False, 0, (f"the check could not be evaluated: {why}",))
 
 
 def _child(context: Callable[[], AuditContext], names: list[str], answer: Connection, own: Path | None) -> None:
     """Run the checks, send their verdicts (or that they were left out, and why); `own`: the one folder to read in."""
+    end_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         if own is not None:
@@ -127,7 +132,7 @@ def _finish(child: _Child, report: AuditReport) -> None:
         child.own.cleanup()
     if "error" in answer:
         report.seconds[child.names[0]] = time.perf_counter() - child.begin
-        report.verdicts += [_lost(name, answer["error"]) for name in child.names]
+        report.verdicts += [lost(name, answer["error"]) for name in child.names]
         return
     report.seconds |= answer["seconds"]
     report.not_applicable |= answer["not_applicable"]
@@ -135,7 +140,13 @@ def _finish(child: _Child, report: AuditReport) -> None:
     report.verdicts += [Verdict(**{**v, "findings": tuple(v["findings"])}) for v in answer["verdicts"]]
 
 
-def _groups(names: list[str]) -> list[list[str]]:
+def end_with_parent() -> None:
+    """From now on this process is killed when the one that started it ends (Linux)."""
+    if sys.platform.startswith("linux"):
+        ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGKILL)
+
+
+def groups(names: list[str]) -> list[list[str]]:
     """The checks of one process each, in the order of their first."""
     registry, groups = load_checks(), dict[str, list[str]]()
     for name in names:
@@ -159,7 +170,7 @@ def run_isolated(
     """
     registry = load_checks()
     wanted = list(registry) if names is None else list(names)
-    report, todo = AuditReport([], {}), _groups(wanted)[::-1]
+    report, todo = AuditReport([], {}), groups(wanted)[::-1]
     running: list[_Child] = []
     context = source.context
     if source.store:
@@ -168,7 +179,7 @@ def run_isolated(
                 loaded = source.context()
         except Exception as error:
             why = f"{type(error).__name__}: {error}"
-            return AuditReport([_lost(name, why) for name in wanted], {})
+            return AuditReport([lost(name, why) for name in wanted], {})
 
         def context() -> AuditContext:
             return loaded
