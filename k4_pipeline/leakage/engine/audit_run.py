@@ -67,16 +67,9 @@ def run(
     if isolated and config.execution.engine == "ray" and store_root is not None:
         from k4_pipeline.leakage.engine.on_ray import run_on_ray
 
-        report = run_on_ray(source, config.execution, **asked)
+        report = run_on_ray(source, config.execution, names or None, **asked)
     elif isolated:
-        report = run_isolated(
-            source,
-            names or None,
-            workers=workers,
-            budget_s=budget_s,
-            stop_at_failure=stop_at_failure,
-            progress=progress,
-        )
+        report = run_isolated(source, names or None, workers=workers, **asked)
     else:
         report = run_checks(source.context(), names or None, stop_at_failure=stop_at_failure, progress=progress)
     report.not_proved |= dict.fromkeys(others, "was not asked (--check)")
