@@ -21,6 +21,8 @@ ENDED = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRun
 PARTITION_TAG = "dagster/partition"
 STUCK_S = 3600.0  # in progress without a word for so long
 QUEUED_S = 6 * 3600.0  # waiting to start for so long
+NOTHING_SAID = "This run has been marked as failed from outside"  # Dagster, where whoever noticed gave no reason
+PROCESS_GONE = "its process ended although no step had failed (kill -9, out of memory, a power cut)"
 VALUE_NAMES, THRESHOLD_NAMES = ("value", "observed"), ("limit", "threshold", "target")
 
 
@@ -174,7 +176,8 @@ def _failure(run: dg.DagsterRun, told: Told, blocked: set[str | None], at: float
     if error:
         return [_of_run("run_failed", run, at, cause=error, effect=effect)]
     # No step failed and no error was raised: the process is gone, and whoever noticed says how.
-    return [_of_run("run_killed", run, at, cause=" ".join(said.split()), effect=effect)]
+    cause = " ".join(said.split()) if not said.startswith(NOTHING_SAID) else PROCESS_GONE
+    return [_of_run("run_killed", run, at, cause=cause, effect=effect)]
 
 
 def _stuck(instance: dg.DagsterInstance, seen: SeenRun, now: float) -> list[Fact]:

@@ -74,8 +74,9 @@ def _sentence(number: int, path: Path, home: Path | None) -> str | None:
         return f"{path} cannot be written: its file system is read-only; make it writable, {ELSEWHERE}"
     if number in (errno.EACCES, errno.EPERM):
         return f"{path} may not be read or written by user {_user()}; change its owner or mode, {ELSEWHERE}"
-    broken = next((p for p in (path, *path.parents) if p.is_symlink() and not p.exists()), None)
-    if broken is not None and number in (errno.ENOENT, errno.ENOTDIR, errno.EEXIST):
+    nowhere = number in (errno.ENOENT, errno.ENOTDIR, errno.EEXIST)
+    broken = next((p for p in (path, *path.parents) if nowhere and p.is_symlink() and not p.exists()), None)
+    if broken is not None:
         return f"{broken} is a symbolic link to {broken.readlink()}, which is not there; mend the link, {ELSEWHERE}"
     if number in (errno.ENOTDIR, errno.EEXIST):
         return f"{_file_among(path)} is a file where a folder is needed; move it away, {ELSEWHERE}"

@@ -140,6 +140,12 @@ def test_a_symbolic_link_that_leads_nowhere_is_named_with_its_target(tmp_path: P
     assert said.startswith(f"{tmp_path / link} is a symbolic link to /gone/away, which is not there")
 
 
+def test_a_name_that_is_too_long_is_named_in_short(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="too long") as caught, writing(tmp_path / ("a" * 300)):
+        pass
+    assert "is longer than the file system takes" in (in_words(caught.value) or "")
+
+
 def test_a_kept_result_of_a_walk_forward_is_counted_or_named(tmp_path: Path) -> None:
     config = PipelineConfig()
     path = keep_result(tmp_path, config, {"log_loss": 1.0}, counts_as=3)
