@@ -49,7 +49,8 @@ def read_request(path: Path) -> dict[str, Any]:
 
 def audit_facts(settings: Settings, as_of: str) -> dict[str, Any]:
     """By asset: `requested` (settings), `request` (the request file, or None), `ignored` (what that file says and this
-    version does not know, as sentences) and `seconds` its step took.
+    version does not know, as sentences), `seconds` its step took and `at`, when it was stored; of `todays_list` also
+    `page`, where its page lies.
 
     Read from the runs and events of Dagster, never from an artifact. Assets that no run of this home made are left out.
     """
@@ -74,6 +75,8 @@ def audit_facts(settings: Settings, as_of: str) -> dict[str, Any]:
                 "seconds": seconds,
                 "at": record.timestamp,
             }
+    if "todays_list" in facts:
+        facts["todays_list"]["page"] = str(settings.reports_dir / "signals" / "signals.html")
     return facts
 
 

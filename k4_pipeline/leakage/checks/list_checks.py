@@ -13,14 +13,14 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from k4_pipeline.config import CLASS_NAMES
-from k4_pipeline.leakage.checks.page_checks import _Tables
+from k4_pipeline.config import BUYS as TIERS, CLASS_NAMES
+from k4_pipeline.leakage.checks.page_checks import PageTables
 from k4_pipeline.leakage.checks.signal_checks import bars_tonight
 from k4_pipeline.leakage.engine.audit import AuditContext, check, verdict_of
 from k4_pipeline.leakage.engine.compare import Comparison
+from k4_pipeline.pipeline.reference import Reference
 from k4_pipeline.verdict import Verdict
 
-TIERS = ("STRONG", "GOOD", "MODERATE")
 # Name in the list -> column of the signals, written down a second time.
 SHOWN = {
     **{n: n for n in ("tier", "signal", "ev", "stop", "upper", "lower", "power", "dollar_volume", "price", "refused")},
@@ -84,23 +84,41 @@ def _better_page(context: AuditContext) -> AuditContext:
     rows = _list(context)["rows"]
     if not rows:
         return _changed(context)
-    file = Path(context.extra["store"].root).parent / "reports" / "signals" / "signals.html"
-    if not file.is_file():
-        return _better_value(context)
-    better = file.read_text().replace(f"{rows[0]['p_k4']:.1%}", f"{rows[0]['p_k4'] + 0.001:.1%}")
+    better = _page_text(context).replace(f"{rows[0]['p_k4']:.1%}", f"{rows[0]['p_k4'] + 0.001:.1%}")
     return dataclasses.replace(context, extra={**context.extra, "list_page": better})
+
+
+def _no_page(context: AuditContext) -> AuditContext:
+    return dataclasses.replace(context, extra={**context.extra, "list_page": ""})
+
+
+def _an_invented_past(context: AuditContext) -> AuditContext:
+    """A similar pattern that never was."""
+    rows = _list(context)["rows"]
+    if not rows:
+        return _changed(context)
+    past = {"ticker": "!", "snapshot_date": "2000-01-03", "outcome": CLASS_NAMES[4], "known_on": "2000-02-01"}
+    return _changed(context, similar=[{**past, "distance": 0.1}, *rows[0].get("similar", [])[1:]])
 
 
 @check(
     "serving",
     proves="Today's list holds the best signals by tier and expected value, none that was left out or refused, with "
     "the numbers of the signals; its charts are of stored bars and end with the snapshot; the similar patterns it "
-    "shows were known before that day and ended as it says; its page prints what it holds.",
-    misses="The reasons and the distance of the similar patterns, and whether one that is no longer stored was ever "
-    "there; the drawing; a page that was removed.",
+    "shows are stored snapshots or rows that the champion learned from, were known before that day and ended as it "
+    "says; its page is there and prints what it holds.",
+    misses="The reasons, and which patterns are the most similar; the drawing.",
     needs=("stored", "signals", "todays list"),
     reads_files=True,
-    corruptions=(_better_value, _one_row_less, _another_past, _a_bar_of_tomorrow, _better_page),
+    corruptions=(
+        _better_value,
+        _one_row_less,
+        _another_past,
+        _an_invented_past,
+        _a_bar_of_tomorrow,
+        _better_page,
+        _no_page,
+    ),
 )
 def todays_list_is_that_of_the_signals(context: AuditContext) -> Verdict:
     """Choose the rows again and compare what is shown."""
@@ -133,19 +151,20 @@ def todays_list_is_that_of_the_signals(context: AuditContext) -> Verdict:
             late = not past["known_on"] < row["snapshot_date"]
             out.add(1, int(late), [f"{where}: a similar pattern was known on {past['known_on']} only"] * late)
             stored = known.get((past["ticker"], past["snapshot_date"]))
-            odd = stored is not None and (past["outcome"], past["known_on"]) not in stored
-            text = f"{where}: the similar pattern {past['ticker']} {past['snapshot_date']} did not end as it says"
+            odd = stored is None or (past["outcome"], past["known_on"]) not in stored
+            ended = "was never there" if stored is None else "did not end as it says"
+            text = f"{where}: the similar pattern {past['ticker']} {past['snapshot_date']} {ended}"
             out.add(1, int(odd), [text] * odd)
     return verdict_of(out, rows=len(names))
 
 
 def _page(context: AuditContext, rows: list[dict[str, Any]]) -> Comparison:
     """The page of the list says, row by row and card by card, what the stored list says."""
-    out, file = Comparison(), Path(context.extra["store"].root).parent / "reports" / "signals" / "signals.html"
-    if not file.is_file():  # a home whose artifacts lie elsewhere
+    out, page = Comparison(), _page_text(context)
+    if not page:
+        out.add(1, 1, ["page of the list: it is gone; `k4 run` or `k4 nightly` writes it again"])
         return out
-    page = context.extra.get("list_page") or file.read_text()
-    parser = _Tables()
+    parser = PageTables()
     parser.feed(page)
     table = next((t for t in parser.tables if t and [c.strip() for c in t[0][:3]] == ["ticker", "tier", "P(K4)"]), [])
     shown, text = [[c.strip() for c in row] for row in table[1:]], html.unescape(page)
@@ -166,9 +185,22 @@ def _quoted(price: float) -> str:
     return f"{price:.2f}" if abs(price) >= 1 else f"{price:.4f}"
 
 
+def _page_text(context: AuditContext) -> str:
+    """The page of the list (or that of a self-test); "" where there is none."""
+    if "list_page" in context.extra:
+        return context.extra["list_page"]
+    known = context.extra["facts"].get("todays_list", {}).get("page")
+    file = Path(known or Path(context.extra["store"].root).parent / "reports" / "signals" / "signals.html")
+    return file.read_text() if file.is_file() else ""
+
+
 def _known_patterns(context: AuditContext) -> dict[tuple[str, str], set[tuple[str, str]]]:
-    """(ticker, snapshot day) -> the outcomes that stored snapshots of that day had, with the day they were known."""
-    labeled = context.full.labeled
+    """(ticker, snapshot day) -> the outcomes that snapshots of that day had, with the day they were known: those that
+    are stored, and those that the champion learned from, which may be older than the stored ones."""
+    columns = ["ticker", "snapshot_date", "label_end_date", "outcome_class"]
+    learned = Reference.read(context.extra["store"].current("champion_model").dir)
+    tables = [context.full.labeled[columns], *([learned.table[columns]] if learned is not None else [])]
+    labeled = pd.concat(tables, ignore_index=True)
     out: dict[tuple[str, str], set[tuple[str, str]]] = {}
     rows = labeled[labeled["outcome_class"].notna()]
     day, end = (rows[c].dt.strftime("%Y-%m-%d") for c in ("snapshot_date", "label_end_date"))

@@ -68,7 +68,7 @@ def tables_of(page: str) -> list[list[list[str]]]:
     return [table for table in found if table]
 
 
-class _Tables(html.parser.HTMLParser):
+class PageTables(html.parser.HTMLParser):
     """The tables of an HTML page, and the word of its headline."""
 
     def __init__(self) -> None:
@@ -190,7 +190,7 @@ def the_page_prints_the_numbers_of_the_report(context: AuditContext) -> Verdict:
         for where, text, value in pairs(table, report):
             wrong = not prints(text, value)
             out.add(1, int(wrong), [f"page: {where} is printed as {text}, report.json has {value}"] * wrong)
-    parsed = _Tables()
+    parsed = PageTables()
     parsed.feed(_file(context, "report.html"))
     on_page, in_text = [_bare(t) for t in parsed.tables], [_bare(t) for t in tables]
     for drawn, written in zip(on_page, in_text):

@@ -14,12 +14,10 @@ import pandas as pd
 import pyarrow.parquet as pq
 from scipy.stats import binom
 
-from k4_pipeline.config import K4, KEYS, SIGNAL_NAMES
+from k4_pipeline.config import BUYS as TIERS, K4, KEYS
 from k4_pipeline.leakage.engine.audit import AuditContext, check, verdict_of
 from k4_pipeline.leakage.engine.compare import Comparison, compare_tables
 from k4_pipeline.verdict import Verdict
-
-TIERS = SIGNAL_NAMES[:-1]
 
 
 def _chain(context: AuditContext) -> tuple[list[dict[str, Any]], Path]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pandas as pd
@@ -16,9 +17,23 @@ from k4_pipeline.leakage.engine.compare import Comparison
 from k4_pipeline.storage import ArtifactRef, read_parquet
 from k4_pipeline.verdict import Verdict
 
+OF_THE_COMPARISON = "against_the_champion"  # of a move: in its decision, and in no report
+
 
 def _no_champion(context: AuditContext) -> AuditContext:
     return dataclasses.replace(context, extra={**context.extra, "champion": {"as_of": "1999-01-01"}})
+
+
+def _with_metric(name: str, value: float) -> Callable[[AuditContext], AuditContext]:
+    """The last move to the champion tells another number, or one that no report has."""
+
+    def corrupt(context: AuditContext) -> AuditContext:
+        history = json.loads(json.dumps(context.extra["store"].current("champion_model").meta["history"]))
+        history[-1]["metrics"] = {**(history[-1].get("metrics") or {}), name: value}
+        return dataclasses.replace(context, extra={**context.extra, "history": history})
+
+    corrupt.__name__ = f"another_{name}_of_the_move"
+    return corrupt
 
 
 def _fails_otherwise(context: AuditContext) -> AuditContext:
@@ -35,7 +50,12 @@ def _fails_otherwise(context: AuditContext) -> AuditContext:
     misses="Candidates whose artifacts are gone by now.",
     needs=("stored", "champion"),
     reads_files=True,
-    corruptions=(_no_champion, _fails_otherwise),
+    corruptions=(
+        _no_champion,
+        _fails_otherwise,
+        _with_metric("k4_auc", 0.99),
+        _with_metric("profit_of_next_year", 1.0),
+    ),
 )
 def the_champion_was_chosen_by_its_rule(context: AuditContext) -> Verdict:
     """Read the candidates again and choose a second time."""
@@ -66,7 +86,8 @@ def the_champion_was_chosen_by_its_rule(context: AuditContext) -> Verdict:
             out.add(
                 1, int(not same), ["champion: its record names another model than its partition holds"] * (not same)
             )
-            out.merge(_metrics_of_the_move(ref, record, chain["validation_report"]))
+            history = context.extra.get("history") or ref.meta["history"]
+            out.merge(_metrics_of_the_move(history, record, chain["validation_report"]))
             wrong = sorted(record["failed"]) != failed
             out.add(
                 1,
@@ -91,13 +112,14 @@ def the_champion_was_chosen_by_its_rule(context: AuditContext) -> Verdict:
     return verdict_of(out, candidates=len(known))
 
 
-def _metrics_of_the_move(champion: ArtifactRef, record: dict[str, Any], report: ArtifactRef) -> Comparison:
+def _metrics_of_the_move(history: list[dict[str, Any]], record: dict[str, Any], report: ArtifactRef) -> Comparison:
     """The numbers that stand beside the last move to this model are those of its report."""
     out, told = Comparison(), json.loads(report.path("report.json").read_text())["metrics"]["model"]
-    moves = [m for m in champion.meta["history"] if m["model"] == record["model_fingerprint"]]
-    for name, value in (moves[-1].get("metrics") or {}).items() if moves else ():
-        due = told.get(name, {}).get("value", value) if name != "against_the_champion" else value
-        wrong = not (value == due or ((value is None or due is None) and value is due))
+    moves = [m for m in history if m["model"] == record["model_fingerprint"]]
+    said = (moves[-1].get("metrics") or {}) if moves else {}
+    for name in sorted(set(said) - {OF_THE_COMPARISON}):
+        value, due = said[name], told.get(name, {}).get("value", "lacks it")
+        wrong = value != due
         out.add(1, int(wrong), [f"champion: its history says {name} {value}, its report {due}"] * wrong)
     return out
 

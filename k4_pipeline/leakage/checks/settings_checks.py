@@ -11,6 +11,7 @@ import json
 from typing import Any
 
 from k4_pipeline.config import to_dict
+from k4_pipeline.leakage.engine.artifacts import SERVING
 from k4_pipeline.leakage.engine.audit import AuditContext, check, verdict_of
 from k4_pipeline.leakage.engine.compare import Comparison
 from k4_pipeline.leakage.oracles.as_of import newest_labelled_quarter
@@ -161,7 +162,7 @@ def recorded_settings_are_those_requested(context: AuditContext) -> Verdict:
     return verdict_of(out, artifacts=len(refs))
 
 
-SERVED = ("signals", "todays_list", "champion_model", "walk_forward_report", "drift", "signal_outcomes")
+SERVED = (*SERVING, "signal_outcomes")
 
 
 def _manifest(context: AuditContext) -> Comparison:

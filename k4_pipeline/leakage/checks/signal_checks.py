@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from k4_pipeline.config import CLASS_VALUES, KEYS, N_CLASSES, SIGNAL_NAMES
+from k4_pipeline.config import BUYS, CLASS_VALUES, KEYS, N_CLASSES
 from k4_pipeline.evaluation.calibration import Calibrator
 from k4_pipeline.features.context_table import read_context
 from k4_pipeline.features.panel import FeaturePanel, read_panel
@@ -239,7 +239,7 @@ def _levels_and_size(context: AuditContext, stored: pd.Series) -> list[tuple[str
 
 
 def _tier(score: float, thresholds: dict[str, float]) -> str:
-    return next((t for t in SIGNAL_NAMES[:-1] if t in thresholds and score >= thresholds[t]), "AVOID")
+    return next((t for t in BUYS if t in thresholds and score >= thresholds[t]), "AVOID")
 
 
 def _left_out(context: AuditContext, stored: pd.Series, where: str) -> Comparison:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -40,6 +43,31 @@ def _levels_of_bars(context: AuditContext, rows: pd.DataFrame) -> pd.DataFrame:
     return made.assign(power=made["upper"] * context.config.patterns.power_factor)
 
 
+def _sent(context: AuditContext) -> pd.DataFrame:
+    """The rows of the file (or those of a self-test)."""
+    sent = context.extra.get("snapshots sent")
+    return read_snapshots_plainly(context.config.source.snapshots_path) if sent is None else sent
+
+
+def _beside_an_unread_row(context: AuditContext) -> AuditContext:
+    """A stored row has none in the file, which holds a row of another ticker with a date that is not read."""
+    sent, stored = _sent(context), _stored(context)
+    gone = [(sent[c] == stored[c].iloc[0]).to_numpy() for c in ("start", "snapshot")]
+    unread = pd.DataFrame([{**sent.iloc[0].to_dict(), "ticker": "!", "start": ""}])
+    others = sent[~(gone[0] & gone[1] & as_sent(sent["ticker"]).isin([stored["ticker"].iloc[0]]).to_numpy())]
+    return dataclasses.replace(
+        context, extra={**context.extra, "snapshots sent": pd.concat([others, unread], ignore_index=True)}
+    )
+
+
+def _lost_class(context: AuditContext) -> AuditContext:
+    """The first known class is lost, and its date with it."""
+    labeled = context.full.labeled.copy()
+    at = labeled.index[labeled["outcome_class"].notna() & ~labeled["censored"].astype(bool)][0]
+    labeled.loc[at, "outcome_class"], labeled.loc[at, "label_end_date"] = pd.NA, pd.NaT
+    return context.with_full(labeled=labeled)
+
+
 def _nudged_level(context: AuditContext) -> AuditContext:
     made = context.full.snapshots.copy()
     made.loc[made.index[-1], "lower"] *= 1 - 1e-10
@@ -69,17 +97,24 @@ def _one_activation_later(context: AuditContext) -> AuditContext:
 @check(
     "snapshots",
     proves="Every stored snapshot is a row of the snapshot file, by a second reader: with its dates, its levels (or "
-    "those of the bars up to activation where the file gives none) and its class; every row of the file beyond doubt "
-    "is stored.",
+    "those of the bars up to activation where the file gives none) and its class, which no row lacks whose label "
+    "window is over; every row of the file beyond doubt is stored.",
     misses="Rows whose dates are not written year-month-day; what the maker of the file knew.",
     needs=("snapshot file",),
     reads_files=True,
-    corruptions=(_nudged_level, _one_row_less, _one_activation_later, _other_class),
+    corruptions=(
+        _nudged_level,
+        _one_row_less,
+        _one_activation_later,
+        _other_class,
+        _lost_class,
+        _beside_an_unread_row,
+    ),
 )
 def snapshots_are_those_of_a_plain_reader_of_the_file(context: AuditContext) -> Verdict:
     """Read the snapshot file with pandas alone."""
     out, config, full = Comparison(), context.config, context.full
-    sent = read_snapshots_plainly(config.source.snapshots_path)
+    sent = _sent(context)
     stored = _stored(context)
     readable = sent[(sent["start"] != "") & (sent["snapshot"] != "")]
     once = readable[~readable.duplicated(_KEY, keep=False) & ~readable["odd"]]
@@ -89,10 +124,15 @@ def snapshots_are_those_of_a_plain_reader_of_the_file(context: AuditContext) -> 
     again = again.assign(ticker=as_sent(again["ticker"]).where(again["ticker"].isin(names), again["ticker"]))
     both = stored.merge(again, on=_KEY, how="left", suffixes=("", "_sent"), indicator=True)
     lone = both["_merge"] == "left_only"
-    if len(readable) == len(sent):
-        lines = (f"snapshots: {r.ticker} {r.start} {r.snapshot}: no row of the file" for r in both[lone].itertuples())
-        out.add(len(stored), int(lone.sum()), lines)
+    left = sent[(sent["start"] == "") | (sent["snapshot"] == "")]
+    invented = _without_row(both[lone], left.assign(ticker=as_sent(left["ticker"])))
+    lines = (f"snapshots: {r.ticker} {r.start} {r.snapshot}: no row of the file" for r in invented)
+    out.add(len(stored), len(invented), lines)
     both = both[~lone]
+    lost_class = _lost_classes(context, both)
+    why = "no class, though its label window is over"
+    lines = (f"snapshots: {r.ticker} {r.snapshot}: {why}" for r in lost_class.itertuples())
+    out.add(len(both), len(lost_class), lines)
     if len(both):
         _compare_values(context, both, out)
     days = pd.Series(np.datetime_as_string(full.bars.date.astype("datetime64[D]")), dtype=object)
@@ -120,6 +160,33 @@ def snapshots_are_those_of_a_plain_reader_of_the_file(context: AuditContext) -> 
     )
     out.add(int(sane.sum()), len(lost), lines)
     return verdict_of(out, rows=len(sent), disputed=len(sent) - int(sane.sum()))
+
+
+def _without_row(lone: pd.DataFrame, unreadable: pd.DataFrame) -> list[Any]:
+    """The stored rows that no row of the file can stand for. One with an unread date stands for one stored row of its
+    ticker, whose dates are those that it does give."""
+    free = [[row.ticker, row.start, row.snapshot] for row in unreadable.itertuples()]
+    out = []
+    for row in lone.itertuples():
+        fits = [f for f in free if f[0] == row.ticker and f[1] in ("", row.start) and f[2] in ("", row.snapshot)]
+        if fits:
+            free.remove(fits[0])
+        else:
+            out.append(row)
+    return out
+
+
+def _lost_classes(context: AuditContext, both: pd.DataFrame) -> pd.DataFrame:
+    """Stored rows without a class though the bars hold the whole label window of their listing."""
+    bars, horizon = context.full.bars, context.config.labels.horizon_bars
+    code = {str(t): i for i, t in enumerate(bars.tickers)}
+    rows = both[both["outcome_class"].isna()]
+    after = []
+    for listing, day in zip(rows["listing"].astype(str), rows["snapshot"]):
+        first, stop = bars.offsets[code[listing] : code[listing] + 2]
+        at = int(np.searchsorted(bars.date[first:stop], int(np.datetime64(day, "D").astype(np.int64)), side="right"))
+        after.append(int(stop - first) - at)
+    return rows[np.array(after, dtype=np.int64) >= horizon]
 
 
 def _compare_values(context: AuditContext, both: pd.DataFrame, out: Comparison) -> None:

@@ -9,14 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from k4_pipeline.config import KEYS, SIGNAL_NAMES
+from k4_pipeline.config import BUYS, KEYS
 from k4_pipeline.leakage.engine.audit import AuditContext, check, verdict_of
 from k4_pipeline.leakage.engine.compare import Comparison
 from k4_pipeline.leakage.oracles import trading as oracle
 from k4_pipeline.market.bars import to_days
 from k4_pipeline.verdict import Verdict
 
-BUYS = SIGNAL_NAMES[:-1]
 RACE = "label race"
 RTOL = 1e-7
 MAX_ROWS = 4000  # more are drawn evenly for the trades; the lists are read on all

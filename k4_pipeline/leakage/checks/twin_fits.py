@@ -140,4 +140,5 @@ def twin(context: AuditContext, *, corrupted: bool = False) -> Heard:
         with threads_of(context):
             return heard(path)
 
-    return context.once(("twin", corrupted, full.config), fit, full.split, full.panel, full.sequences)
+    of = full.split, full.panel, full.sequences, full.labeled, full.windows, full.context
+    return context.once(("twin", corrupted, full.config), fit, *of)

@@ -27,7 +27,7 @@ from k4_pipeline.features.context_table import read_context
 from k4_pipeline.features.panel import read_panel
 from k4_pipeline.leakage.engine.audit import AuditContext, AuditSample, day_text
 from k4_pipeline.leakage.engine.fingerprints import package_fingerprint
-from k4_pipeline.leakage.oracles.reader import cut_file, files_of, is_plain, plain_copy
+from k4_pipeline.leakage.oracles.reader import cut_file, files_of, plain_copy, why_not_plain
 from k4_pipeline.market import sources
 from k4_pipeline.market.bars import Bars
 from k4_pipeline.market.files.places import place_of
@@ -57,6 +57,7 @@ DATA = (
 OF_AS_OF = ("dataset_split", "trained_model", "predictions")
 REPORT = "validation_report"
 SERVING = ("signals", "todays_list", "drift", "champion_model", "walk_forward_report")
+WRITTEN = ("LastModified", "mtime", "created")  # when a file of a store was written, by kind of store
 Export = Callable[[str, Path, "str | None"], Any]
 
 
@@ -120,11 +121,15 @@ def requested_config(config: PipelineConfig, refs: dict[str, ArtifactRef], facts
 
 
 def changed_since(path: str, when: float | None) -> str:
-    """Why a source file cannot be compared any more: it was written after the bars were made; "" when it was not."""
+    """Why a file cannot be compared any more: it was written after `when`, when what was made of it was stored, or a
+    store does not say when it was written; "" when it was not."""
     if "://" in path:
         place = place_of(path)
-        stamps = [info.get("LastModified") for info in place.fs.find(place.path, detail=True).values()]
-        newest = max((s.timestamp() for s in stamps if s), default=0.0)
+        found = place.fs.find(place.path, detail=True).values()
+        stamps = [next((info[n] for n in WRITTEN if info.get(n) is not None), None) for info in found]
+        if not stamps or None in stamps:
+            return f"{path} does not say when it was written, so nothing shows that it is the file that was read"
+        newest = max(s.timestamp() if isinstance(s, dt.datetime) else float(s) for s in stamps)
     else:
         root = Path(path)
         files = [p for p in (root.rglob("*") if root.is_dir() else [root]) if p.is_file()]
@@ -132,7 +137,7 @@ def changed_since(path: str, when: float | None) -> str:
     if when is None or newest <= when:
         return ""
     text = dt.datetime.fromtimestamp(newest, dt.UTC).strftime("%Y-%m-%d %H:%M")
-    return f"{path} was written at {text} UTC, after the bars were made; run k4 run again"
+    return f"{path} was written at {text} UTC, after what was made of it; run k4 run again"
 
 
 def raw_again(config: PipelineConfig, when: float | None = None) -> tuple[RawBars | None, str]:
@@ -255,15 +260,15 @@ def load_path(
     unproved = {"facts": "no run of this home made these artifacts, so what was asked for is not on record"}
     full.raw, unproved["raw"] = raw_again(config, when)
     here = cut = source_here(config.source)
-    if full.raw is None and here and is_plain(here) and night_bars_of(store, refs["daily_bars"]) is not None:
+    if full.raw is None and here and not why_not_plain(here) and night_bars_of(store, refs["daily_bars"]) is not None:
         full.raw, unproved["raw"], cut = raw_before_the_nights(full, config, when, here)
     if config.source.source == "simulated":
         inapplicable["source file"] = "the market is simulated: there is no file"
-    unproved["source file"] = unproved["raw"]
+    unproved["source file"] = unproved["raw"] or (why_not_plain(cut) if cut else "")
     if not config.source.snapshots_path:
         inapplicable["snapshot file"] = "the snapshots were scanned from the bars: no file was asked for"
     else:
-        unproved["snapshot file"] = changed_since(config.source.snapshots_path, when)
+        unproved["snapshot file"] = changed_since(config.source.snapshots_path, facts.get("snapshots", {}).get("at"))
         inapplicable["scanned"] = f"the snapshots were asked for from {config.source.snapshots_path}"
         if file_has_classes(config.source.snapshots_path):
             inapplicable["raced"] = f"{config.source.snapshots_path} gives the classes itself"

@@ -23,7 +23,7 @@ from k4_pipeline.config import FILE_SOURCES, PipelineConfig
 from k4_pipeline.errors import ConfigError
 from k4_pipeline.leakage.engine.compare import Comparison
 from k4_pipeline.leakage.engine.fingerprints import record
-from k4_pipeline.leakage.oracles.reader import is_plain
+from k4_pipeline.leakage.oracles.reader import why_not_plain
 from k4_pipeline.market.bars import Bars, DayLike, to_dates, to_day, to_days
 from k4_pipeline.market.sources.base import RawBars
 from k4_pipeline.pipeline import stages as production
@@ -163,7 +163,7 @@ class Check:
     needs: frozenset[str] = frozenset()
     corruptions: tuple[Corruption, ...] = ()
     reads_files: bool = False  # while it is asked; the others are asked in a process that can open none
-    together: str = ""  # checks of the same word look at the same fit, and are asked in one process
+    together: str = ""  # checks of the same word look at the same worlds or fits, and are asked in one process
 
     def __call__(self, context: AuditContext) -> Verdict:
         return self.function(context)
@@ -276,7 +276,7 @@ def what_is_there(context: AuditContext) -> set[str]:
         "stored": "refs" in context.extra,
         "source file": full.raw is not None
         and context.config.source.source in FILE_SOURCES
-        and is_plain(str(context.source_path)),
+        and not why_not_plain(str(context.source_path)),
         "snapshot file": bool(context.config.source.snapshots_path)
         and Path(context.config.source.snapshots_path).is_file()
         and not context.extra.get("unproved", {}).get("snapshot file"),

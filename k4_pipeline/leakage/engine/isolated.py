@@ -78,7 +78,7 @@ class ContextSource:
 
 @dataclass
 class _Child:
-    """A check under way, or several that look at the same fit."""
+    """A check under way, or several that look at the same worlds or fits."""
 
     names: list[str]
     process: Any
@@ -163,7 +163,8 @@ def run_isolated(
     stop_at_failure: bool = False,
     progress: Progress | None = None,
 ) -> AuditReport:
-    """Every check in its own process, `workers` at a time, verdicts in the order of the registry.
+    """Every check (those of one `together` jointly) in a process of its own, `workers` processes at a time; verdicts in
+    the order of the registry.
 
     `stop_at_failure`: nothing is begun after a check has failed. A check that finds no time left in `budget_s`, or is
     not done by then, is not proved.

@@ -13,6 +13,7 @@ from urllib.parse import unquote
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 
 VALUES = ("open", "high", "low", "close", "volume")
 _NAMES = {
@@ -68,7 +69,7 @@ def _database(path: Path) -> tuple[str, pd.DataFrame]:
     return next(iter(fitting.items()))
 
 
-def _file(path: Path) -> pd.DataFrame:
+def plain_table(path: Path) -> pd.DataFrame:
     if path.name.lower().endswith(_ARROW):
         return pd.read_feather(path)
     if path.name.lower().endswith(_DATABASE):
@@ -100,7 +101,7 @@ def _ticker_of(path: Path) -> str:
     return stem
 
 
-def _day(values: pd.Series) -> pd.Series:
+def plain_day(values: pd.Series) -> pd.Series:
     """`YYYY-MM-DD` as written in each stamp; "" where the date is written in another way."""
     if values.dtype.kind == "M":
         return values.dt.strftime("%Y-%m-%d").fillna("")
@@ -110,22 +111,33 @@ def _day(values: pd.Series) -> pd.Series:
     return text.str[:10].where(text.str.match(r"\d{4}-\d{2}-\d{2}"), "")
 
 
-def is_plain(path: str) -> bool:
-    """Whether a source is one of those this reader knows: files of this machine, a header it understands, of columns in
-    the names of folders the ticker alone. Told from the first of its files."""
+def why_not_plain(path: str) -> str:
+    """Why a source is none of those this reader knows; "" when it is: files of this machine, a header it understands,
+    of columns in the names of folders the ticker alone. Told from the header of the first of its files."""
     root = Path(path)
     if "://" in path or not root.exists() or root.suffix.lower() == ".zip":
-        return False
+        return f"{path} is no file or folder of this machine that is read as it stands"
     files = files_of(root)
     if not files:
-        return False
+        return f"{path} holds no file of bars"
     keys = {part.partition("=")[0].lower() for part in files[0].relative_to(root).parts[:-1] if "=" in part}
-    if keys - set(_NAMES["ticker"]):
-        return False
+    if others := keys - set(_NAMES["ticker"]):
+        return f"the folders of {path} are named by {', '.join(sorted(others))}"
     try:
-        return {"date", *VALUES} <= _columns(_file(files[0])).keys()
-    except (OSError, ValueError, ImportError, pd.errors.ParserError):
-        return False
+        lacking = {"date", *VALUES} - _columns(_header(files[0])).keys()
+    except (OSError, ValueError, ImportError, pd.errors.ParserError) as problem:
+        return f"{files[0]} cannot be read plainly: {problem}"
+    return f"{files[0]} has no column for {', '.join(sorted(lacking))} by a plain name" if lacking else ""
+
+
+def _header(path: Path) -> pd.DataFrame:
+    """The columns of a file, with a row or two where its kind tells them with the rows alone."""
+    name = path.name.lower()
+    if name.endswith((".parquet", ".pq")):
+        return pd.DataFrame(columns=pq.read_schema(path).names)
+    if name.endswith((*_ARROW, *_DATABASE)):
+        return plain_table(path)
+    return pd.read_csv(path, sep="\t" if ".tsv" in name else None, engine="python", dtype=str, nrows=2)
 
 
 def read_plainly(path: str, tickers: tuple[str, ...] = ()) -> pd.DataFrame:
@@ -136,12 +148,12 @@ def read_plainly(path: str, tickers: tuple[str, ...] = ()) -> pd.DataFrame:
     """
     root, parts = Path(path), []
     for file in files_of(root):
-        table = _file(file)
+        table = plain_table(file)
         found = _columns(table)
         lacking = [c for c in ("date", *VALUES) if c not in found]
         if lacking:
             raise ValueError(f"{file}: no column {', '.join(lacking)} among {', '.join(map(str, table.columns))}")
-        out: dict[str, Any] = {"day": _day(table[found["date"]])}
+        out: dict[str, Any] = {"day": plain_day(table[found["date"]])}
         own = root.is_file()
         out["ticker"] = table[found["ticker"]].map(_name) if own else _ticker_of(file.relative_to(root))
         for column in VALUES:
@@ -159,8 +171,8 @@ def cut_file(path: Path, day: str, folder: Path) -> Path:
             target.mkdir(parents=True, exist_ok=True)
             cut_file(file, day, target)
         return folder
-    table, target = _file(path), folder / path.name
-    table = table[(_day(table[_columns(table)["date"]]) <= day).to_numpy()]
+    table, target = plain_table(path), folder / path.name
+    table = table[(plain_day(table[_columns(table)["date"]]) <= day).to_numpy()]
     if not len(table):
         return target
     if path.name.endswith((".parquet", ".pq")):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from k4_pipeline.leakage.oracles.reader import _day, _file
+from k4_pipeline.leakage.oracles.reader import plain_day, plain_table
 
 LEVELS = ("upper", "lower", "power")
 _NAMES = {
@@ -27,7 +27,7 @@ _NAMES = {
 def read_snapshots_plainly(path: str) -> pd.DataFrame:
     """ticker, start, activation, snapshot (`YYYY-MM-DD` or ""), upper, lower, power (float64, NaN where the file gives
     none) and outcome (float64, NaN where it gives none); `odd`: a number or class was given that cannot be read."""
-    table = _file(Path(path))
+    table = plain_table(Path(path))
     plain = {re.sub(r"[^a-z]", "", str(c).lower()): c for c in reversed(list(table.columns))}
     found = {k: next((plain[n] for n in names if n in plain), None) for k, names in _NAMES.items()}
     lacking = [k for k in ("ticker", "start", "snapshot") if found[k] is None]
@@ -36,7 +36,7 @@ def read_snapshots_plainly(path: str) -> pd.DataFrame:
     out = pd.DataFrame({"ticker": table[found["ticker"]].astype(str).str.strip()})
     odd = np.zeros(len(out), dtype=bool)
     for name in ("start", "activation", "snapshot"):
-        out[name] = "" if found[name] is None else _day(table[found[name]]).to_numpy()
+        out[name] = "" if found[name] is None else plain_day(table[found[name]]).to_numpy()
     given = _text(table[found["activation"]]) if found["activation"] is not None else pd.Series("", index=out.index)
     odd |= (given.to_numpy() != "") & (out["activation"].to_numpy() == "")
     for name in (*LEVELS, "outcome"):

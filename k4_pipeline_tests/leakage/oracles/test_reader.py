@@ -12,7 +12,7 @@ import pytest
 
 from k4_pipeline.config import CleaningConfig, SimulationConfig, SourceConfig
 from k4_pipeline.leakage.engine.artifacts import source_here
-from k4_pipeline.leakage.oracles.reader import cut_file, is_plain, read_plainly
+from k4_pipeline.leakage.oracles.reader import cut_file, read_plainly, why_not_plain
 from k4_pipeline.market.cleaning import clean_bars
 from k4_pipeline.market.sources import read_bars
 from k4_pipeline_tests.market.crafted import raw_frame
@@ -62,7 +62,7 @@ def _write(kind: str, bars: pd.DataFrame, folder: Path) -> SourceConfig:
 def test_each_kind_of_source_is_read_and_cut_plainly(tmp_path, bars, kind):
     source = _write(kind, bars, tmp_path / "in")
     here = source_here(source)
-    assert is_plain(here)
+    assert why_not_plain(here) == ""
     again = read_plainly(here).rename(columns={"day": "date"})[["ticker", "date", *VALUES]]
     wanted = bars.assign(date=bars["date"].dt.strftime("%Y-%m-%d"))
     pd.testing.assert_frame_equal(again, wanted, check_dtype=False)
@@ -76,6 +76,6 @@ def test_each_kind_of_source_is_read_and_cut_plainly(tmp_path, bars, kind):
 
 def test_a_database_that_cannot_be_opened_is_no_plain_source(tmp_path):
     (tmp_path / "t.duckdb").write_bytes(b"no database")
-    assert not is_plain(str(tmp_path / "t.duckdb"))
+    assert why_not_plain(str(tmp_path / "t.duckdb"))
     with pytest.raises(ValueError, match=r"t\.duckdb cannot be read"):
         read_plainly(str(tmp_path / "t.duckdb"))
