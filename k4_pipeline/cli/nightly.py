@@ -109,7 +109,7 @@ def play(settings: Any, full: bool | None, *, quiet: bool) -> dict[str, Any]:
             result["success"], result["errors"] = False, played.outcome.errors
     first: dict[str, Any] = {"new_bars": None, "new_signals": 0}
     if result["success"] and not why and not result["skipped"]:
-        first = tonight(settings, store)
+        first = tonight(settings, store, full=False)
     if result["success"] and not why and full is not False:
         why = _due(store)
     if why and full is False:
@@ -121,7 +121,7 @@ def play(settings: Any, full: bool | None, *, quiet: bool) -> dict[str, Any]:
     result["failed_because"] = [c.description for c in failed]
     result["seconds"] = seconds
     if result["success"]:
-        result |= tonight(settings, store)
+        result |= tonight(settings, store, full=bool(result["full"]))
         if result["skipped"]:
             result["ledger"]["added"] = result["new_signals"] = 0
         elif result["full"]:  # it says the night again: what was new is what was new before
@@ -186,19 +186,19 @@ def _full(
     return list(outcome.checks)
 
 
-def tonight(settings: Any, store: Any) -> dict[str, Any]:
-    """What the home says of its last night."""
+def tonight(settings: Any, store: Any, *, full: bool) -> dict[str, Any]:
+    """What the home says of its last night, which was a full run or not."""
     from k4_pipeline.defs.staging import load_json, load_table
-    from k4_pipeline.pipeline.stored_bars import bars_of_tonight, night_bars_of
+    from k4_pipeline.pipeline.stored_bars import NIGHT_BARS, bars_of_tonight
 
-    ref, daily = store.current("signals"), store.current("daily_bars")
+    ref = store.current("signals")
     signals, ledger = load_table(ref), dict(store.current("prediction_ledger").meta)
-    added, drift = night_bars_of(store, daily), store.current("drift").meta
-    if added is not None:
-        new_bars = added.meta["newest_rows"]
-    else:
+    drift = store.current("drift").meta
+    if full:
         bars = bars_of_tonight(store)
         new_bars = int((bars.date == bars.last_day).sum())
+    else:
+        new_bars = store.newest(NIGHT_BARS).meta["newest_rows"]
     column = "tier" if "tier" in signals else "signal"
     return {
         "no_signals": ref.meta["none_because"],

@@ -29,6 +29,13 @@ def signals(
     all_: Annotated[
         bool, typer.Option("--all", help="Also what the filters leave out or the model refuses, with the reason.")
     ] = False,
+    min_price: Annotated[float | None, typer.Option(help="Least median close of the last bars, for this list.")] = None,
+    min_dollar_volume: Annotated[
+        float | None, typer.Option(help="Least median of close times volume of the last bars, for this list.")
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(metavar="TICKER", help="Leave a ticker out of this list; may be repeated.")
+    ] = None,
     json_: bool = JsonOption,
     home: Path | None = HomeOption,
     debug: bool = DebugOption,
@@ -36,12 +43,21 @@ def signals(
     """List the open patterns of the last night: tier, P(K4), expected value, entry, stop, box, reasons, similar
     patterns.
 
-    Filters (settings `serving.*`): least dollar volume and price over the last bars, excluded tickers and kinds. Exit
+    Filters: least dollar volume and price over the last bars, excluded tickers and kinds, as the settings `serving.*`
+    say; the options change them for this list alone, and nothing that is stored. Exit
     status 4 when the champion is past its age limit and gives no signals.
     """
     if top < 1:
         raise BadInputError(f"--top is {top}; give 1 or more")
-    found = collect(settings_for(home), top, left_out=all_)
+    settings = settings_for(home)
+    asked = {"min_price": min_price, "min_dollar_volume": min_dollar_volume}
+    changed: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+    if exclude:
+        changed["excluded_tickers"] = (*settings.config.serving.excluded_tickers, *exclude)
+    for name, value in asked.items():
+        if value is not None and not 0 <= value < float("inf"):
+            raise BadInputError(f"--{name.replace('_', '-')} is {value}; give 0 or more")
+    found = collect(settings, top, left_out=all_, filters=changed)
     if json_:
         print_json(found["rows"])
     else:
@@ -52,8 +68,11 @@ def signals(
         raise typer.Exit(TOO_OLD)
 
 
-def collect(settings: Any, top: int, *, left_out: bool = False) -> dict[str, Any]:
-    """The stored list where it holds enough rows, else one made now; `page` is the stored one."""
+def collect(
+    settings: Any, top: int, *, left_out: bool = False, filters: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """The stored list where it holds enough rows, else one made now; `page` is the stored one. `filters`: fields of
+    `serving` that are to have other values in this list."""
     import json
 
     from k4_pipeline.errors import StaleArtifactError
@@ -72,6 +91,9 @@ def collect(settings: Any, top: int, *, left_out: bool = False) -> dict[str, Any
         fits = stored.inputs.get("signals") == signals.fingerprint
     except StaleArtifactError:
         fits = False
+    if filters:
+        found["page"] = ""  # it shows another list
+        return {**found, **json_safe(_made_now(settings, store, signals, top, left_out, filters))}
     if fits:
         found |= {name: kept[name] for name in ("open", "left_out", "refused")}
         listed = kept["open"] - kept["left_out"] - kept["refused"]
@@ -80,19 +102,27 @@ def collect(settings: Any, top: int, *, left_out: bool = False) -> dict[str, Any
     return {**found, **json_safe(_made_now(settings, store, signals, top, left_out))}
 
 
-def _made_now(settings: Any, store: Any, signals: Any, top: int, left_out: bool) -> dict[str, Any]:
+def _made_now(
+    settings: Any, store: Any, signals: Any, top: int, left_out: bool, filters: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    from dataclasses import replace
+
     from k4_pipeline.cli.progress import TerminalProgress
+    from k4_pipeline.evaluation.screen import screened
     from k4_pipeline.pipeline.stored_bars import bars_of_tonight
     from k4_pipeline.pipeline.todays_list import todays_list
     from k4_pipeline.storage import read_parquet
 
     table, inputs = (read_parquet(signals.path(f"{name}.parquet")) for name in ("signals", "inputs"))
-    champion = store.current("champion_model")
+    champion, bars = store.current("champion_model"), bars_of_tonight(store)
+    if filters:
+        serving = replace(settings.config.serving, **filters)
+        table = table.assign(left_out=screened(bars, table["ticker"].tolist(), serving)["left_out"])
     with TerminalProgress(err_console()) as progress:
         rows = todays_list(
             table,
             inputs,
-            bars_of_tonight(store),
+            bars,
             champion.dir,
             settings.config,
             most=top,

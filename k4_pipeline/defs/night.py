@@ -113,10 +113,8 @@ def said_already(store: ArtifactStore) -> str:
         return ""
     added = night_bars_of(store, daily)
     inputs = {"daily_bars": daily.fingerprint, "champion_model": champion.fingerprint}
-    possible = [inputs | ({} if added is None else {added.key: added.fingerprint})]
-    if added is None or not (added.meta["rows"] or added.meta["why_again"]):  # the bars of the full run, no others
-        possible.append(inputs)
-    if made.inputs not in possible:
+    inputs |= {} if added is None else {added.key: added.fingerprint}
+    if made.inputs != inputs:
         return ""
     return f"no bar after {made.meta['night']} is in the source, and its signals are there"
 

@@ -17,7 +17,7 @@ ADDED, READ_AGAIN = "night_bars", "read_again"
 
 
 def night_bars_of(store: ArtifactStore, daily_bars: ArtifactRef) -> ArtifactRef | None:
-    """What was added to this version of `daily_bars`; None when nothing was.
+    """What was added to this version of `daily_bars`; None when nothing was, also by a night that found nothing new.
 
     Raises `StaleArtifactError` when the newest addition did not pass its checks.
     """
@@ -26,6 +26,8 @@ def night_bars_of(store: ArtifactStore, daily_bars: ArtifactRef) -> ArtifactRef 
     except StaleArtifactError:
         return None
     if newest.inputs.get("daily_bars") != daily_bars.fingerprint:
+        return None
+    if not (newest.meta["rows"] or newest.meta["why_again"]):
         return None
     return store.current(NIGHT_BARS)
 

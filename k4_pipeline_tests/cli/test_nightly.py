@@ -155,6 +155,21 @@ def test_the_list_says_why_and_what_ended_before(year):
     assert Path(home.settings.reports_dir / "signals" / "signals.html").is_file()
 
 
+def test_filters_can_be_changed_for_one_list(year):
+    home, *_ = year
+    every = json.loads(k4(home.settings.home, "signals", "--all", "--json"))
+    prices = sorted(row["price"] for row in every if not row["refused"])
+    middle = prices[len(prices) // 2]
+    kept = json.loads(k4(home.settings.home, "signals", "--min-price", middle, "--json"))
+    assert sorted(row["price"] for row in kept) == [p for p in prices if p >= middle]
+    name = kept[0]["ticker"]
+    left = json.loads(k4(home.settings.home, "signals", "--exclude", name.lower(), "--all", "--json"))
+    assert [row["left_out"] for row in left if row["left_out"]] == ["excluded by name"]
+    assert len(left) == len(every)
+    assert not json.loads(k4(home.settings.home, "signals", "--min-dollar-volume", 1e15, "--json"))
+    assert "give 0 or more" in k4(home.settings.home, "signals", "--min-price", "nan", "--json", code=1)
+
+
 def test_the_monitor_is_readable_in_80_columns_and_has_a_page(year):
     home, *_ = year
     out = home.file.parent / "joined.parquet"
