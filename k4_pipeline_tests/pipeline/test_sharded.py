@@ -153,9 +153,13 @@ def test_the_trials_of_a_search_run_on_the_cluster_and_its_journal_goes_on_here(
     there = dataclasses.replace(context.full, config=dataclasses.replace(context.config, execution=EXECUTION))
     arguments = {"journal": tmp_path / "trials.journal", "reserved_months": 1}
     seen = []
-    found = search.search(
-        there, there.as_of, trials=3, progress=lambda done, total: seen.append((done, total)), **arguments
-    )
+    terminal = (tmp_path / "terminal").open("w")  # as a progress bar holds one: it cannot be sent anywhere
+
+    def progress(done, total):
+        terminal.write(".")
+        seen.append((done, total))
+
+    found = search.search(there, there.as_of, trials=3, progress=progress, **arguments)
     assert seen == [(1, 3), (2, 3), (3, 3)]
     split = search.stages.split_at(there.unfitted(split=None, manifest=None), there.as_of)
     stands = _loss(split, search.base_settings(there.config))

@@ -30,6 +30,20 @@ class TrialFailedError(K4Error):
     """A trial ended without a loss."""
 
 
+class _Shown:
+    """A progress of this process alone: in the copies that Ray Tune keeps of a search it shows nothing."""
+
+    def __init__(self, progress: Progress | None) -> None:
+        self.progress = progress
+
+    def __call__(self, done: int, total: int) -> None:
+        if self.progress is not None:
+            self.progress(done, total)
+
+    def __reduce__(self) -> tuple[type, tuple[None]]:
+        return _Shown, (None,)
+
+
 def _trial(settings: Settings, *, path: PipelineRun, loss_of: Callable[[PipelineRun, Settings], float]) -> None:
     from ray import tune
 
@@ -56,13 +70,14 @@ def run_trials(
         from ray import tune
         from ray.tune.search.optuna import OptunaSearch
 
+        shown = _Shown(progress)
+
         class _Told(tune.Callback):
             done = 0
 
             def on_trial_complete(self, *_: Any, **__: Any) -> None:
                 self.done += 1
-                if progress is not None:
-                    progress(self.done, trials)
+                shown(self.done, trials)
 
         gpus = int(ray.cluster_resources().get("GPU", 0))
         one = tune.with_parameters(_trial, path=path, loss_of=loss_of)
