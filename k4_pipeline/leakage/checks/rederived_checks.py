@@ -193,7 +193,7 @@ def other_baselines_again(context: AuditContext) -> pd.DataFrame:
         "logit": oracle.logit(x, y, x_wanted, 0.01),
         "gradient_boosting": oracle.trees(x, y, x_wanted),
     }
-    out = {}
+    out: dict[str, Any] = {}
     for name, (score, p) in said.items():
         out |= {f"{name}__score": score} | {f"{name}__p_{c}": p[:, c] for c in range(6)}
     return wanted[KEYS].reset_index(drop=True).assign(**out)

@@ -129,7 +129,7 @@ def changed_since(path: str, when: float | None) -> str:
         stamps = [next((info[n] for n in WRITTEN if info.get(n) is not None), None) for info in found]
         if not stamps or None in stamps:
             return f"{path} does not say when it was written, so nothing shows that it is the file that was read"
-        newest = max(s.timestamp() if isinstance(s, dt.datetime) else float(s) for s in stamps)
+        newest = max(s.timestamp() if isinstance(s, dt.datetime) else float(s) for s in stamps if s is not None)
     else:
         root = Path(path)
         files = [p for p in (root.rglob("*") if root.is_dir() else [root]) if p.is_file()]
