@@ -143,7 +143,7 @@ def _model_record(evidence: Evidence) -> Verdict:
     findings = [f"{name} differs from config.json" for name in config if meta["config"][name] != config[name]]
     history = meta["history"]
     findings += [f"epoch {h['epoch']}: train loss {h['train_loss']}" for h in history if h["train_loss"] is None]
-    return Verdict.of("trained_model_matches_its_record", len(history), findings)
+    return Verdict.of("trained_model_matches_its_record", len(config) + len(history), findings)
 
 
 CHECKS = [

@@ -22,7 +22,7 @@ from k4_pipeline.leakage.engine.audit import AuditContext, check, verdict_of
 from k4_pipeline.leakage.engine.compare import Comparison, shown
 from k4_pipeline.leakage.engine.fingerprints import weights_fingerprint
 from k4_pipeline.leakage.oracles.metrics import average_precision, k4_recall_in_top
-from k4_pipeline.models.ensemble import Ensemble
+from k4_pipeline.models.ensemble import TABULAR_KINDS, Ensemble
 from k4_pipeline.pipeline import fit as candidate, stages as production
 from k4_pipeline.pipeline.stages import Fitted, PipelineRun
 from k4_pipeline.sequences import scaler
@@ -178,6 +178,8 @@ def the_best_epoch_was_chosen_on_validation_rows(context: AuditContext) -> Verdi
     for i, member in enumerate(fitted.members):
         history = member.get("history", [])
         if not history:
+            odd = member["kind"] not in TABULAR_KINDS
+            out.add(1, int(odd), [f"model: {member['kind']} has no history of epochs"] * odd)
             continue
         epochs += len(history)
         if member["monitor_name"] == "none":  # nothing was chosen: all epochs were run

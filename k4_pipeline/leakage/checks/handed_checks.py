@@ -58,13 +58,19 @@ def _another_panel(context: AuditContext) -> AuditContext:
     return _tampered(context, panel=panel)
 
 
+def _a_row_twice(context: AuditContext) -> AuditContext:
+    handed = twin(context).handed[-1]
+    more = {n: getattr(handed, n) for n in ("rows", "targets", "weights")}
+    return _tampered(context, **{n: None if a is None else np.concatenate([a, a[:1]]) for n, a in more.items()})
+
+
 @check(
     "fitted",
     proves="Every array handed to a fit (panel, closes, context, places and geometry, classes, weights) is the stored "
-    "one, row by row, for snapshots and for training windows.",
+    "one, row by row, for snapshots and for training windows, and no row is handed to one twice.",
     misses="What a member makes of them afterwards (the refits); weights of a refit by uniqueness.",
     needs=("split",),
-    corruptions=(_closes_of_tomorrow, _another_class, _another_weight, _another_panel),
+    corruptions=(_closes_of_tomorrow, _another_class, _another_weight, _another_panel, _a_row_twice),
     together=TOGETHER,
 )
 def every_array_handed_to_a_fit_is_the_stored_one(context: AuditContext) -> Verdict:
@@ -78,6 +84,9 @@ def every_array_handed_to_a_fit_is_the_stored_one(context: AuditContext) -> Verd
         wrong = [text for text, odd in _odd(part, rows, name).items() if odd]
         lines = [f"{where}{f' ({name})' * bool(name)}: {text} are not the stored ones" for text in wrong]
         out.add(6 * len(rows), len(wrong), lines)
+        twice = len(rows) - len(np.unique(rows.rows))
+        lines = [f"{where}{f' ({name})' * bool(name)}: {twice} of {len(rows)} rows were in it before"]
+        out.add(len(rows), int(twice > 0), lines * bool(twice))
     return verdict_of(out)
 
 
