@@ -75,15 +75,15 @@ class _SharedCache(FunctionCache):  # type: ignore[misc]
 def njit(function: Callable[..., Any] | None = None, **options: Any) -> Any:
     """`numba.njit` with the options every kernel here needs: cached on disk and free of the GIL.
 
-    Raises `TypeError` for a closure without a `__qualname__` of its own. In machine code numba tells closures of one
-    name apart by a number that each process counts anew, so kernels compiled by different processes, loaded together
-    from the cache, would call each other's closures.
+    Raises `TypeError` for a cached closure without a `__qualname__` of its own. In machine code numba tells closures of
+    one name apart by a number that each process counts anew, so kernels compiled by different processes, loaded
+    together from the cache, would call each other's closures.
     """
-    if function is not None and "<locals>" in function.__qualname__:
-        raise TypeError(f"{function.__qualname__}: give this closure a __qualname__ that says what it closes over")
     options = {"cache": True, "nogil": True, "error_model": "numpy", **options}
     if function is None:
         return partial(njit, **options)
+    if options["cache"] and "<locals>" in function.__qualname__:
+        raise TypeError(f"{function.__qualname__}: give this closure a __qualname__ that says what it closes over")
     compiled = numba.njit(**options)(function)
     if options["cache"]:
         compiled._cache = _SharedCache(function)
