@@ -14,6 +14,7 @@ from k4_pipeline.config import ModelConfig, PipelineConfig, RecipeConfig, Window
 from k4_pipeline.errors import ConfigError
 from k4_pipeline.leakage.engine import audit
 from k4_pipeline.leakage.engine.small import SMALL_AS_OF, small_config
+from k4_pipeline.leakage.oracles.membership import oracle_calibration, oracle_stopping
 from k4_pipeline.market.sources import read_bars
 from k4_pipeline.models.ensemble import Ensemble
 from k4_pipeline.pipeline import ensemble, fit as candidate, stages
@@ -105,6 +106,9 @@ def test_stopping_and_calibration_share_no_ticker(audited, made):
     assert not candidate.for_stopping(validation, 0.0).any()
     assert candidate.calibration_rows(validation, 0.0).all()
     assert candidate.calibration_rows(validation, 1.0).all()
+    for frac in (0.0, 0.3, 0.5, 1.0):
+        assert (oracle_stopping(validation["ticker"], frac) == candidate.for_stopping(validation, frac)).all()
+        assert (oracle_calibration(validation["ticker"], frac) == candidate.calibration_rows(validation, frac)).all()
 
 
 def test_what_each_phase_was_handed_was_known_in_time(audited, made):

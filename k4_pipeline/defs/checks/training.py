@@ -99,12 +99,13 @@ def _rows_seen(evidence: Evidence) -> Verdict:
 
 def _calibrated_on_validation(evidence: Evidence) -> Verdict:
     from k4_pipeline.evaluation.calibration import Calibrator
-    from k4_pipeline.pipeline.fit import calibration_rows
+    from k4_pipeline.leakage.oracles.membership import oracle_calibration
     from k4_pipeline.storage.keys import keys_hash
 
     split = evidence.input_table("dataset_split")
     rows = split[split["split"] == "validation"]
-    rows = rows[calibration_rows(rows, float(evidence.json("config.json")["recipe"]["stopping_frac"]))]
+    frac = float(evidence.json("config.json")["recipe"]["stopping_frac"])
+    rows = rows[oracle_calibration(rows["ticker"], frac)]
     calibrator = Calibrator.from_json(evidence.ref.path("calibrator.json").read_text())
     expected, stored = keys_hash(rows), calibrator.meta["keys_hash"]
     findings = []

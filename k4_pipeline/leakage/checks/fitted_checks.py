@@ -21,6 +21,7 @@ from k4_pipeline.leakage.checks.replay_at_cutoffs import CUT_AT_DATES
 from k4_pipeline.leakage.engine.audit import AuditContext, check, verdict_of
 from k4_pipeline.leakage.engine.compare import Comparison, shown
 from k4_pipeline.leakage.engine.fingerprints import weights_fingerprint
+from k4_pipeline.leakage.oracles.membership import oracle_calibration, oracle_stopping
 from k4_pipeline.leakage.oracles.metrics import average_precision, k4_recall_in_top
 from k4_pipeline.models.ensemble import TABULAR_KINDS, Ensemble
 from k4_pipeline.pipeline import fit as candidate, stages as production
@@ -207,7 +208,7 @@ def _measured_again(full: PipelineRun, fitted: Fitted, i: int, kept: dict[str, A
     """The stored weights of network i, as validation saw them, on the rows it was stopped on."""
     out, model = Comparison(), fitted.validated
     rows, table = production.members(full, "validation")
-    stopping = candidate.for_stopping(table, full.config.recipe.stopping_frac)
+    stopping = oracle_stopping(table["ticker"], full.config.recipe.stopping_frac)
     table = table[stopping]
     use = {"context": full.context is not None}
     data = candidate.rows_for(production.tables(full), rows[stopping], table, fitted.scaler, **use).sequences()
@@ -241,7 +242,7 @@ def the_calibrator_comes_from_validation_rows_alone(context: AuditContext) -> Ve
     full, fitted, out = context.full, context.full.need_fitted(), Comparison()
     reduced = dataclasses.replace(permitted_only(full), fitted=fitted)
     rows, table = production.members(reduced, "validation")
-    held = candidate.calibration_rows(table, full.config.recipe.stopping_frac)
+    held = oracle_calibration(table["ticker"], full.config.recipe.stopping_frac)
     table, use = table[held].reset_index(drop=True), {"context": full.context is not None}
     data = candidate.rows_for(production.tables(reduced), rows[held], table, fitted.scaler, **use).sequences()
     p = prediction.predict_probabilities(fitted.validated, data)

@@ -1,10 +1,13 @@
-"""Who belongs to train, validation and test: the rule of docs/design.md, row by row in plain Python."""
+"""Who belongs to train, validation and test, and what validation is for: docs/design.md, row by row in plain Python."""
 
 from __future__ import annotations
 
 import calendar
 import datetime as dt
+import hashlib
+from collections.abc import Iterable
 
+import numpy as np
 import pandas as pd
 
 from k4_pipeline.config import EXCLUDED, SplitConfig
@@ -47,3 +50,15 @@ def oracle_membership(labeled: pd.DataFrame, as_of: dt.date, config: SplitConfig
         if names[i] != EXCLUDED and ORDER.index(names[i]) > earliest[ticker, pattern]:
             names[i] = EXCLUDED
     return names
+
+
+def oracle_stopping(tickers: Iterable[object], frac: float) -> np.ndarray:
+    """Which validation rows (n,) bool early stopping looks at: whole tickers, the share `frac` of them by a hash."""
+    shares = (int.from_bytes(hashlib.sha256(str(t).encode()).digest()[:4], "big") / 2**32 for t in tickers)
+    return np.array([frac >= 1.0 or share < frac for share in shares], dtype=bool)
+
+
+def oracle_calibration(tickers: Iterable[object], frac: float) -> np.ndarray:
+    """Which are left to the calibrator: those early stopping does not look at, or all where it looks at all."""
+    stopping = oracle_stopping(tickers, frac)
+    return stopping if stopping.all() else ~stopping
