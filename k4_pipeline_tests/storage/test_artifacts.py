@@ -126,9 +126,8 @@ def test_a_reader_in_another_process_keeps_its_version(store):
 
 @pytest.mark.parametrize("version", ["../../elsewhere", "/etc", "..", "", 7])
 def test_a_state_that_names_no_version_is_refused(store, version):
-    ref = _good(store, "labels", "a")
-    state = read_sealed(ref.dir.parent / "state.json") | {"current": version, "staged": version}
-    write_sealed(ref.dir.parent / "state.json", state)
+    path = _good(store, "labels", "a").dir.parent / "state.json"
+    write_sealed(path, read_sealed(path) | {"current": version, "staged": version})
     with pytest.raises(DamagedArtifactError, match="is no version"):
         store.last_good("labels")
 
@@ -398,5 +397,4 @@ def test_concurrent_writers_leave_a_consistent_state(store):
     home = store.root / "a" / "_"
     assert len(list(home.glob("v*"))) <= 3
     assert list(home.glob(".tmp-*")) == []
-    ref = _good(store, "a", "last")
-    assert store.current("a").fingerprint == ref.fingerprint
+    assert _good(store, "a", "last").fingerprint == store.current("a").fingerprint

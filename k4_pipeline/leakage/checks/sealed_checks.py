@@ -219,9 +219,9 @@ def _dead_window_corrupted(context: AuditContext) -> AuditContext:
     names, ends = _dead(context)
     windows = context.full.windows
     mine = None if windows is None else windows[windows["ticker"].isin(names)]
-    if (
-        windows is None or mine is None or not len(mine) or to_days(mine["label_end_date"]).min() > ends[-1]
-    ):  # no cut shows one
+    if windows is None or mine is None or not len(mine):
+        return corrupt_label(context)
+    if to_days(mine["label_end_date"]).min() > ends[-1]:  # no cut shows one
         return corrupt_label(context)
     at, windows = mine["label_end_date"].idxmin(), windows.copy()
     windows.loc[at, "outcome_class"] = (int(windows.loc[at, "outcome_class"]) + 1) % N_CLASSES
